@@ -1,0 +1,127 @@
+// Package contract is what the services have agreed on, as data: every exchange,
+// queue, binding and message on the wire, who may publish what, and the structs
+// that publishers put into bodies. There is one file per owner. Tools read it to
+// apply, verify and draw the topology; services import names from it and nothing
+// else from each other.
+//
+// A consumer declares its own struct with only the fields that it uses.
+package contract
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+// Operator is the broker user of the people who run the system. It alone may
+// replay messages.
+const Operator = "operator"
+
+// DefaultPaymentDeadline is how long an order may stay unpaid.
+const DefaultPaymentDeadline = 15 * time.Minute
+
+// Priorities of commands, on the 0..31 scale of quorum queues. 0 cannot be used:
+// an unset priority and 0 are the same on the wire, and both arrive as 4.
+const (
+	PriorityStandard = messaging.DefaultPriority
+	PriorityExpress  = 8
+)
+
+// Regions and tiers of an order.
+const (
+	RegionEU   = "eu"
+	RegionUS   = "us"
+	RegionAPAC = "apac"
+
+	TierStandard = "standard"
+	TierExpress  = "express"
+)
+
+// Priority gives the priority of a tier's commands.
+func Priority(tier string) uint8 {
+	if tier == TierExpress {
+		return PriorityExpress
+	}
+	return PriorityStandard
+}
+
+// Money is an amount in the smallest unit of a currency: 1999 EUR is 19.99 euros.
+type Money struct {
+	AmountMinor int64  `json:"amount_minor"`
+	Currency    string `json:"currency"`
+}
+
+// All is the whole topology. paymentDeadline is the time to live of an unpaid
+// order; 0 means [DefaultPaymentDeadline].
+func All(paymentDeadline time.Duration) messaging.Topology {
+	if paymentDeadline == 0 {
+		paymentDeadline = DefaultPaymentDeadline
+	}
+	return messaging.Merge(opsTopology(), ordersTopology(paymentDeadline), billingTopology(), pricingTopology(), notifierTopology())
+}
+
+// Limits that most queues share. Lengths are generous, because a full queue
+// behind a fanout refuses the publish for all its queues: alerts come long before.
+const (
+	workQueueLength = 500_000
+	deliveryLimit   = 20
+)
+
+// workQueue is a quorum queue whose failed messages come back after 1 s, 2 s, ...
+// 30 s, and go to the queue's .dead after about three and a half minutes.
+func workQueue(name string) messaging.Queue {
+	return messaging.Queue{
+		Name:          name,
+		Type:          messaging.Quorum,
+		MaxLength:     workQueueLength,
+		Overflow:      messaging.RejectPublish,
+		DeliveryLimit: deliveryLimit,
+		DelayedRetry:  &messaging.DelayedRetry{Min: time.Second, Max: 30 * time.Second},
+		DeadLetter:    &messaging.DeadLetter{Exchange: DeadLetters, Key: name},
+	}
+}
+
+// DeadQueue names the dead-letter queue of a queue.
+func DeadQueue(queue string) string { return queue + ".dead" }
+
+// withDeadQueues adds to each queue that dead-letters under its own name the
+// queue that its dead letters wait in. Those come first, so that they exist
+// before anything can be dead-lettered.
+func withDeadQueues(queues ...messaging.Queue) ([]messaging.Queue, []messaging.Binding) {
+	var dead []messaging.Queue
+	var bindings []messaging.Binding
+	for _, q := range queues {
+		if q.DeadLetter == nil || q.DeadLetter.Exchange != DeadLetters {
+			continue
+		}
+		// The broker's default limit of 20 deliveries would drop what operators look at.
+		dead = append(dead, messaging.Queue{Name: DeadQueue(q.Name), Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited})
+		bindings = append(bindings, messaging.Binding{Source: DeadLetters, Destination: DeadQueue(q.Name), Key: q.Name})
+	}
+	return append(dead, queues...), bindings
+}
+
+// serverNamed matches the queues that the broker names, which every service may
+// declare, bind and read for itself.
+const serverNamed = `amq\.gen-.*`
+
+// service is a broker user with the least rights that its work needs.
+func service(name string, write, read []string) messaging.User {
+	return messaging.User{
+		Name:      name,
+		Configure: anyOf(),
+		Write:     anyOf(append(write, OpsHeartbeats)...),
+		Read:      anyOf(read...),
+	}
+}
+
+// anyOf is a regular expression for just these names, and server-named queues.
+func anyOf(names ...string) string {
+	parts := []string{serverNamed}
+	for _, n := range names {
+		parts = append(parts, regexp.QuoteMeta(n))
+	}
+	return "^(" + strings.Join(parts, "|") + ")$"
+}

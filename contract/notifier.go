@@ -1,0 +1,75 @@
+package contract
+
+import (
+	"maps"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+// NotifierUser is the broker user of the notifier service.
+const NotifierUser = "notifier"
+
+// Notifications is notifier's headers exchange, between the decision who is told
+// and the senders of each channel.
+const Notifications = "notifications"
+
+// Headers of a notification, and their values.
+const (
+	HeaderChannel = "channel"
+	HeaderUrgency = "urgency"
+
+	ChannelEmail   = "email"
+	ChannelWebhook = "webhook"
+	UrgencyHigh    = "high"
+	UrgencyNormal  = "normal"
+)
+
+// NotificationType is the one type that notifier publishes, to itself.
+var NotificationType = messaging.MessageType{Name: "notification.v1", Exchange: Notifications, Owner: NotifierUser}
+
+// Notification is the body of notification.v1.
+type Notification struct {
+	// Recipient is a mail address or an order's customer, as the channel wants it.
+	Recipient string         `json:"recipient"`
+	Template  string         `json:"template"`
+	Data      map[string]any `json:"data"`
+	// DedupeKey is the same for every copy of one notification.
+	DedupeKey string `json:"dedupe_key"`
+}
+
+// Queues that notifier consumes.
+var (
+	NotifierOrders   = workQueue("notifier.orders")
+	NotifierReceipts = workQueue("notifier.receipts")
+	NotifierEmail    = workQueue("notifier.email")
+	NotifierWebhook  = workQueue("notifier.webhook")
+)
+
+func notifierTopology() messaging.Topology {
+	queues, bindings := withDeadQueues(NotifierOrders, NotifierReceipts, NotifierEmail, NotifierWebhook)
+	for _, key := range []string{"order.paid.#", "order.cancelled.#", "order.declined.#", "order.*.*.express"} {
+		bindings = append(bindings, messaging.Binding{Source: OrdersEvents, Destination: NotifierOrders.Name, Key: key})
+	}
+	bindings = append(bindings,
+		messaging.Binding{Source: BillingEvents, Destination: NotifierReceipts.Name},
+		messaging.Binding{Source: Notifications, Destination: NotifierEmail.Name,
+			Match: match("all", map[string]any{HeaderChannel: ChannelEmail})},
+		messaging.Binding{Source: Notifications, Destination: NotifierWebhook.Name,
+			Match: match("any", map[string]any{HeaderChannel: ChannelWebhook, HeaderUrgency: UrgencyHigh})},
+	)
+	return messaging.Topology{
+		Exchanges: []messaging.Exchange{{Name: Notifications, Kind: messaging.Headers}},
+		Queues:    queues,
+		Bindings:  bindings,
+		Users: []messaging.User{service(NotifierUser, []string{Notifications, DeadLetters},
+			[]string{NotifierOrders.Name, NotifierReceipts.Name, NotifierEmail.Name, NotifierWebhook.Name})},
+		Types: []messaging.MessageType{NotificationType},
+	}
+}
+
+// match is the argument table of a binding to a headers exchange.
+func match(how string, headers map[string]any) map[string]any {
+	table := maps.Clone(headers)
+	table["x-match"] = how
+	return table
+}

@@ -1,0 +1,160 @@
+package contract
+
+import (
+	"fmt"
+	"time"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+// OrdersUser is the broker user of the orders service.
+const OrdersUser = "orders"
+
+// Exchanges and queues that orders owns.
+const (
+	// OrdersEvents (topic) carries what happened to orders, see [OrderKey].
+	OrdersEvents = "orders.events"
+	// OrdersDeadlines (direct) carries payment deadlines, before and after they expire.
+	OrdersDeadlines = "orders.deadlines"
+	// OrdersPayments (x-modulus-hash) spreads payment events over the shards by order id.
+	OrdersPayments = "orders.payments"
+
+	keyDeadline = "deadline"
+	keyExpire   = "expire"
+)
+
+// Message types that orders publishes.
+var (
+	OrderPlaced     = messaging.MessageType{Name: "order.placed.v1", Exchange: OrdersEvents, Owner: OrdersUser}
+	OrderPaid       = messaging.MessageType{Name: "order.paid.v1", Exchange: OrdersEvents, Owner: OrdersUser}
+	OrderDeclined   = messaging.MessageType{Name: "order.declined.v1", Exchange: OrdersEvents, Owner: OrdersUser}
+	OrderCancelled  = messaging.MessageType{Name: "order.cancelled.v1", Exchange: OrdersEvents, Owner: OrdersUser}
+	OrderRefunded   = messaging.MessageType{Name: "order.refunded.v1", Exchange: OrdersEvents, Owner: OrdersUser}
+	PaymentDeadline = messaging.MessageType{Name: "payment.deadline.v1", Exchange: OrdersDeadlines, Owner: OrdersUser}
+)
+
+// Commands that orders gives to billing, through billing's exchange.
+var (
+	Charge = messaging.MessageType{Name: "charge.v1", Exchange: BillingCommands, Owner: OrdersUser}
+	Refund = messaging.MessageType{Name: "refund.v1", Exchange: BillingCommands, Owner: OrdersUser}
+)
+
+// Where orders' commands and deadlines go.
+var (
+	ChargeRoute          = messaging.Route{Exchange: BillingCommands, Key: "charge"}
+	RefundRoute          = messaging.Route{Exchange: BillingCommands, Key: "refund"}
+	PaymentDeadlineRoute = messaging.Route{Exchange: OrdersDeadlines, Key: keyDeadline}
+)
+
+// OrderEvent is the body of every order.*.v1.
+type OrderEvent struct {
+	OrderID    string      `json:"order_id"`
+	CustomerID string      `json:"customer_id"`
+	Region     string      `json:"region"`
+	Tier       string      `json:"tier"`
+	Total      Money       `json:"total"`
+	Items      []OrderItem `json:"items"`
+	Reason     string      `json:"reason,omitempty"`
+	At         time.Time   `json:"at"`
+}
+
+// OrderItem is one line of an order.
+type OrderItem struct {
+	SKU      string `json:"sku"`
+	Quantity int    `json:"quantity"`
+}
+
+// ChargeCommand is the body of charge.v1. The payment id is the idempotency key
+// at the payment provider.
+type ChargeCommand struct {
+	PaymentID    string `json:"payment_id"`
+	OrderID      string `json:"order_id"`
+	Amount       Money  `json:"amount"`
+	PaymentToken string `json:"payment_token"`
+	CustomerID   string `json:"customer_id"`
+	Region       string `json:"region"`
+	Tier         string `json:"tier"`
+}
+
+// RefundCommand is the body of refund.v1.
+type RefundCommand struct {
+	PaymentID  string `json:"payment_id"`
+	OrderID    string `json:"order_id"`
+	Amount     Money  `json:"amount"`
+	CustomerID string `json:"customer_id"`
+	Region     string `json:"region"`
+	Tier       string `json:"tier"`
+}
+
+// DeadlineBody is the body of payment.deadline.v1.
+type DeadlineBody struct {
+	OrderID string `json:"order_id"`
+}
+
+// OrderKey is the routing key of an order event: order.<event>.<region>.<tier>,
+// where the event is placed, paid, declined, cancelled or refunded.
+func OrderKey(event, region, tier string) string {
+	return fmt.Sprintf("order.%s.%s.%s", event, region, tier)
+}
+
+// PaymentShards are the queues that payment events are spread over. One order's
+// events are always in one of them, in order. Their number cannot change while
+// the system runs: see the resharding rule of [messaging.ModulusHash].
+var PaymentShards = []messaging.Queue{paymentShard(0), paymentShard(1), paymentShard(2), paymentShard(3)}
+
+// paymentShard keeps order: one active consumer, and no delayed retry, which
+// would let later messages overtake.
+func paymentShard(n int) messaging.Queue {
+	q := workQueue(fmt.Sprintf("orders.payments.%d", n))
+	q.SingleActiveConsumer = true
+	q.DelayedRetry = nil
+	q.ConsumerTimeout = 5 * time.Minute
+	return q
+}
+
+// OrdersExpire holds the deadlines that have passed.
+var OrdersExpire = workQueue("orders.expire")
+
+// OrdersPaymentDeadline is the queue that nobody consumes: a message waits in it
+// until its time to live is over, and is then dead-lettered to [OrdersExpire].
+// The time belongs to the queue and never to a message, because a quorum queue
+// expires messages at its head only.
+func OrdersPaymentDeadline(ttl time.Duration) messaging.Queue {
+	return messaging.Queue{
+		Name:       "orders.payment-deadline",
+		Type:       messaging.Quorum,
+		MaxLength:  workQueueLength,
+		Overflow:   messaging.RejectPublish,
+		MessageTTL: ttl,
+		DeadLetter: &messaging.DeadLetter{Exchange: OrdersDeadlines, Key: keyExpire},
+	}
+}
+
+func ordersTopology(paymentDeadline time.Duration) messaging.Topology {
+	queues, bindings := withDeadQueues(append([]messaging.Queue{OrdersExpire}, PaymentShards...)...)
+	waiting := OrdersPaymentDeadline(paymentDeadline)
+	bindings = append(bindings,
+		messaging.Binding{Source: OrdersDeadlines, Destination: waiting.Name, Key: keyDeadline},
+		messaging.Binding{Source: OrdersDeadlines, Destination: OrdersExpire.Name, Key: keyExpire},
+		messaging.Binding{Source: BillingEvents, Destination: OrdersPayments, ToExchange: true},
+	)
+	reads := []string{OrdersExpire.Name, PricesChanged}
+	for _, shard := range PaymentShards {
+		// x-modulus-hash takes the routing key; the binding's own key is not used.
+		bindings = append(bindings, messaging.Binding{Source: OrdersPayments, Destination: shard.Name})
+		reads = append(reads, shard.Name)
+	}
+	return messaging.Topology{
+		Exchanges: []messaging.Exchange{
+			{Name: OrdersEvents, Kind: messaging.Topic, Alternate: Unrouted},
+			{Name: OrdersDeadlines, Kind: messaging.Direct},
+			{Name: OrdersPayments, Kind: messaging.ModulusHash, Alternate: Unrouted},
+		},
+		Queues:   append(queues, waiting),
+		Bindings: bindings,
+		Users: []messaging.User{service(OrdersUser,
+			[]string{OrdersEvents, OrdersDeadlines, BillingCommands, PricingRequests, DeadLetters}, reads)},
+		Types: []messaging.MessageType{OrderPlaced, OrderPaid, OrderDeclined, OrderCancelled, OrderRefunded,
+			PaymentDeadline, Charge, Refund, Quote, Catalogue},
+	}
+}

@@ -1,0 +1,114 @@
+package contract
+
+import "example.com/orderflow/pkg/messaging"
+
+// PricingUser is the broker user of the pricing-rpc service.
+const PricingUser = "pricing-rpc"
+
+// Exchanges and queues that pricing-rpc owns.
+const (
+	// PricingRequests (direct) takes calls.
+	PricingRequests = "pricing.requests"
+	// PricesChanged (fanout) tells every instance that a price has changed.
+	PricesChanged = "prices.changed"
+)
+
+// Calls that pricing-rpc answers. Orders alone may call.
+var (
+	Quote     = messaging.MessageType{Name: "pricing.quote.v1", Exchange: PricingRequests, Owner: OrdersUser}
+	Catalogue = messaging.MessageType{Name: "pricing.catalogue.v1", Exchange: PricingRequests, Owner: OrdersUser}
+)
+
+// Message types that pricing-rpc publishes. Replies go through the default
+// exchange to the caller's direct reply-to.
+var (
+	QuoteReplyType     = messaging.MessageType{Name: "pricing.quote.reply.v1", Owner: PricingUser}
+	CatalogueReplyType = messaging.MessageType{Name: "pricing.catalogue.reply.v1", Owner: PricingUser}
+	PriceChanged       = messaging.MessageType{Name: "price.changed.v1", Exchange: PricesChanged, Owner: PricingUser}
+)
+
+// Where calls go.
+var (
+	QuoteRoute     = messaging.Route{Exchange: PricingRequests, Key: "quote"}
+	CatalogueRoute = messaging.Route{Exchange: PricingRequests, Key: "catalogue"}
+)
+
+// QuoteRequest is the body of pricing.quote.v1.
+type QuoteRequest struct {
+	Items []OrderItem `json:"items"`
+}
+
+// QuoteReply is the body of pricing.quote.reply.v1.
+type QuoteReply struct {
+	Lines            []QuoteLine `json:"lines"`
+	Total            Money       `json:"total"`
+	CatalogueVersion int64       `json:"catalogue_version"`
+}
+
+// QuoteLine prices one item.
+type QuoteLine struct {
+	SKU      string `json:"sku"`
+	Quantity int    `json:"quantity"`
+	Unit     Money  `json:"unit"`
+	Total    Money  `json:"total"`
+}
+
+// CatalogueRequest is the body of pricing.catalogue.v1.
+type CatalogueRequest struct{}
+
+// CatalogueReply is the body of pricing.catalogue.reply.v1.
+type CatalogueReply struct {
+	Prices  []Price `json:"prices"`
+	Version int64   `json:"version"`
+}
+
+// Price is one entry of the catalogue.
+type Price struct {
+	SKU     string `json:"sku"`
+	Name    string `json:"name"`
+	Price   Money  `json:"price"`
+	Version int64  `json:"version"`
+}
+
+// PriceChange is the body of price.changed.v1.
+type PriceChange struct {
+	SKU     string `json:"sku"`
+	Price   Money  `json:"price"`
+	Version int64  `json:"version"`
+}
+
+// Codes of the errors that pricing-rpc answers with, see [messaging.RemoteError].
+const (
+	CodeUnknownSKU     = "unknown_sku"
+	CodeInvalidRequest = "invalid_request"
+	CodeUnavailable    = "unavailable"
+)
+
+// PricingQuote is the queue of calls: classic and durable, with transient
+// messages that expire when their caller has given up.
+var PricingQuote = messaging.Queue{
+	Name:      "pricing.quote",
+	Type:      messaging.Classic,
+	MaxLength: 10_000,
+	Overflow:  messaging.DropHead,
+}
+
+// PriceListener is the queue of one instance that keeps prices in memory.
+var PriceListener = messaging.Queue{Type: messaging.Classic, Exclusive: true, MaxLength: 1000, Overflow: messaging.DropHead}
+
+func pricingTopology() messaging.Topology {
+	return messaging.Topology{
+		Exchanges: []messaging.Exchange{
+			{Name: PricingRequests, Kind: messaging.Direct},
+			{Name: PricesChanged, Kind: messaging.Fanout, Alternate: Unrouted},
+		},
+		Queues: []messaging.Queue{PricingQuote},
+		Bindings: []messaging.Binding{
+			{Source: PricingRequests, Destination: PricingQuote.Name, Key: QuoteRoute.Key},
+			{Source: PricingRequests, Destination: PricingQuote.Name, Key: CatalogueRoute.Key},
+		},
+		Users: []messaging.User{service(PricingUser,
+			[]string{"amq.default", PricesChanged}, []string{PricingQuote.Name})},
+		Types: []messaging.MessageType{QuoteReplyType, CatalogueReplyType, PriceChanged},
+	}
+}

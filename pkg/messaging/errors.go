@@ -1,0 +1,83 @@
+package messaging
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrClosed is returned by every call on something that was closed by its owner.
+	ErrClosed = errors.New("messaging: closed")
+	// ErrConnectionLost says that the connection or channel ended while the
+	// outcome was open: the broker may or may not have the message. Publish again
+	// with the same message id; consumers recognise it.
+	ErrConnectionLost = errors.New("messaging: connection lost, outcome unknown")
+	// ErrNacked says that the broker refused the message, for example because a
+	// queue with reject-publish is full. It is stored nowhere or not everywhere.
+	ErrNacked = errors.New("messaging: nacked by the broker")
+	// ErrUnroutable says that no queue takes the message and the exchange has no
+	// alternate. The error is a *[ReturnedError].
+	ErrUnroutable = errors.New("messaging: unroutable")
+	// ErrBrokerTooOld is returned by Connect for a broker below [MinBrokerVersion].
+	ErrBrokerTooOld = errors.New("messaging: broker too old")
+	// ErrStopping is the cause of a handler's context when its consumer stops at
+	// once. A handler that returns because of it gives its message back, uncounted.
+	ErrStopping = errors.New("messaging: consumer is stopping")
+	// ErrUnknownType says that a [Mux] has no handler for a message's type.
+	ErrUnknownType = errors.New("messaging: unknown message type")
+	// ErrUntrustedSource says that a message came from a user or an exchange that
+	// may not send its type.
+	ErrUntrustedSource = errors.New("messaging: untrusted source")
+	// ErrUndecodable says that a body is not what its type promises.
+	ErrUndecodable = errors.New("messaging: undecodable body")
+)
+
+// Permanent marks an error that no retry will cure: the message is parked in its
+// dead-letter queue at once, with the error as its reason. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+// IsPermanent says whether err, or an error that it wraps, was made by [Permanent].
+func IsPermanent(err error) bool {
+	var p *permanentError
+	return errors.As(err, &p)
+}
+
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// ReturnedError is a mandatory message that came back because nothing is bound
+// for it (basic.return). errors.Is(err, [ErrUnroutable]) holds.
+type ReturnedError struct {
+	MessageID string
+	Route     Route
+	// Code and Text are the broker's: 312 NO_ROUTE.
+	Code uint16
+	Text string
+}
+
+func (e *ReturnedError) Error() string {
+	return fmt.Sprintf("messaging: exchange %q returned message %s with key %q: %d %s",
+		e.Route.Exchange, e.MessageID, e.Route.Key, e.Code, e.Text)
+}
+
+// Is makes a ReturnedError an [ErrUnroutable].
+func (e *ReturnedError) Is(target error) bool { return target == ErrUnroutable }
+
+// RemoteError is the coded answer of an RPC server: the call arrived, and the
+// server refused it. Code is the caller's to switch on, Message is for people.
+type RemoteError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// Fields names what was wrong in the request, where that is known.
+	Fields map[string]string `json:"fields,omitempty"`
+}
+
+func (e *RemoteError) Error() string { return "messaging: remote: " + e.Code + ": " + e.Message }

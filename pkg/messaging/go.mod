@@ -1,0 +1,7 @@
+module example.com/orderflow/pkg/messaging
+
+go 1.26
+
+exclude github.com/Azure/go-ansiterm v0.0.0-20261006220739-8c912ac31dd4
+
+require github.com/google/uuid v1.6.0

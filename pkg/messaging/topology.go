@@ -1,0 +1,271 @@
+package messaging
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// ExchangeKind is how an exchange picks the queues and exchanges that get a message.
+type ExchangeKind string
+
+// The exchange kinds of RabbitMQ 4.3 that need no plugin.
+const (
+	// Direct routes to bindings whose key equals the routing key.
+	Direct ExchangeKind = "direct"
+	// Fanout routes to every binding and ignores the routing key.
+	Fanout ExchangeKind = "fanout"
+	// Topic routes by pattern: "*" stands for one word, "#" for any number of words.
+	Topic ExchangeKind = "topic"
+	// Headers routes by header values: x-match=all wants all of a binding's
+	// arguments to be present, x-match=any wants one of them.
+	Headers ExchangeKind = "headers"
+	// ModulusHash routes to one binding, picked by hash(routing key) modulo the
+	// number of bindings. Changing that number remaps nearly every key.
+	ModulusHash ExchangeKind = "x-modulus-hash"
+)
+
+// QueueType is the kind of a queue, fixed when it is declared.
+type QueueType string
+
+// The queue types of RabbitMQ.
+const (
+	// Quorum is replicated and durable: the choice for everything that must not be lost.
+	Quorum QueueType = "quorum"
+	// Classic is not replicated: for transient messages and per-instance listeners.
+	Classic QueueType = "classic"
+	// Stream is an append-only log that many readers read without taking anything out.
+	Stream QueueType = "stream"
+)
+
+// Overflow is what a queue does when it is full.
+type Overflow string
+
+// The overflow behaviours.
+const (
+	// DropHead drops (or dead-letters) the oldest message. The broker's default.
+	DropHead Overflow = "drop-head"
+	// RejectPublish refuses the new message: its publisher gets a nack.
+	RejectPublish Overflow = "reject-publish"
+)
+
+// Unlimited, as a [Queue.DeliveryLimit], switches the broker's limit of 20 deliveries off.
+const Unlimited = -1
+
+// Exchange is a durable exchange.
+type Exchange struct {
+	Name string
+	Kind ExchangeKind
+	// Alternate names the exchange that gets what this one cannot route.
+	// With one, an unroutable message is confirmed and NOT returned to its
+	// publisher. Written as a policy, so that it can change later.
+	Alternate string
+}
+
+// DeadLetter is where a queue sends what it gives up.
+type DeadLetter struct {
+	Exchange string
+	// Key replaces the message's routing key. Required: the rule of this
+	// package is the name of the queue that the message died in.
+	Key string
+}
+
+// DelayedRetry is the broker's own delay before a failed message is delivered
+// again (quorum queues, RabbitMQ 4.3): Min times the number of failures, at most Max.
+// It applies to basic.reject with requeue, never to basic.nack.
+type DelayedRetry struct {
+	Min, Max time.Duration
+}
+
+// Queue is a durable queue, or an exclusive one that lives as long as its connection.
+//
+// Name, Type and SingleActiveConsumer can never change and are written as queue
+// arguments. Everything else may change while the system runs and is written as
+// one policy, named like the queue: a changed argument would be refused with 406
+// on every later declare. Exclusive queues carry all as arguments, since the
+// process that declares them is their only user.
+type Queue struct {
+	// Name is empty for an exclusive queue that the server names.
+	Name string
+	Type QueueType
+	// SingleActiveConsumer lets one consumer at a time receive; the next one takes
+	// over when it goes. Needed for order, and not a fence: see [Consumer].
+	SingleActiveConsumer bool
+	// Exclusive queues belong to one connection and are gone with it. They are
+	// declared by [Conn.Listen], never by [Apply].
+	Exclusive bool
+
+	// MaxLength and MaxLengthBytes bound the queue; 0 means no bound.
+	MaxLength      int64
+	MaxLengthBytes int64
+	Overflow       Overflow
+	// MessageTTL expires messages that waited this long; 0 means never.
+	MessageTTL time.Duration
+	// DeliveryLimit is the number of counted redeliveries after which a quorum
+	// queue dead-letters a message: a limit of N means N+1 attempts. 0 leaves the
+	// broker's default of 20, [Unlimited] switches it off.
+	DeliveryLimit int
+	// DelayedRetry is nil for an immediate redelivery.
+	DelayedRetry *DelayedRetry
+	// DeadLetter is nil where nothing is dead-lettered. On quorum queues the
+	// strategy is at-least-once, which needs Overflow to be RejectPublish.
+	DeadLetter *DeadLetter
+	// ConsumerTimeout is how long a consumer may hold a message; 0 leaves the
+	// broker's default (30 min).
+	ConsumerTimeout time.Duration
+	// MaxAge is how long a stream keeps its messages; 0 means for ever.
+	MaxAge time.Duration
+}
+
+// Binding makes messages flow from an exchange to a queue, or to another exchange.
+type Binding struct {
+	Source string
+	// Destination is a queue's name, or an exchange's if ToExchange is set.
+	Destination string
+	ToExchange  bool
+	Key         string
+	// Match is the argument table of a binding to a [Headers] exchange, with "x-match".
+	Match map[string]any
+}
+
+// User is a broker user and its rights in one virtual host. The rights are
+// regular expressions over names of exchanges and queues; an empty one allows nothing.
+type User struct {
+	Name                   string
+	Tags                   []string
+	Configure, Write, Read string
+}
+
+// MessageType is a kind of message: its name with the version ("charge.v1"), the
+// exchange it is published to and the broker user that alone may publish it.
+type MessageType struct {
+	Name     string
+	Exchange string
+	Owner    string
+}
+
+// Topology is everything that lives on the broker, as data. It is a value: tools
+// apply it, verify it and draw it; nothing is declared by importing it.
+type Topology struct {
+	Exchanges []Exchange
+	Queues    []Queue
+	Bindings  []Binding
+	Users     []User
+	Types     []MessageType
+}
+
+// Merge joins topologies in the given order.
+func Merge(parts ...Topology) Topology {
+	var all Topology
+	for _, p := range parts {
+		all.Exchanges = append(all.Exchanges, p.Exchanges...)
+		all.Queues = append(all.Queues, p.Queues...)
+		all.Bindings = append(all.Bindings, p.Bindings...)
+		all.Users = append(all.Users, p.Users...)
+		all.Types = append(all.Types, p.Types...)
+	}
+	return all
+}
+
+// Queue finds a queue by name.
+func (t Topology) Queue(name string) (Queue, bool) {
+	i := slices.IndexFunc(t.Queues, func(q Queue) bool { return q.Name == name })
+	if i < 0 {
+		return Queue{}, false
+	}
+	return t.Queues[i], true
+}
+
+// Validate reports every combination that the broker would refuse, or accept and
+// then not honour, each by the field's name. Nothing is sent to the broker.
+func (t Topology) Validate() error {
+	var errs []error
+	exchanges := map[string]Exchange{}
+	for _, x := range t.Exchanges {
+		if _, twice := exchanges[x.Name]; twice {
+			errs = append(errs, fmt.Errorf("exchange %q: declared twice", x.Name))
+		}
+		exchanges[x.Name] = x
+		errs = append(errs, x.validate())
+	}
+	for _, x := range t.Exchanges {
+		if _, ok := exchanges[x.Alternate]; x.Alternate != "" && !ok {
+			errs = append(errs, fmt.Errorf("exchange %q: Alternate: no exchange %q", x.Name, x.Alternate))
+		}
+	}
+	queues := map[string]bool{}
+	for _, q := range t.Queues {
+		if queues[q.Name] {
+			errs = append(errs, fmt.Errorf("queue %q: declared twice", q.Name))
+		}
+		queues[q.Name] = true
+		errs = append(errs, q.Validate())
+		if q.DeadLetter != nil {
+			if _, ok := exchanges[q.DeadLetter.Exchange]; !ok {
+				errs = append(errs, fmt.Errorf("queue %q: DeadLetter.Exchange: no exchange %q", q.Name, q.DeadLetter.Exchange))
+			}
+		}
+	}
+	for _, b := range t.Bindings {
+		_, toExchange := exchanges[b.Destination]
+		source, ok := exchanges[b.Source]
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("binding %s -> %s: Source: no exchange %q", b.Source, b.Destination, b.Source))
+		case b.ToExchange && !toExchange, !b.ToExchange && !queues[b.Destination]:
+			errs = append(errs, fmt.Errorf("binding %s -> %s: Destination: not declared", b.Source, b.Destination))
+		case source.Kind == Headers && b.Match["x-match"] == nil:
+			errs = append(errs, fmt.Errorf("binding %s -> %s: Match: a headers exchange needs x-match", b.Source, b.Destination))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (x Exchange) validate() error {
+	kinds := []ExchangeKind{Direct, Fanout, Topic, Headers, ModulusHash}
+	if x.Name == "" {
+		return errors.New("exchange: Name: must not be empty")
+	}
+	if !slices.Contains(kinds, x.Kind) {
+		return fmt.Errorf("exchange %q: Kind: unknown kind %q", x.Name, x.Kind)
+	}
+	return nil
+}
+
+// Validate reports what the broker would refuse or quietly not honour, by field.
+func (q Queue) Validate() error {
+	quorum := q.Type == Quorum
+	rules := []struct {
+		broken      bool
+		field, rule string
+	}{
+		{q.Name == "" && !q.Exclusive, "Name", "only an exclusive queue is named by the server"},
+		{!slices.Contains([]QueueType{Quorum, Classic, Stream}, q.Type), "Type", fmt.Sprintf("unknown type %q", q.Type)},
+		{q.Exclusive && q.Type != Classic, "Exclusive", "only a classic queue can be exclusive"},
+		{q.SingleActiveConsumer && q.Type == Stream, "SingleActiveConsumer", "not on a stream"},
+		{q.MaxLength < 0, "MaxLength", "must not be negative"},
+		{q.MaxLengthBytes < 0, "MaxLengthBytes", "must not be negative"},
+		{q.Overflow != "" && q.Overflow != DropHead && q.Overflow != RejectPublish, "Overflow", fmt.Sprintf("unknown behaviour %q", q.Overflow)},
+		{q.Overflow != "" && q.Type == Stream, "Overflow", "a stream truncates by age and size"},
+		{q.MessageTTL < 0 || q.MessageTTL > 0 && q.MessageTTL < time.Millisecond, "MessageTTL", "must be at least 1 ms"},
+		{q.MessageTTL > 0 && q.Type == Stream, "MessageTTL", "a stream has MaxAge"},
+		{q.DeliveryLimit < Unlimited, "DeliveryLimit", "must be -1, 0 or more"},
+		{q.DeliveryLimit != 0 && !quorum, "DeliveryLimit", "only on a quorum queue"},
+		{q.DelayedRetry != nil && !quorum, "DelayedRetry", "only on a quorum queue"},
+		{q.DelayedRetry != nil && (q.DelayedRetry.Min <= 0 || q.DelayedRetry.Max < q.DelayedRetry.Min), "DelayedRetry", "wants 0 < Min <= Max"},
+		{q.DelayedRetry != nil && q.SingleActiveConsumer, "DelayedRetry", "lets later messages overtake, which breaks the order that a single active consumer is for"},
+		{q.DeadLetter != nil && q.Type == Stream, "DeadLetter", "not on a stream"},
+		{q.DeadLetter != nil && (q.DeadLetter.Exchange == "" || q.DeadLetter.Key == ""), "DeadLetter", "needs an exchange and a key"},
+		{q.DeadLetter != nil && quorum && q.Overflow != RejectPublish, "Overflow", "at-least-once dead-lettering needs reject-publish; without it the broker falls back to at-most-once"},
+		{q.ConsumerTimeout < 0, "ConsumerTimeout", "must not be negative"},
+		{q.MaxAge < 0 || q.MaxAge > 0 && q.Type != Stream, "MaxAge", "only on a stream, and not negative"},
+	}
+	var errs []error
+	for _, r := range rules {
+		if r.broken {
+			errs = append(errs, fmt.Errorf("queue %q: %s: %s", q.Name, r.field, r.rule))
+		}
+	}
+	return errors.Join(errs...)
+}
