@@ -27,10 +27,14 @@ var (
 	PriceChanged       = messaging.MessageType{Name: "price.changed.v1", Exchange: PricesChanged, Owner: PricingUser}
 )
 
-// Where calls go.
+// What can be called: where a call goes, and the types of its two messages.
 var (
-	QuoteRoute     = messaging.Route{Exchange: PricingRequests, Key: "quote"}
-	CatalogueRoute = messaging.Route{Exchange: PricingRequests, Key: "catalogue"}
+	QuoteProcedure = messaging.Procedure[QuoteRequest, QuoteReply]{
+		Route: messaging.Route{Exchange: PricingRequests, Key: "quote"}, Request: Quote, Reply: QuoteReplyType,
+	}
+	CatalogueProcedure = messaging.Procedure[CatalogueRequest, CatalogueReply]{
+		Route: messaging.Route{Exchange: PricingRequests, Key: "catalogue"}, Request: Catalogue, Reply: CatalogueReplyType,
+	}
 )
 
 // QuoteRequest is the body of pricing.quote.v1.
@@ -104,8 +108,8 @@ func pricingTopology() messaging.Topology {
 		},
 		Queues: []messaging.Queue{PricingQuote},
 		Bindings: []messaging.Binding{
-			{Source: PricingRequests, Destination: PricingQuote.Name, Key: QuoteRoute.Key},
-			{Source: PricingRequests, Destination: PricingQuote.Name, Key: CatalogueRoute.Key},
+			{Source: PricingRequests, Destination: PricingQuote.Name, Key: QuoteProcedure.Route.Key},
+			{Source: PricingRequests, Destination: PricingQuote.Name, Key: CatalogueProcedure.Route.Key},
 		},
 		Users: []messaging.User{service(PricingUser,
 			[]string{"amq.default", PricesChanged}, []string{PricingQuote.Name})},
