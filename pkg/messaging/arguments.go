@@ -1,0 +1,28 @@
+package messaging
+
+import amqp "github.com/rabbitmq/amqp091-go"
+
+// arguments are what a queue is declared with: for a durable queue only what can
+// never change, for an exclusive one everything, since no policy is written for it.
+func (q Queue) arguments() amqp.Table {
+	args := amqp.Table{"x-queue-type": string(q.Type)}
+	if q.SingleActiveConsumer {
+		args["x-single-active-consumer"] = true
+	}
+	if !q.Exclusive {
+		return args
+	}
+	if q.MaxLength > 0 {
+		args["x-max-length"] = q.MaxLength
+	}
+	if q.MaxLengthBytes > 0 {
+		args["x-max-length-bytes"] = q.MaxLengthBytes
+	}
+	if q.Overflow != "" {
+		args["x-overflow"] = string(q.Overflow)
+	}
+	if q.MessageTTL > 0 {
+		args["x-message-ttl"] = q.MessageTTL.Milliseconds()
+	}
+	return args
+}

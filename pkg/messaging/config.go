@@ -1,0 +1,119 @@
+package messaging
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.uber.org/zap"
+)
+
+// Config is how to reach the broker. Only URLs is required.
+type Config struct {
+	// URLs name the nodes of one broker or cluster, "amqp://host:5672/vhost" or
+	// "amqps://...". They are tried in random order.
+	URLs []string
+	// User and Password replace those in the URLs, so that secrets need not be there.
+	User, Password string
+	// AppID is the app_id of every message. Defaults to Name.
+	AppID string
+	// Name is shown for the connection in the management UI. Defaults to "orderflow".
+	Name string
+	// TLS is used for amqps URLs. The server's name defaults to the URL's host.
+	TLS *tls.Config
+	// Heartbeat finds dead peers. Defaults to 10 s.
+	Heartbeat time.Duration
+	// DialTimeout bounds one attempt at one URL, handshakes included. Defaults to 5 s.
+	DialTimeout time.Duration
+	// CallTimeout bounds each synchronous AMQP method (open a channel, declare,
+	// consume, cancel). A connection that takes longer is given up. Defaults to 10 s.
+	CallTimeout time.Duration
+	// WriteTimeout bounds one write to the socket. It is long, because a broker
+	// under a resource alarm stops reading. Defaults to 15 s.
+	WriteTimeout time.Duration
+	// MaxBackoff bounds the wait between attempts, which starts at 100 ms, doubles
+	// and is drawn at random below that ("full jitter"). Defaults to 2 s.
+	MaxBackoff time.Duration
+	// Logger defaults to none.
+	Logger *zap.Logger
+	// Hooks are called for every message; each may be nil.
+	Hooks Hooks
+}
+
+// Hooks is where metrics come in. They run on the path of every message: return
+// at once and never block.
+type Hooks struct {
+	// Published is called when the outcome of a publish is known.
+	Published func(route Route, messageType string, err error, took time.Duration)
+	// Settled is called when a delivery has got its verdict.
+	Settled func(d *Delivery, verdict Verdict, took time.Duration)
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.Heartbeat, 10 * time.Second},
+		{&c.DialTimeout, 5 * time.Second},
+		{&c.CallTimeout, 10 * time.Second},
+		{&c.WriteTimeout, 15 * time.Second},
+		{&c.MaxBackoff, 2 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.Name == "" {
+		c.Name = "orderflow"
+	}
+	if c.AppID == "" {
+		c.AppID = c.Name
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Hooks.Published == nil {
+		c.Hooks.Published = func(Route, string, error, time.Duration) {}
+	}
+	if c.Hooks.Settled == nil {
+		c.Hooks.Settled = func(*Delivery, Verdict, time.Duration) {}
+	}
+	return c
+}
+
+// validate names the setting that is wrong. It never repeats a URL, which may
+// hold a password.
+func (c Config) validate() error {
+	if len(c.URLs) == 0 {
+		return errors.New("messaging: URLs: at least one is needed")
+	}
+	for i, u := range c.URLs {
+		if _, err := amqp.ParseURI(u); err != nil {
+			return fmt.Errorf("messaging: URLs: number %d is not an AMQP URL", i+1)
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"Heartbeat": c.Heartbeat, "DialTimeout": c.DialTimeout, "CallTimeout": c.CallTimeout,
+		"WriteTimeout": c.WriteTimeout, "MaxBackoff": c.MaxBackoff,
+	} {
+		if d < 0 {
+			return fmt.Errorf("messaging: %s: must not be negative", name)
+		}
+	}
+	return nil
+}
+
+// user is the broker user that the connection logs in as.
+func (c Config) user() string {
+	if c.User != "" {
+		return c.User
+	}
+	uri, err := amqp.ParseURI(c.URLs[0])
+	if err != nil {
+		return ""
+	}
+	return uri.Username
+}

@@ -1,0 +1,99 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// Conn is a supervised connection to the broker. It reconnects for ever, until
+// it is closed. Publishers and consumers use two separate AMQP connections, so
+// that a broker which stops reading from publishers still gets acknowledgements.
+//
+// Safe for concurrent use.
+type Conn struct {
+	config  Config
+	publish *link
+	consume *link
+
+	mu        sync.Mutex
+	closed    bool
+	consumers []*Consumer
+	senders   []closer // publishers and callers
+	parker    *Publisher
+}
+
+type closer interface {
+	Close(ctx context.Context) error
+}
+
+// Connect dials the broker and returns when it is connected. Until then it tries
+// again, with backoff, until ctx is done. It fails at once for a bad Config,
+// refused credentials or virtual host, and with [ErrBrokerTooOld].
+//
+// Afterwards ctx has no effect; use [Conn.Close].
+func Connect(ctx context.Context, c Config) (*Conn, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	publish, err := newLink(ctx, c, "publish")
+	if err != nil {
+		return nil, err
+	}
+	consume, err := newLink(ctx, c, "consume")
+	if err != nil {
+		publish.close(ctx)
+		return nil, err
+	}
+	return &Conn{config: c, publish: publish, consume: consume}, nil
+}
+
+// Ready is nil when both connections are up, the broker does not block them and
+// every consumer is subscribed. Otherwise it says what is missing.
+func (c *Conn) Ready() error {
+	errs := []error{c.publish.ready(), c.consume.ready()}
+	c.mu.Lock()
+	consumers := c.consumers
+	c.mu.Unlock()
+	for _, consumer := range consumers {
+		errs = append(errs, consumer.Ready())
+	}
+	return errors.Join(errs...)
+}
+
+// Close drains the consumers, waits for outstanding confirms and closes the
+// connections; it returns at the latest soon after ctx is done. Closing what was
+// made from the Conn before is allowed, and gives control over the order.
+func (c *Conn) Close(ctx context.Context) error {
+	c.mu.Lock()
+	c.closed = true
+	consumers, senders := c.consumers, c.senders
+	c.mu.Unlock()
+
+	var errs []error
+	var wg sync.WaitGroup
+	results := make([]error, len(consumers))
+	for i, consumer := range consumers {
+		wg.Go(func() { results[i] = consumer.Drain(ctx) })
+	}
+	wg.Wait()
+	errs = append(errs, results...)
+	for _, s := range senders {
+		errs = append(errs, s.Close(ctx))
+	}
+	c.consume.close(ctx)
+	c.publish.close(ctx)
+	return errors.Join(errs...)
+}
+
+// parking is the publisher that consumers park messages with, made when first needed.
+func (c *Conn) parking() *Publisher {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.parker == nil {
+		c.parker = c.newPublisher()
+		c.senders = append(c.senders, c.parker)
+	}
+	return c.parker
+}

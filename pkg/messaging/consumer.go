@@ -1,0 +1,379 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.uber.org/zap"
+)
+
+// Consumer takes messages from one queue, hands them to its handler and settles
+// them by the handler's verdict; see [Handler]. It subscribes again, on a new
+// channel, whenever its subscription ends: connection lost, channel closed,
+// queue deleted, consumer cancelled by the broker. A queue that does not exist
+// yet is waited for.
+//
+// What was delivered on a subscription that has ended is never acknowledged: the
+// broker delivers it again, and the context of its handler is cancelled with
+// [ErrConnectionLost]. The next subscription waits for those handlers, so two
+// copies of a message are not handled at once by one Consumer. Two Consumers may
+// do that, also on a queue with a single active consumer: it is no fence, so
+// effects must be idempotent.
+//
+// Safe for concurrent use.
+type Consumer struct {
+	conn     *Conn
+	queue    Queue
+	bindings []Binding
+	handler  Handler
+	log      *zap.Logger
+
+	concurrency   int
+	prefetch      int
+	timeout       time.Duration
+	retryInside   time.Duration
+	tag           string
+	onSubscribe   func()
+	autoAck       bool
+	finishToOrder bool // finish, cancel, ack, close: see subscription.drain
+
+	handlers context.Context // parent of all handlers' contexts
+	abort    context.CancelCauseFunc
+	draining chan struct{}
+	once     sync.Once
+	halt     context.CancelFunc // gives up waiting for the broker
+	done     chan struct{}
+
+	mu    sync.Mutex
+	state error // nil while subscribed
+}
+
+// ConsumeOption changes how a [Consumer] works.
+type ConsumeOption func(*Consumer)
+
+// Concurrency is how many messages are handled at once. Defaults to 1.
+func Concurrency(n int) ConsumeOption { return func(c *Consumer) { c.concurrency = n } }
+
+// Prefetch is how many unsettled messages the broker sends ahead. Defaults to the
+// concurrency. Small is good: everything prefetched counts an attempt when the
+// connection drops, and overtakes messages of higher priority.
+func Prefetch(n int) ConsumeOption { return func(c *Consumer) { c.prefetch = n } }
+
+// HandlerTimeout is the deadline of each handler. Defaults to 30 s. It must be
+// well below the queue's consumer timeout, after which the broker gives the
+// message to somebody else without counting an attempt.
+func HandlerTimeout(d time.Duration) ConsumeOption { return func(c *Consumer) { c.timeout = d } }
+
+// RetryInProcess repeats a failing handler with backoff for this long before its
+// error becomes [Permanent]. It is for queues that must keep order, on which a
+// message that went back would be overtaken, and defaults to 75 s where the queue
+// has a single active consumer, else to 0. Each try has its own handler timeout.
+func RetryInProcess(d time.Duration) ConsumeOption { return func(c *Consumer) { c.retryInside = d } }
+
+// ConsumerTag names the consumer in the management UI. Defaults to a unique name.
+func ConsumerTag(tag string) ConsumeOption { return func(c *Consumer) { c.tag = tag } }
+
+// OnSubscribe is called after each subscription, before the first delivery: the
+// place to drop a cache, since messages may have been missed. It must not block.
+func OnSubscribe(f func()) ConsumeOption { return func(c *Consumer) { c.onSubscribe = f } }
+
+// Consume starts a consumer of a queue that exists already, and returns at once;
+// it subscribes in the background. The queue's description says how to settle:
+// its delivery limit, its dead-letter exchange, whether it keeps order.
+//
+// It fails for bad options and with [ErrClosed].
+func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, error) {
+	if q.Exclusive || q.Name == "" {
+		return nil, errors.New("messaging: Consume: an exclusive queue is for Listen")
+	}
+	if q.Type == Stream {
+		return nil, errors.New("messaging: Consume: a stream is for Stream")
+	}
+	return c.startConsumer(&Consumer{queue: q, handler: h}, opts)
+}
+
+// Listen declares a queue that belongs to this process alone, binds it and
+// consumes it with automatic acknowledgement: every instance hears everything,
+// while it is there. The server names the queue, and names a new one after a
+// reconnect; what was sent in between is missed, see [OnSubscribe]. The
+// destination of the bindings is left empty. A handler's error is logged and the
+// message is gone.
+func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ConsumeOption) (*Consumer, error) {
+	if !q.Exclusive {
+		return nil, errors.New("messaging: Listen: the queue must be exclusive")
+	}
+	if err := q.Validate(); err != nil {
+		return nil, err
+	}
+	return c.startConsumer(&Consumer{queue: q, bindings: bindings, handler: h, autoAck: true}, opts)
+}
+
+func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer, error) {
+	q := consumer.queue
+	consumer.conn = c
+	consumer.log = c.config.Logger.With(zap.String("queue", q.Name))
+	consumer.concurrency = 1
+	consumer.timeout = 30 * time.Second
+	consumer.onSubscribe = func() {}
+	consumer.finishToOrder = q.SingleActiveConsumer
+	if q.SingleActiveConsumer {
+		consumer.retryInside = 75 * time.Second
+	}
+	for _, opt := range opts {
+		opt(consumer)
+	}
+	if consumer.prefetch == 0 {
+		consumer.prefetch = consumer.concurrency
+	}
+	switch {
+	case consumer.concurrency < 1:
+		return nil, errors.New("messaging: Concurrency: must be at least 1")
+	case consumer.prefetch < consumer.concurrency:
+		return nil, errors.New("messaging: Prefetch: must not be below Concurrency")
+	case consumer.timeout <= 0:
+		return nil, errors.New("messaging: HandlerTimeout: must be positive")
+	case q.SingleActiveConsumer && consumer.prefetch != 1:
+		return nil, errors.New("messaging: Prefetch: a single active consumer keeps order with 1 only")
+	case q.ConsumerTimeout > 0 && consumer.timeout+consumer.retryInside >= q.ConsumerTimeout:
+		return nil, fmt.Errorf("messaging: HandlerTimeout: must, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
+	}
+	consumer.handlers, consumer.abort = context.WithCancelCause(context.Background())
+	consumer.draining = make(chan struct{})
+	consumer.done = make(chan struct{})
+	consumer.state = fmt.Errorf("queue %q: not subscribed yet", q.Name)
+	ctx, halt := context.WithCancel(context.Background())
+	consumer.halt = halt
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		halt()
+		return nil, ErrClosed
+	}
+	c.consumers = append(c.consumers, consumer)
+	go consumer.run(ctx)
+	return consumer, nil
+}
+
+// Ready is nil while the consumer is subscribed, and when it was stopped by its owner.
+func (c *Consumer) Ready() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+func (c *Consumer) setState(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = err
+}
+
+// Done is closed when the consumer has stopped.
+func (c *Consumer) Done() <-chan struct{} { return c.done }
+
+// Drain takes no more messages, lets the running handlers finish and settles
+// them, and gives back, uncounted, what they had not begun. When ctx is done
+// first, the handlers' contexts are cancelled as [Consumer.Stop] does, and Drain
+// returns the context's error without waiting for them.
+func (c *Consumer) Drain(ctx context.Context) error {
+	c.once.Do(func() { close(c.draining); c.halt() })
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		c.abort(ErrStopping)
+		return fmt.Errorf("drain the consumer of %q: %w", c.queue.Name, context.Cause(ctx))
+	}
+}
+
+// Stop is Drain for those in a hurry: the contexts of running handlers are
+// cancelled at once with [ErrStopping], and a message whose handler returns an
+// error because of that is given back, uncounted.
+func (c *Consumer) Stop(ctx context.Context) error {
+	c.abort(ErrStopping)
+	return c.Drain(ctx)
+}
+
+// run subscribes again and again, until Drain or Stop.
+func (c *Consumer) run(ctx context.Context) {
+	defer close(c.done)
+	defer c.setState(nil)
+	defer c.abort(ErrStopping)
+	for wait := newBackoff(c.conn.config.MaxBackoff); ; {
+		ep, err := c.conn.consume.await(ctx)
+		if err != nil {
+			return
+		}
+		subscribed, err := c.subscribe(ep)
+		select {
+		case <-c.draining:
+			return
+		default:
+		}
+		c.setState(fmt.Errorf("queue %q: not subscribed: %w", c.queue.Name, err))
+		c.log.Warn("subscription ended, subscribing again", zap.Error(err))
+		if subscribed {
+			wait.reset()
+		}
+		if !wait.sleep(ctx) {
+			return
+		}
+	}
+}
+
+// subscribe runs one subscription on a channel of its own until it ends. It says
+// whether there was one, and why it ended.
+func (c *Consumer) subscribe(ep *epoch) (bool, error) {
+	ch, err := ep.channel()
+	if err != nil {
+		return false, err
+	}
+	defer ep.closeChannel(ch)
+	s := &subscription{Consumer: c, ep: ep, ch: ch, queueName: c.queue.Name, ended: make(chan struct{})}
+	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
+	cancelled := ch.NotifyCancel(make(chan string, 1))
+	if err := ep.guard(s.start); err != nil {
+		return false, err
+	}
+	c.onSubscribe()
+	c.setState(nil)
+
+	handlers, cancel := context.WithCancelCause(c.handlers)
+	defer cancel(nil)
+	var workers sync.WaitGroup
+	for range c.concurrency {
+		workers.Go(func() { s.work(handlers) })
+	}
+	var reason error
+	select {
+	case <-c.draining:
+		return true, s.drain(&workers)
+	case e := <-closed:
+		reason = ErrConnectionLost
+		if e != nil {
+			reason = fmt.Errorf("%w: %w", ErrConnectionLost, e)
+		}
+	case <-cancelled:
+		// Queue deleted, its node gone, or a consumer timeout, after which the
+		// channel is not safe to use.
+		reason = fmt.Errorf("%w: cancelled by the broker", ErrConnectionLost)
+	}
+	c.setState(fmt.Errorf("queue %q: not subscribed: %w", c.queue.Name, reason))
+	close(s.ended)
+	cancel(reason)
+	workers.Wait()
+	return true, reason
+}
+
+// subscription is one basic.consume on one channel of one epoch.
+type subscription struct {
+	*Consumer
+	ep         *epoch
+	ch         *amqp.Channel
+	queueName  string
+	deliveries <-chan amqp.Delivery
+	ended      chan struct{} // from now on nothing may be settled
+
+	mu       sync.Mutex
+	giveBack []amqp.Delivery // to be returned, uncounted, after the cancel
+}
+
+// start declares what is ours alone, sets the prefetch and consumes.
+func (s *subscription) start() error {
+	if s.queue.Exclusive {
+		q, err := s.ch.QueueDeclare(s.queue.Name, false, false, true, false, s.queue.arguments())
+		if err != nil {
+			return fmt.Errorf("declare an exclusive queue: %w", err)
+		}
+		s.queueName = q.Name
+		for _, b := range s.bindings {
+			if err := s.ch.QueueBind(q.Name, b.Key, b.Source, false, b.Match); err != nil {
+				return fmt.Errorf("bind %q to %q: %w", q.Name, b.Source, err)
+			}
+		}
+	}
+	if err := s.ch.Qos(s.prefetch, 0, false); err != nil {
+		return fmt.Errorf("set the prefetch: %w", err)
+	}
+	if s.tag == "" {
+		tag, err := uniqueTag(s.conn.config.Name)
+		if err != nil {
+			return err
+		}
+		s.tag = tag
+	}
+	deliveries, err := s.ch.Consume(s.queueName, s.tag, s.autoAck, false, false, false, nil)
+	if err != nil {
+		return fmt.Errorf("consume %q: %w", s.queueName, err)
+	}
+	s.deliveries = deliveries
+	return nil
+}
+
+// work handles deliveries one after another until the subscription ends or drains.
+// What the library still buffers then is left to drain, or to the broker.
+func (s *subscription) work(ctx context.Context) {
+	for {
+		select {
+		case <-s.draining:
+			return
+		case <-s.ended:
+			return
+		default:
+		}
+		select {
+		case <-s.draining:
+			return
+		case <-s.ended:
+			return
+		case d, ok := <-s.deliveries:
+			if !ok {
+				return
+			}
+			s.handle(ctx, d)
+		}
+	}
+}
+
+// drain ends the subscription without counting an attempt for anything that was
+// not tried. A dropped channel counts one for every unsettled message; only
+// cancel, then nack, then close does not.
+//
+// A queue that keeps order is different: cancelled while a handler runs, it would
+// give the next message to the next consumer too early. There the handler
+// finishes first, and then settle cancels before it settles.
+func (s *subscription) drain(workers *sync.WaitGroup) error {
+	if s.finishToOrder {
+		workers.Wait()
+	}
+	err := s.ep.guard(func() error { return s.ch.Cancel(s.tag, false) })
+	workers.Wait()
+	if err != nil {
+		return fmt.Errorf("cancel the consumer: %w", err)
+	}
+	if s.autoAck {
+		return nil
+	}
+	for d := range s.deliveries { // what the library had buffered; it closes after a cancel
+		s.giveBack = append(s.giveBack, d)
+	}
+	for _, d := range s.giveBack {
+		if err := d.Nack(false, true); err != nil {
+			return fmt.Errorf("give a message back: %w", err)
+		}
+	}
+	return nil
+}
+
+func isDone(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

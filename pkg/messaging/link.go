@@ -1,0 +1,339 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.uber.org/zap"
+)
+
+// MinBrokerVersion is the oldest RabbitMQ that Connect accepts. Dead-lettering
+// and direct reply-to have faults below it.
+const MinBrokerVersion = "4.3.1"
+
+// A link keeps one connection to the broker alive. Each connection, from dial to
+// loss, is an epoch. Nothing of an epoch is used in the next one: not the
+// connection, not a channel, not a delivery tag. That is why the client
+// library's own recovery is not used, which reuses channels and restarts their
+// numbering; see DESIGN.md.
+type link struct {
+	config Config
+	role   string
+	log    *zap.Logger
+
+	mu      sync.Mutex
+	current *epoch
+	changed chan struct{} // closed and replaced when current changes
+	lastErr error
+
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// An epoch is one connection, from its handshake to its end.
+type epoch struct {
+	conn        *amqp.Connection
+	raw         net.Conn
+	callTimeout time.Duration
+
+	done chan struct{} // closed at the end
+	err  error         // why; read after done
+
+	mu      sync.Mutex
+	blocked bool
+	flipped chan struct{} // closed and replaced when blocked changes
+}
+
+// newLink dials until the broker answers, ctx is done, or the answer is one that
+// waiting will not change.
+func newLink(ctx context.Context, config Config, role string) (*link, error) {
+	l := &link{
+		config:  config,
+		role:    role,
+		log:     config.Logger.With(zap.String("connection", role)),
+		changed: make(chan struct{}),
+		done:    make(chan struct{}),
+	}
+	for wait := newBackoff(config.MaxBackoff); ; {
+		first, err := l.dial(ctx)
+		if err == nil {
+			supervised, cancel := context.WithCancel(context.WithoutCancel(ctx))
+			l.stop = cancel
+			go l.supervise(supervised, first)
+			return l, nil
+		}
+		if isTerminal(err) {
+			return nil, err
+		}
+		if ctx.Err() == nil {
+			l.log.Warn("broker not reachable, trying again", zap.Error(err))
+		}
+		if !wait.sleep(ctx) {
+			return nil, fmt.Errorf("connect to the broker: %w (last attempt: %w)", context.Cause(ctx), err)
+		}
+	}
+}
+
+// isTerminal says whether a dial failed for a reason that only people can cure.
+func isTerminal(err error) bool {
+	var e *amqp.Error
+	return errors.Is(err, ErrBrokerTooOld) || errors.As(err, &e) && e.Code == amqp.AccessRefused
+}
+
+func (l *link) supervise(ctx context.Context, ep *epoch) {
+	defer close(l.done)
+	for wait := newBackoff(l.config.MaxBackoff); ; {
+		if ep != nil {
+			born := time.Now()
+			l.set(ep, nil)
+			select {
+			case <-ep.done:
+				l.log.Warn("connection lost", zap.Error(ep.err))
+				l.set(nil, ep.err)
+			case <-ctx.Done():
+				l.set(nil, ErrClosed)
+				ep.close()
+				return
+			}
+			if time.Since(born) > l.config.MaxBackoff {
+				wait.reset()
+			}
+		}
+		if !wait.sleep(ctx) {
+			return
+		}
+		var err error
+		if ep, err = l.dial(ctx); err != nil {
+			ep = nil
+			l.set(nil, err)
+			if ctx.Err() == nil {
+				l.log.Warn("reconnect failed, trying again", zap.Error(err))
+			}
+		}
+	}
+}
+
+// set publishes the epoch to all who await one.
+func (l *link) set(ep *epoch, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current, l.lastErr = ep, err
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// await gives the current epoch, and waits for one while the broker is away.
+func (l *link) await(ctx context.Context) (*epoch, error) {
+	for {
+		l.mu.Lock()
+		ep, changed := l.current, l.changed
+		l.mu.Unlock()
+		if ep != nil {
+			return ep, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-l.done:
+			return nil, ErrClosed
+		}
+	}
+}
+
+// ready is nil while the link is connected and not blocked.
+func (l *link) ready() error {
+	l.mu.Lock()
+	ep, last := l.current, l.lastErr
+	l.mu.Unlock()
+	if ep == nil {
+		return fmt.Errorf("%s connection is down: %w", l.role, errors.Join(last, ErrConnectionLost))
+	}
+	if blocked, _ := ep.isBlocked(); blocked {
+		return fmt.Errorf("%s connection is blocked by the broker (resource alarm)", l.role)
+	}
+	return nil
+}
+
+// close ends the link and waits for its goroutine; from the end of ctx on without
+// the courtesy of a closing handshake.
+func (l *link) close(ctx context.Context) {
+	l.mu.Lock()
+	ep := l.current
+	l.mu.Unlock()
+	if ep != nil {
+		release := context.AfterFunc(ctx, func() { _ = ep.raw.Close() })
+		defer release()
+	}
+	l.stop()
+	<-l.done
+}
+
+// dial tries each URL once, in random order.
+func (l *link) dial(ctx context.Context) (*epoch, error) {
+	var errs []error
+	for _, i := range rand.Perm(len(l.config.URLs)) {
+		ep, err := l.dialOne(ctx, l.config.URLs[i])
+		if err == nil {
+			return ep, nil
+		}
+		if isTerminal(err) {
+			return nil, err
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
+	c := l.config
+	uri, err := amqp.ParseURI(url)
+	if err != nil {
+		return nil, errors.New("not an AMQP URL")
+	}
+	if c.User != "" {
+		uri.Username, uri.Password = c.User, c.Password
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
+	defer cancel()
+	var raw net.Conn
+	config := amqp.Config{
+		// The library wipes the password after use: a new one for each attempt.
+		SASL:       []amqp.Authentication{&amqp.PlainAuth{Username: uri.Username, Password: uri.Password}},
+		Heartbeat:  c.Heartbeat,
+		Properties: amqp.NewConnectionProperties(),
+		Dial: func(network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			deadline, _ := ctx.Deadline()
+			if err := conn.SetDeadline(deadline); err != nil { // the library clears it after the handshake
+				return nil, errors.Join(err, conn.Close())
+			}
+			raw = conn
+			return &boundedConn{Conn: conn, timeout: c.WriteTimeout}, nil
+		},
+	}
+	config.Properties.SetClientConnectionName(c.Name + "/" + l.role)
+	if c.TLS != nil {
+		config.TLSClientConfig = c.TLS.Clone()
+	}
+	conn, err := amqp.DialConfig(url, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s:%d: %w", uri.Host, uri.Port, err)
+	}
+	version, _ := conn.Properties["version"].(string)
+	if !atLeast(version, MinBrokerVersion) {
+		err := fmt.Errorf("%w: %s:%d runs RabbitMQ %q, at least %s is needed", ErrBrokerTooOld, uri.Host, uri.Port, version, MinBrokerVersion)
+		return nil, errors.Join(err, conn.CloseDeadline(time.Now().Add(time.Second)))
+	}
+	l.log.Info("connected", zap.String("node", fmt.Sprintf("%s:%d", uri.Host, uri.Port)), zap.String("broker_version", version))
+	return newEpoch(conn, raw, c.CallTimeout), nil
+}
+
+func newEpoch(conn *amqp.Connection, raw net.Conn, callTimeout time.Duration) *epoch {
+	ep := &epoch{
+		conn:        conn,
+		raw:         raw,
+		callTimeout: callTimeout,
+		done:        make(chan struct{}),
+		flipped:     make(chan struct{}),
+	}
+	closed := conn.NotifyClose(make(chan *amqp.Error, 1))
+	blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 8))
+	go ep.watch(closed, blocked)
+	return ep
+}
+
+// watch owns the epoch's notifications until the connection ends.
+func (ep *epoch) watch(closed <-chan *amqp.Error, blocked <-chan amqp.Blocking) {
+	for {
+		select {
+		case b, ok := <-blocked:
+			if !ok {
+				blocked = nil
+				continue
+			}
+			ep.setBlocked(b.Active)
+		case reason := <-closed:
+			ep.err = ErrClosed
+			if reason != nil {
+				ep.err = reason
+			}
+			close(ep.done)
+			// A publisher that is stuck in a write to this socket is freed by this only.
+			_ = ep.raw.Close()
+			return
+		}
+	}
+}
+
+func (ep *epoch) setBlocked(blocked bool) {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	ep.blocked = blocked
+	close(ep.flipped)
+	ep.flipped = make(chan struct{})
+}
+
+// isBlocked says whether the broker has asked for silence, and gives a channel
+// that is closed when that changes.
+func (ep *epoch) isBlocked() (bool, <-chan struct{}) {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	return ep.blocked, ep.flipped
+}
+
+// guard runs a synchronous AMQP method, which the library lets wait for ever, and
+// gives the connection up when it takes too long.
+func (ep *epoch) guard(call func() error) error {
+	timer := time.AfterFunc(ep.callTimeout, func() { _ = ep.raw.Close() })
+	defer timer.Stop()
+	return call()
+}
+
+// channel opens a fresh channel.
+func (ep *epoch) channel() (*amqp.Channel, error) {
+	var ch *amqp.Channel
+	err := ep.guard(func() (err error) {
+		ch, err = ep.conn.Channel()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open a channel: %w", err)
+	}
+	return ch, nil
+}
+
+// closeChannel closes a channel in bounded time. What it held goes back to its
+// queue, counted as an attempt.
+func (ep *epoch) closeChannel(ch *amqp.Channel) {
+	_ = ep.guard(ch.Close)
+}
+
+// close ends the connection in bounded time, even where a write is stuck.
+func (ep *epoch) close() {
+	_ = ep.guard(ep.conn.Close)
+	_ = ep.raw.Close()
+	<-ep.done
+}
+
+// boundedConn gives every write a deadline.
+type boundedConn struct {
+	net.Conn
+	timeout time.Duration
+}
+
+func (c *boundedConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
