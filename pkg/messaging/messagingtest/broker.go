@@ -1,0 +1,318 @@
+// Package messagingtest gives tests a real RabbitMQ and a real PostgreSQL: one
+// container per test binary, started when first asked for, and a fresh virtual
+// host or database per test.
+//
+//	func TestMain(m *testing.M) { messagingtest.Main(m) }
+package messagingtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/exec"
+	"github.com/testcontainers/testcontainers-go/wait"
+	"go.uber.org/goleak"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+const (
+	adminUser     = "admin"
+	adminPassword = "test-only"
+	startTimeout  = 2 * time.Minute
+)
+
+// labels let `make clean` find what a broken run left behind.
+var labels = map[string]string{"orderflow.test": "true"}
+
+// Main runs the tests, removes their containers and fails when a goroutine is
+// left. It does not return.
+func Main(m *testing.M) {
+	code := m.Run()
+	for _, c := range []*shared{broker, database} {
+		if err := c.terminate(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if code == 0 {
+		if err := goleak.Find(
+			// The docker client of testcontainers keeps connections for the process's life.
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines left:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// shared is a container that all tests of a binary share.
+type shared struct {
+	start func(ctx context.Context) (testcontainers.Container, error)
+	once  sync.Once
+	c     testcontainers.Container
+	err   error
+}
+
+func (s *shared) get(t testing.TB) testcontainers.Container {
+	t.Helper()
+	s.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		s.c, s.err = s.start(ctx)
+	})
+	if s.err != nil {
+		t.Fatalf("start a container (is Docker there? `make test` sets all up): %v", s.err)
+	}
+	return s.c
+}
+
+func (s *shared) terminate() error {
+	if s.c == nil {
+		return nil
+	}
+	return testcontainers.TerminateContainer(s.c)
+}
+
+var broker = &shared{start: startBroker}
+
+func startBroker(ctx context.Context) (testcontainers.Container, error) {
+	// A published port is drawn anew at each start of a container. Restart needs it to stay.
+	amqpPort, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	managementPort, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	return testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{
+		Started: true,
+		ContainerRequest: testcontainers.ContainerRequest{
+			Image:        imageOf("RABBITMQ_IMAGE", "rabbitmq:4.3-management"),
+			Labels:       labels,
+			Env:          map[string]string{"RABBITMQ_DEFAULT_USER": adminUser, "RABBITMQ_DEFAULT_PASS": adminPassword, "RABBITMQ_NODENAME": "rabbit@localhost"},
+			ExposedPorts: []string{"5672/tcp", "15672/tcp"},
+			HostConfigModifier: func(h *container.HostConfig) {
+				h.PortBindings = network.PortMap{
+					network.MustParsePort("5672/tcp"):  {{HostPort: amqpPort}},
+					network.MustParsePort("15672/tcp"): {{HostPort: managementPort}},
+				}
+			},
+			WaitingFor: wait.ForLog("Server startup complete").WithStartupTimeout(startTimeout),
+		},
+	})
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+func imageOf(variable, official string) string {
+	if image := os.Getenv(variable); image != "" {
+		return image
+	}
+	return official
+}
+
+// BrokerInfo is a virtual host of the test binary's broker.
+type BrokerInfo struct {
+	URL           string // amqp, with the administrator's credentials and the virtual host
+	ManagementURL string
+	User          string
+	Password      string
+	VHost         string
+	container     testcontainers.Container
+}
+
+// Broker gives the test a virtual host of its own, which is removed at its end.
+func Broker(t testing.TB) *BrokerInfo {
+	t.Helper()
+	c := broker.get(t)
+	b := &BrokerInfo{User: adminUser, Password: adminPassword, VHost: "test-" + uuid.NewString(), container: c}
+	b.ManagementURL = "http://" + endpoint(t, c, "15672/tcp")
+	b.URL = fmt.Sprintf("amqp://%s:%s@%s/%s", b.User, b.Password, endpoint(t, c, "5672/tcp"), b.VHost)
+	b.Management(t, http.MethodPut, "/api/vhosts/"+b.VHost, nil, nil)
+	t.Cleanup(func() { b.Management(t, http.MethodDelete, "/api/vhosts/"+b.VHost, nil, nil) })
+	return b
+}
+
+func endpoint(t testing.TB, c testcontainers.Container, port string) string {
+	t.Helper()
+	mapped, err := c.MappedPort(t.Context(), port)
+	if err != nil {
+		t.Fatalf("find the port %s: %v", port, err)
+	}
+	return "127.0.0.1:" + mapped.Port()
+}
+
+// Config connects as the administrator.
+func (b *BrokerInfo) Config() messaging.Config {
+	return messaging.Config{URLs: []string{b.URL}, Name: "test"}
+}
+
+// Connect connects with the config, and closes the connection at the test's end.
+func (b *BrokerInfo) Connect(t testing.TB, config messaging.Config) *messaging.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	conn, err := messaging.Connect(ctx, config)
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		if err := conn.Close(ctx); err != nil {
+			t.Errorf("close the connection: %v", err)
+		}
+	})
+	return conn
+}
+
+// Management calls the management API; a status of 300 or more ends the test.
+func (b *BrokerInfo) Management(t testing.TB, method, path string, in, out any) {
+	t.Helper()
+	var body io.Reader
+	if in != nil {
+		encoded, err := json.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = bytes.NewReader(encoded)
+	}
+	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, b.ManagementURL+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth(b.User, b.Password)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode >= 300 {
+		t.Fatalf("%s %s: %s: %s", method, path, res.Status, answer)
+	}
+	if out != nil {
+		if err := json.Unmarshal(answer, out); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Exec runs a command in the broker's container and gives its output.
+func (b *BrokerInfo) Exec(t testing.TB, command ...string) string {
+	t.Helper()
+	code, out, err := b.container.Exec(context.WithoutCancel(t.Context()), command, exec.Multiplexed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code != 0 {
+		t.Fatalf("%s: exit %d: %s", strings.Join(command, " "), code, text)
+	}
+	return string(text)
+}
+
+// CloseAllConnections makes the broker close every connection of this virtual host.
+func (b *BrokerInfo) CloseAllConnections(t testing.TB) {
+	t.Helper()
+	b.Exec(t, "rabbitmqctl", "close_all_connections", "--vhost", b.VHost, "closed by a test")
+}
+
+// Restart stops the broker and starts it again. All tests of the binary share
+// it: a test that restarts must not be parallel to others.
+func (b *BrokerInfo) Restart(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := b.container.Stop(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.container.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, startTimeout, func() (bool, string) {
+		code, _, err := b.container.Exec(ctx, []string{"rabbitmqctl", "await_startup"})
+		return err == nil && code == 0, fmt.Sprint(code, err)
+	})
+}
+
+// Depth is the number of ready messages in a queue, as a consumer would find them.
+func (b *BrokerInfo) Depth(t testing.TB, queue string) int {
+	t.Helper()
+	out := b.Exec(t, "rabbitmqctl", "list_queues", "--vhost", b.VHost, "--quiet", "--no-table-headers", "name", "messages_ready")
+	for line := range strings.Lines(out) {
+		var name string
+		var n int
+		if _, err := fmt.Sscan(line, &name, &n); err == nil && name == queue {
+			return n
+		}
+	}
+	t.Fatalf("no queue %q in: %s", queue, out)
+	return 0
+}
+
+// WithUser is the URL for another user of the same virtual host.
+func (b *BrokerInfo) WithUser(t testing.TB, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(b.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
+
+// Eventually polls until the condition holds, and otherwise ends the test with
+// the last state that it saw.
+func Eventually(t testing.TB, timeout time.Duration, condition func() (ok bool, state string)) {
+	t.Helper()
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	poll := time.NewTicker(25 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		ok, state := condition()
+		if ok {
+			return
+		}
+		select {
+		case <-poll.C:
+		case <-deadline.C:
+			t.Fatalf("not so after %s; last state: %s", timeout, state)
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package messagingtest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver of wait.ForSQL
+	"github.com/moby/moby/api/types/network"
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/wait"
+)
+
+var database = &shared{start: startDatabase}
+
+func startDatabase(ctx context.Context) (testcontainers.Container, error) {
+	return testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{
+		Started: true,
+		ContainerRequest: testcontainers.ContainerRequest{
+			Image:        imageOf("POSTGRES_IMAGE", "postgres:18"),
+			Labels:       labels,
+			Env:          map[string]string{"POSTGRES_PASSWORD": adminPassword},
+			Cmd:          []string{"postgres", "-c", "fsync=off", "-c", "max_connections=400"},
+			ExposedPorts: []string{"5432/tcp"},
+			// The official image starts once to initialise, and then for good.
+			WaitingFor: wait.ForAll(
+				wait.ForLog("database system is ready to accept connections"),
+				wait.ForSQL("5432/tcp", "pgx", func(host string, port network.Port) string {
+					return fmt.Sprintf("postgres://postgres:%s@%s:%d/postgres", adminPassword, host, port.Num())
+				}),
+			).WithDeadline(startTimeout),
+		},
+	})
+}
+
+// Database gives the test a database of its own, by its URL.
+func Database(t testing.TB) string {
+	t.Helper()
+	url := "postgres://postgres:" + adminPassword + "@" + endpoint(t, database.get(t), "5432/tcp") + "/"
+	ctx := context.WithoutCancel(t.Context())
+	conn, err := pgx.Connect(ctx, url+"postgres")
+	if err != nil {
+		t.Fatalf("connect to the test database: %v", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		t.Fatalf("create a database: %v", err)
+	}
+	return url + name
+}

@@ -1,0 +1,185 @@
+package messaging_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+func TestPublishOutcomes(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	declare(t, ch, "jobs", 20)
+	_, err := ch.QueueDeclare("full", true, false, false, false, amqp.Table{
+		"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish",
+	})
+	require.NoError(t, err)
+	p := b.Connect(t, b.Config()).Publisher()
+	ctx := within(t, 20*time.Second)
+
+	t.Run("stored", func(t *testing.T) {
+		m := message(t, "x")
+		require.NoError(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, m))
+		got := get(t, ch, "jobs")
+		require.Equal(t, m.ID, got.MessageId)
+		require.Equal(t, owner, got.UserId, "filled in by the publisher")
+		require.Equal(t, uint8(amqp.Persistent), got.DeliveryMode)
+	})
+	t.Run("unroutable", func(t *testing.T) {
+		m := message(t, "x")
+		err := p.Publish(ctx, messaging.Route{Key: "nowhere"}, m)
+		require.ErrorIs(t, err, messaging.ErrUnroutable)
+		var returned *messaging.ReturnedError
+		require.ErrorAs(t, err, &returned)
+		require.Equal(t, m.ID, returned.MessageID)
+		require.EqualValues(t, amqp.NoRoute, returned.Code)
+	})
+	t.Run("unroutable and allowed", func(t *testing.T) {
+		require.NoError(t, p.Publish(ctx, messaging.Route{Key: "nowhere"}, message(t, "x"), messaging.AllowUnroutable()))
+	})
+	t.Run("nacked by a full queue", func(t *testing.T) {
+		require.NoError(t, p.Publish(ctx, messaging.Route{Key: "full"}, message(t, "x")))
+		require.ErrorIs(t, p.Publish(ctx, messaging.Route{Key: "full"}, message(t, "y")), messaging.ErrNacked)
+	})
+	t.Run("a missing exchange fails its message and the publisher goes on", func(t *testing.T) {
+		err := p.Publish(ctx, messaging.Route{Exchange: "missing"}, message(t, "x"))
+		require.ErrorIs(t, err, messaging.ErrConnectionLost)
+		require.ErrorContains(t, err, "no exchange 'missing'")
+		require.NoError(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x")))
+	})
+	t.Run("a header that AMQP cannot carry", func(t *testing.T) {
+		m := message(t, "x")
+		m.Headers = map[string]any{"bad": struct{}{}}
+		require.ErrorContains(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, m), "Headers")
+	})
+	t.Run("after Close", func(t *testing.T) {
+		closed := b.Connect(t, b.Config()).Publisher()
+		require.NoError(t, closed.Close(ctx))
+		require.ErrorIs(t, closed.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x")), messaging.ErrClosed)
+	})
+}
+
+func TestReturnsAreJoinedByMessageID(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	declare(t, raw(t, b), "jobs", 20)
+	p := b.Connect(t, b.Config()).Publisher()
+	ctx := within(t, 30*time.Second)
+
+	var confirmations []*messaging.Confirmation
+	for i := range 1000 {
+		key := "jobs"
+		if i%3 == 0 {
+			key = "nowhere"
+		}
+		confirmations = append(confirmations, p.PublishAsync(ctx, messaging.Route{Key: key}, message(t, i)))
+	}
+	for i, c := range confirmations {
+		err := c.Wait(ctx)
+		if i%3 == 0 {
+			require.ErrorIs(t, err, messaging.ErrUnroutable, "message %d", i)
+		} else {
+			require.NoError(t, err, "message %d", i)
+		}
+	}
+}
+
+func TestPublishSurvivesLostConnections(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	declare(t, ch, "jobs", 20)
+	p := b.Connect(t, b.Config()).Publisher()
+	ctx := within(t, 60*time.Second)
+
+	confirmed := make(chan string, 1000)
+	var publishers sync.WaitGroup
+	for range 4 {
+		publishers.Go(func() {
+			for range 100 {
+				m := message(t, "x")
+				for p.Publish(ctx, messaging.Route{Key: "jobs"}, m) != nil && ctx.Err() == nil { //nolint:revive // the same message again
+				}
+				confirmed <- m.ID
+			}
+		})
+	}
+	b.CloseAllConnections(t)
+	publishers.Wait()
+	close(confirmed)
+	require.NoError(t, ctx.Err())
+
+	stored := map[string]bool{}
+	look := raw(t, b) // the first channel was closed with the others
+	for {
+		d, ok, err := look.Get("jobs", true)
+		require.NoError(t, err)
+		if !ok {
+			break
+		}
+		stored[d.MessageId] = true
+	}
+	count := 0
+	for id := range confirmed {
+		require.True(t, stored[id], "confirmed but not stored: %s", id)
+		count++
+	}
+	require.Equal(t, 400, count)
+}
+
+func TestPublishHonoursItsContextWhileTheBrokerIsAway(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	proxy := messagingtest.NewProxy(t, b)
+	config := b.Config()
+	config.URLs = []string{proxy.URL}
+	conn := b.Connect(t, config)
+	p := conn.Publisher()
+	proxy.Cut()
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) { return conn.Ready() != nil, "still ready" })
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x")), context.DeadlineExceeded)
+
+	proxy.Restore()
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+		err := conn.Ready()
+		if err != nil {
+			return false, err.Error()
+		}
+		return true, ""
+	})
+}
+
+func TestConnectRefusesAtOnce(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	t.Run("bad credentials", func(t *testing.T) {
+		t.Parallel()
+		config := b.Config()
+		config.User, config.Password = "nobody", "wrong"
+		_, err := messaging.Connect(within(t, 10*time.Second), config)
+		require.ErrorContains(t, err, "403")
+	})
+	t.Run("no URL", func(t *testing.T) {
+		t.Parallel()
+		_, err := messaging.Connect(t.Context(), messaging.Config{})
+		require.ErrorContains(t, err, "URLs")
+	})
+	t.Run("an unreachable broker is waited for", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := messaging.Connect(ctx, messaging.Config{URLs: []string{"amqp://127.0.0.1:1"}})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Makes the three base images available: pulls the official ones, or, where no
+# registry answers, builds stand-ins from distribution packages and writes their
+# names to the git-ignored .env.
+source "$(dirname "$0")/lib.sh"
+
+standin_tag=1 # raise it when deploy/compose/images/standin changes
+declare -A standin=([RABBITMQ_IMAGE]=rabbitmq [POSTGRES_IMAGE]=postgres [GO_IMAGE]=golang)
+# Optional settings; empty means the tools' defaults.
+suite=${STANDIN_SUITE:-forky}
+mirror=${STANDIN_MIRROR:-}
+
+have() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# One root file system holds all three; an image is that, imported with the
+# settings that a Dockerfile would give it, which takes seconds.
+build_standins() {
+	local tar="$cache/rootfs.tar" files="$root/deploy/compose/images/standin"
+	mmdebstrap --variant=minbase \
+		--aptopt='Acquire::Check-Valid-Until "false"' \
+		--include=rabbitmq-server,postgresql-18,golang-1.26-go,ca-certificates,curl \
+		--customize-hook="copy-in $files/rabbitmq-entrypoint $files/postgres-entrypoint /usr/local/bin" \
+		--customize-hook='echo "[rabbitmq_management,rabbitmq_prometheus]." >"$1/etc/rabbitmq/enabled_plugins"' \
+		--customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' \
+		"$suite" "$tar" ${mirror:+"$mirror"}
+	import rabbitmq "$tar" 'ENV RABBITMQ_LOGS=-' 'ENV HOME=/var/lib/rabbitmq' 'EXPOSE 5672 15672 15692' \
+		'ENTRYPOINT ["/usr/local/bin/rabbitmq-entrypoint"]' 'CMD ["rabbitmq-server"]'
+	import postgres "$tar" 'ENV PGDATA=/var/lib/postgresql/18/docker' 'ENV LANG=C.UTF-8' 'EXPOSE 5432' \
+		'ENTRYPOINT ["/usr/local/bin/postgres-entrypoint"]' 'CMD ["postgres"]'
+	import golang "$tar" 'ENV GOPATH=/go' 'ENV GOTOOLCHAIN=local' 'WORKDIR /go'
+	rm -f "$tar"
+}
+
+# import NAME TAR SETTING...
+import() {
+	local name=$1 tar=$2 changes=(--change 'LABEL orderflow.standin=true')
+	changes+=(--change 'ENV PATH=/usr/lib/rabbitmq/bin:/usr/lib/postgresql/18/bin:/usr/lib/go-1.26/bin:/usr/sbin:/usr/bin:/sbin:/bin')
+	shift 2
+	for change in "$@"; do changes+=(--change "$change"); done
+	docker import "${changes[@]}" "$tar" "orderflow-standin/$name:$standin_tag"
+}
+
+missing=()
+for name in RABBITMQ_IMAGE POSTGRES_IMAGE GO_IMAGE; do
+	image=$(setting "$name")
+	have "$image" && continue
+	if [[ $image == orderflow-standin/* ]]; then
+		missing+=("$name")
+	elif ((${#missing[@]} == 0)) && say "pulling $image" && timeout "${PULL_TIMEOUT:-300}" docker pull -q "$image" 2>"$cache/pull.log" >/dev/null; then
+		continue
+	else
+		missing+=("$name")
+	fi
+done
+((${#missing[@]} == 0)) && exit 0
+
+say "no image registry answers for: ${missing[*]}; building local stand-ins from distribution packages instead"
+need_packages mmdebstrap mmdebstrap
+with_progress "installing RabbitMQ, PostgreSQL and Go into a root file system (about 90 s)" build_standins
+touch "$local_env"
+for name in "${missing[@]}"; do
+	sed -i "/^$name=/d" "$local_env"
+	echo "$name=orderflow-standin/${standin[$name]}:$standin_tag" >>"$local_env"
+done
+say "stand-ins are ready; their names are in .env, delete that file to go back to the official images"

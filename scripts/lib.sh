@@ -1,0 +1,55 @@
+# Sourced by the other scripts: how they speak, and where things are.
+# shellcheck shell=bash
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache="$root/.cache"
+tracked_env="$root/deploy/compose/.env"
+local_env="$root/.env" # git-ignored; plain `docker compose` in the root reads it too
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+die() {
+	printf '\033[31merror:\033[0m %s\n' "$*" >&2
+	exit 1
+}
+
+# setting NAME: its value from the environment, the local file or the tracked one.
+setting() {
+	if [ -n "${!1:-}" ]; then
+		echo "${!1}"
+		return
+	fi
+	{ cat "$tracked_env" "$local_env" 2>/dev/null || true; } | sed -n "s/^$1=//p" | tail -n 1
+}
+
+# need_packages COMMAND PACKAGE: installs a Debian package for a missing command.
+need_packages() {
+	command -v "$1" >/dev/null && return
+	command -v apt-get >/dev/null || die "$1 is missing: install it (Debian's package: $2) and run this again"
+	local sudo=""
+	[ "$(id -u)" = 0 ] || sudo="sudo"
+	say "installing $2 (for $1)"
+	$sudo apt-get update -qq && $sudo apt-get install -y -qq "$2" >/dev/null || die "could not install $2: install it by hand and run this again"
+}
+
+# with_progress TEXT COMMAND...: runs a long step, with a line every 15 s, its
+# output to a log that is shown when it fails.
+with_progress() {
+	local text=$1 log started
+	shift
+	mkdir -p "$cache"
+	log="$cache/step.log"
+	started=$SECONDS
+	say "$text"
+	"$@" >"$log" 2>&1 &
+	local pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 1
+		(((SECONDS - started) % 15 == 14)) && printf '    ... %s s: %s\n' "$((SECONDS - started))" "$(tail -n 1 "$log" | tr '\r' '\n' | tail -n 1 | cut -c 1-100)"
+	done
+	if ! wait "$pid"; then
+		tail -n 30 "$log" >&2
+		die "$text: failed; the last lines are above, all of it is in $log"
+	fi
+	printf '    done in %s s\n' "$((SECONDS - started))"
+}
