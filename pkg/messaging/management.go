@@ -1,0 +1,250 @@
+package messaging
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.uber.org/zap"
+)
+
+// Admin is how tools that set the broker up reach it. Services have no such
+// rights and no such settings.
+type Admin struct {
+	// AMQPURL is any node, "amqp://host:5672/vhost" or "amqps://...".
+	AMQPURL string
+	// ManagementURL is the root of the management plugin, "http://host:15672".
+	ManagementURL string
+	// User and Password replace those in AMQPURL, and are used for both. The user
+	// needs the tag "administrator" and all rights in the virtual host.
+	User, Password string
+	// VHost replaces that in AMQPURL. It must exist.
+	VHost string
+	// TLS is used for amqps and https URLs.
+	TLS *tls.Config
+	// Logger defaults to none.
+	Logger *zap.Logger
+}
+
+// complete checks the settings and fills in what AMQPURL says. Errors name the
+// field and never repeat a URL, which may hold a password.
+func (a Admin) complete() (Admin, error) {
+	uri, err := amqp.ParseURI(a.AMQPURL)
+	if err != nil {
+		return a, errors.New("messaging: AMQPURL: not an AMQP URL")
+	}
+	if a.User == "" {
+		a.User, a.Password = uri.Username, uri.Password
+	}
+	if a.VHost == "" {
+		a.VHost = uri.Vhost
+	}
+	uri.Vhost = a.VHost
+	a.AMQPURL = uri.String()
+	m, err := url.Parse(a.ManagementURL)
+	if err != nil || m.Host == "" || m.Scheme != "http" && m.Scheme != "https" {
+		return a, errors.New("messaging: ManagementURL: not an http or https URL")
+	}
+	if a.Logger == nil {
+		a.Logger = zap.NewNop()
+	}
+	return a, nil
+}
+
+// Bounds of one request to the management API.
+const (
+	mgmtTimeout     = 15 * time.Second
+	mgmtMaxResponse = 64 << 20
+)
+
+// mgmtClient speaks the part of the management API that this package needs.
+type mgmtClient struct {
+	root           string
+	vhost          string
+	user, password string
+	http           *http.Client
+}
+
+func (a Admin) management() *mgmtClient {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = a.TLS.Clone()
+	return &mgmtClient{
+		root:  strings.TrimSuffix(a.ManagementURL, "/") + "/api",
+		vhost: a.VHost,
+		user:  a.User, password: a.Password,
+		http: &http.Client{Transport: transport, Timeout: mgmtTimeout},
+	}
+}
+
+func (c *mgmtClient) close() { c.http.CloseIdleConnections() }
+
+// mgmtError is an answer that is not a success.
+type mgmtError struct {
+	status int
+	reason string
+}
+
+func (e *mgmtError) Error() string {
+	text := fmt.Sprintf("management API answered %d %s", e.status, http.StatusText(e.status))
+	if e.reason != "" {
+		text += ": " + e.reason
+	}
+	return text
+}
+
+// The management API's own names for what it stores.
+type (
+	mgmtPolicy struct {
+		Name       string         `json:"name,omitempty"`
+		Pattern    string         `json:"pattern"`
+		ApplyTo    string         `json:"apply-to"`
+		Priority   int            `json:"priority"`
+		Definition map[string]any `json:"definition"`
+	}
+	mgmtExchange struct {
+		Name       string         `json:"name"`
+		Type       string         `json:"type"`
+		Durable    bool           `json:"durable"`
+		AutoDelete bool           `json:"auto_delete"`
+		Internal   bool           `json:"internal"`
+		Arguments  map[string]any `json:"arguments"`
+		Policy     string         `json:"policy"`
+	}
+	mgmtQueue struct {
+		Name           string         `json:"name"`
+		Type           string         `json:"type"`
+		Durable        bool           `json:"durable"`
+		AutoDelete     bool           `json:"auto_delete"`
+		Exclusive      bool           `json:"exclusive"`
+		Arguments      map[string]any `json:"arguments"`
+		Policy         string         `json:"policy"`
+		OperatorPolicy string         `json:"operator_policy"`
+		Effective      map[string]any `json:"effective_policy_definition"`
+	}
+	mgmtBinding struct {
+		Source          string         `json:"source"`
+		Destination     string         `json:"destination"`
+		DestinationType string         `json:"destination_type"`
+		RoutingKey      string         `json:"routing_key"`
+		Arguments       map[string]any `json:"arguments"`
+	}
+	mgmtUser struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}
+	mgmtPermission struct {
+		User      string `json:"user"`
+		Configure string `json:"configure"`
+		Write     string `json:"write"`
+		Read      string `json:"read"`
+	}
+)
+
+func (c *mgmtClient) policies(ctx context.Context) (list []mgmtPolicy, err error) {
+	return list, c.do(ctx, http.MethodGet, nil, &list, "policies", c.vhost)
+}
+
+func (c *mgmtClient) exchanges(ctx context.Context) (list []mgmtExchange, err error) {
+	return list, c.do(ctx, http.MethodGet, nil, &list, "exchanges", c.vhost)
+}
+
+func (c *mgmtClient) queues(ctx context.Context) (list []mgmtQueue, err error) {
+	return list, c.do(ctx, http.MethodGet, nil, &list, "queues", c.vhost)
+}
+
+func (c *mgmtClient) bindings(ctx context.Context) (list []mgmtBinding, err error) {
+	return list, c.do(ctx, http.MethodGet, nil, &list, "bindings", c.vhost)
+}
+
+func (c *mgmtClient) users(ctx context.Context) (list []mgmtUser, err error) {
+	return list, c.do(ctx, http.MethodGet, nil, &list, "users")
+}
+
+func (c *mgmtClient) permissions(ctx context.Context) (list []mgmtPermission, err error) {
+	return list, c.do(ctx, http.MethodGet, nil, &list, "vhosts", c.vhost, "permissions")
+}
+
+func (c *mgmtClient) putPolicy(ctx context.Context, p mgmtPolicy) error {
+	name := p.Name
+	p.Name = ""
+	return c.do(ctx, http.MethodPut, p, nil, "policies", c.vhost, name)
+}
+
+func (c *mgmtClient) deletePolicy(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, nil, nil, "policies", c.vhost, name)
+}
+
+func (c *mgmtClient) putUser(ctx context.Context, u User, password string) error {
+	body := map[string]any{"password": password, "tags": strings.Join(u.Tags, ",")}
+	return c.do(ctx, http.MethodPut, body, nil, "users", u.Name)
+}
+
+func (c *mgmtClient) putPermission(ctx context.Context, u User) error {
+	body := map[string]any{"configure": u.Configure, "write": u.Write, "read": u.Read}
+	return c.do(ctx, http.MethodPut, body, nil, "permissions", c.vhost, u.Name)
+}
+
+// do makes one request. Every error names the method and the path; request
+// bodies, which may hold a password, are never part of one.
+func (c *mgmtClient) do(ctx context.Context, method string, in, out any, path ...string) error {
+	for i, part := range path {
+		path[i] = url.PathEscape(part)
+	}
+	where := "/" + strings.Join(path, "/")
+	if err := c.roundTrip(ctx, method, c.root+where, in, out); err != nil {
+		return fmt.Errorf("%s %s: %w", method, where, err)
+	}
+	return nil
+}
+
+func (c *mgmtClient) roundTrip(ctx context.Context, method, target string, in, out any) error {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return fmt.Errorf("encode the request: %w", err)
+		}
+	}
+	// Without statistics an answer is what the broker has stored, not what it last measured.
+	req, err := http.NewRequestWithContext(ctx, method, target+"?disable_stats=true", &body)
+	if err != nil {
+		return fmt.Errorf("make the request: %w", err)
+	}
+	req.SetBasicAuth(c.user, c.password)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var asURL *url.Error
+		if errors.As(err, &asURL) { // repeats the URL
+			err = asURL.Err
+		}
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, mgmtMaxResponse))
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if resp.StatusCode/100 != 2 {
+		var problem struct {
+			Reason string `json:"reason"`
+		}
+		_ = json.Unmarshal(answer, &problem) // a proxy's answer need not be JSON: the status says enough
+		return &mgmtError{status: resp.StatusCode, reason: strings.Join(strings.Fields(problem.Reason), " ")}
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("decode the answer: %w", err)
+	}
+	return nil
+}

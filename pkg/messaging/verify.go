@@ -1,0 +1,322 @@
+package messaging
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Difference is one thing in which the broker is not what the topology says.
+type Difference struct {
+	// Entity is "exchange", "queue", "binding", "policy", "user".
+	Entity string `json:"entity"`
+	// Name of the exchange, queue, policy or user; a binding's is
+	// "source -> destination key routing.key".
+	Name string `json:"name"`
+	// Field is the broker's name of the setting. Empty when all of the entity is
+	// missing or undeclared.
+	Field string `json:"field,omitempty"`
+	// Want and Have are JSON values for settings with a type, and empty for a
+	// setting that should not be or is not there.
+	Want string `json:"want,omitempty"`
+	Have string `json:"have,omitempty"`
+}
+
+// What Want and Have say about whole entities.
+const (
+	entityDeclared   = "declared"
+	entityMissing    = "missing"
+	entityUndeclared = "not declared"
+	entityPresent    = "present"
+)
+
+// String is the difference as one line for people.
+func (d Difference) String() string {
+	value := func(s string) string {
+		if s == "" {
+			return "nothing"
+		}
+		return s
+	}
+	if d.Field == "" {
+		return fmt.Sprintf("%s %q: want %s, have %s", d.Entity, d.Name, d.Want, d.Have)
+	}
+	return fmt.Sprintf("%s %q: %s: want %s, have %s", d.Entity, d.Name, d.Field, value(d.Want), value(d.Have))
+}
+
+// Verify compares the broker with the topology and reports every difference, in a
+// stable order; none means that the broker is as declared. Nothing is changed.
+//
+// It reads what is in effect, not what was written: a policy that another one
+// beats, an operator's policy that lowers a limit and a queue argument that beats
+// the policy are all found. So are exchanges, queues, bindings and policies that
+// the topology does not have, except for the broker's own and those of exclusive
+// queues. If the topology has users, their tags and rights are compared, and other
+// users with rights in the virtual host are reported, except for a.User.
+// Passwords cannot be compared.
+//
+// The error is about reaching the broker, or a topology that is not valid.
+func Verify(ctx context.Context, a Admin, t Topology) ([]Difference, error) {
+	if err := t.Validate(); err != nil {
+		return nil, fmt.Errorf("verify topology: %w", err)
+	}
+	a, err := a.complete()
+	if err != nil {
+		return nil, err
+	}
+	api := a.management()
+	defer api.close()
+	v := verifyRun{}
+	steps := []func() error{
+		func() (err error) { v.policies, err = api.policies(ctx); return err },
+		func() (err error) { v.exchanges, err = api.exchanges(ctx); return err },
+		func() (err error) { v.queues, err = api.queues(ctx); return err },
+		func() (err error) { v.bindings, err = api.bindings(ctx); return err },
+	}
+	if len(t.Users) > 0 {
+		steps = append(steps,
+			func() (err error) { v.users, err = api.users(ctx); return err },
+			func() (err error) { v.permissions, err = api.permissions(ctx); return err },
+		)
+	}
+	for _, read := range steps {
+		if err := read(); err != nil {
+			return nil, fmt.Errorf("verify topology: %w", err)
+		}
+	}
+	v.compareExchanges(t)
+	v.compareQueues(t)
+	v.compareBindings(t)
+	v.comparePolicies(t)
+	if len(t.Users) > 0 {
+		v.compareUsers(t, a.User)
+	}
+	return v.found, nil
+}
+
+// verifyRun is what the broker has, and the differences found in it so far.
+type verifyRun struct {
+	policies    []mgmtPolicy
+	exchanges   []mgmtExchange
+	queues      []mgmtQueue
+	bindings    []mgmtBinding
+	users       []mgmtUser
+	permissions []mgmtPermission
+
+	found []Difference
+}
+
+func (v *verifyRun) compareExchanges(t Topology) {
+	have := byName(v.exchanges, func(x mgmtExchange) string { return x.Name })
+	for _, want := range t.Exchanges {
+		x, ok := have[want.Name]
+		delete(have, want.Name)
+		if !ok {
+			v.missing("exchange", want.Name)
+			continue
+		}
+		differ := v.of("exchange", want.Name)
+		differ("type", string(want.Kind), x.Type)
+		differ("durable", true, x.Durable)
+		differ("auto_delete", false, x.AutoDelete)
+		differ("internal", false, x.Internal)
+		alternate, byArgument := x.Arguments["alternate-exchange"]
+		if !byArgument {
+			alternate = v.policy(x.Policy).Definition["alternate-exchange"]
+		}
+		differ("alternate-exchange", orNil(want.Alternate), alternate)
+	}
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		if !isBrokersOwn(name) {
+			v.undeclared("exchange", name)
+		}
+	}
+}
+
+func (v *verifyRun) compareQueues(t Topology) {
+	have := byName(v.queues, func(q mgmtQueue) string { return q.Name })
+	for _, want := range t.Queues {
+		q, ok := have[want.Name]
+		delete(have, want.Name)
+		if !ok {
+			v.missing("queue", want.Name)
+			continue
+		}
+		differ := v.of("queue", want.Name)
+		differ("type", string(want.Type), q.Type)
+		differ("durable", true, q.Durable)
+		differ("auto_delete", false, q.AutoDelete)
+		differ("exclusive", false, q.Exclusive)
+		v.compareTables("queue", want.Name, want.arguments(), q.Arguments)
+		policy := want.mgmtPolicy()
+		if len(policy.Definition) == 0 {
+			policy.Name = ""
+		}
+		differ("policy", orNil(policy.Name), orNil(q.Policy))
+		differ("operator_policy", nil, orNil(q.OperatorPolicy))
+		v.compareTables("queue", want.Name, policy.Definition, q.Effective)
+	}
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		if !have[name].Exclusive && !isBrokersOwn(name) {
+			v.undeclared("queue", name)
+		}
+	}
+}
+
+func (v *verifyRun) compareBindings(t Topology) {
+	exclusive := map[string]bool{}
+	for _, q := range v.queues {
+		exclusive[q.Name] = q.Exclusive
+	}
+	have := map[string]bool{}
+	for _, b := range v.bindings {
+		binding := Binding{Source: b.Source, Destination: b.Destination, Key: b.RoutingKey, Match: b.Arguments, ToExchange: b.DestinationType == "exchange"}
+		listener := !binding.ToExchange && (exclusive[b.Destination] || isBrokersOwn(b.Destination))
+		if b.Source != "" && !listener { // the default exchange has every queue
+			have[bindingName(binding)] = true
+		}
+	}
+	for _, b := range t.Bindings {
+		name := bindingName(b)
+		if !have[name] {
+			v.missing("binding", name)
+		}
+		have[name] = false
+	}
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		if have[name] {
+			v.undeclared("binding", name)
+		}
+	}
+}
+
+// comparePolicies finds policies that nobody declared. The declared ones are
+// compared by what they do to their queue or exchange.
+func (v *verifyRun) comparePolicies(t Topology) {
+	declared := map[string]bool{}
+	for _, x := range t.Exchanges {
+		declared[x.mgmtPolicy().Name] = x.Alternate != ""
+	}
+	for _, q := range t.Queues {
+		declared[q.Name] = len(q.policy()) > 0
+	}
+	for _, p := range v.policies {
+		if !declared[p.Name] {
+			v.undeclared("policy", p.Name)
+		}
+	}
+}
+
+func (v *verifyRun) compareUsers(t Topology, admin string) {
+	users := byName(v.users, func(u mgmtUser) string { return u.Name })
+	rights := byName(v.permissions, func(p mgmtPermission) string { return p.User })
+	for _, want := range t.Users {
+		u, ok := users[want.Name]
+		p := rights[want.Name]
+		delete(rights, want.Name)
+		if !ok {
+			v.missing("user", want.Name)
+			continue
+		}
+		differ := v.of("user", want.Name)
+		differ("tags", sortedList(want.Tags), sortedList(u.Tags))
+		differ("configure", orNil(want.Configure), orNil(p.Configure))
+		differ("write", orNil(want.Write), orNil(p.Write))
+		differ("read", orNil(want.Read), orNil(p.Read))
+	}
+	for _, name := range slices.Sorted(maps.Keys(rights)) {
+		if name != admin {
+			v.undeclared("user", name)
+		}
+	}
+}
+
+func (v *verifyRun) missing(entity, name string) {
+	v.found = append(v.found, Difference{Entity: entity, Name: name, Want: entityDeclared, Have: entityMissing})
+}
+
+func (v *verifyRun) undeclared(entity, name string) {
+	v.found = append(v.found, Difference{Entity: entity, Name: name, Want: entityUndeclared, Have: entityPresent})
+}
+
+// of gives a function that reports a field of an entity if its values differ.
+func (v *verifyRun) of(entity, name string) func(field string, want, have any) {
+	return func(field string, want, have any) {
+		if w, h := canonical(want), canonical(have); w != h {
+			v.found = append(v.found, Difference{Entity: entity, Name: name, Field: field, Want: w, Have: h})
+		}
+	}
+}
+
+func (v *verifyRun) compareTables(entity, name string, want, have map[string]any) {
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(want)), maps.Keys(have))
+	slices.Sort(keys)
+	differ := v.of(entity, name)
+	for _, key := range slices.Compact(keys) {
+		differ(key, want[key], have[key])
+	}
+}
+
+func (v *verifyRun) policy(name string) mgmtPolicy {
+	i := slices.IndexFunc(v.policies, func(p mgmtPolicy) bool { return p.Name == name })
+	if i < 0 {
+		return mgmtPolicy{}
+	}
+	return v.policies[i]
+}
+
+// canonical is a value as JSON, so that 5, int64(5) and 5.0 are equal; empty for nil.
+func canonical(value any) string {
+	if value == nil {
+		return ""
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprint(value)
+	}
+	return string(text)
+}
+
+// orNil makes the empty string no value at all.
+func orNil(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func sortedList(list []string) any {
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.Sorted(slices.Values(list))
+}
+
+func byName[T any](list []T, name func(T) string) map[string]T {
+	m := make(map[string]T, len(list))
+	for _, item := range list {
+		m[name(item)] = item
+	}
+	return m
+}
+
+// isBrokersOwn says whether the broker made and named it.
+func isBrokersOwn(name string) bool { return name == "" || strings.HasPrefix(name, "amq.") }
+
+// bindingName is a binding as text that no other binding has.
+func bindingName(b Binding) string {
+	name := b.Source + " -> " + b.Destination
+	if b.ToExchange {
+		name = b.Source + " -> exchange " + b.Destination
+	}
+	if b.Key != "" {
+		name += " key " + b.Key
+	}
+	if len(b.Match) > 0 {
+		name += " match " + canonical(b.Match)
+	}
+	return name
+}
