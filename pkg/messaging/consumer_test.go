@@ -1,0 +1,338 @@
+package messaging_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	conn := b.Connect(t, b.Config())
+	ch := raw(t, b)
+	errBroken := errors.New("broken")
+
+	cases := map[string]struct {
+		handle   func(d *messaging.Delivery) error
+		attempts int
+		reason   string // of the parked copy; empty if it is not parked
+	}{
+		"nil acknowledges":            {func(*messaging.Delivery) error { return nil }, 1, ""},
+		"an error is tried again":     {failTimes(2), 3, ""},
+		"permanent parks at once":     {func(*messaging.Delivery) error { return messaging.Permanent(errBroken) }, 1, "broken"},
+		"the last attempt parks":      {func(*messaging.Delivery) error { return errBroken }, 4, "broken"},
+		"a panic is an error":         {func(*messaging.Delivery) error { panic("oops") }, 4, "handler panicked: oops"},
+		"a wrapped permanent is kept": {func(*messaging.Delivery) error { return fmt.Errorf("charge: %w", messaging.Permanent(errBroken)) }, 1, "charge: broken"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			queue := declare(t, ch, "verdict "+name, 3)
+			var mu sync.Mutex
+			var attempts []int
+			consumer, err := conn.Consume(queue, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
+				mu.Lock()
+				attempts = append(attempts, d.Attempt)
+				mu.Unlock()
+				return c.handle(d)
+			}))
+			require.NoError(t, err)
+			sent := publishTo(t, conn, queue.Name, "x")
+
+			if c.reason == "" {
+				messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+					mu.Lock()
+					defer mu.Unlock()
+					return len(attempts) == c.attempts, fmt.Sprint(attempts)
+				})
+			} else {
+				dead := get(t, ch, queue.Name+".dead")
+				require.Equal(t, sent.ID, dead.MessageId)
+				require.Equal(t, c.reason, dead.Headers[messaging.HeaderDeadReason])
+				require.EqualValues(t, c.attempts, dead.Headers[messaging.HeaderDeadAttempts])
+				require.Equal(t, owner, dead.Headers[messaging.HeaderDeadUser])
+				require.NotContains(t, dead.Headers, "x-delivery-count")
+			}
+			require.NoError(t, consumer.Drain(within(t, 5*time.Second)))
+			require.Len(t, attempts, c.attempts)
+			for i, attempt := range attempts {
+				require.Equal(t, i+1, attempt)
+			}
+			_, left, err := ch.Get(queue.Name, true)
+			require.NoError(t, err)
+			require.False(t, left, "settled")
+		})
+	}
+}
+
+// failTimes fails the first n attempts.
+func failTimes(n int) func(d *messaging.Delivery) error {
+	return func(d *messaging.Delivery) error {
+		if d.Attempt <= n {
+			return fmt.Errorf("attempt %d failed", d.Attempt)
+		}
+		return nil
+	}
+}
+
+func TestStopGivesBackUncounted(t *testing.T) {
+	t.Parallel()
+	for _, single := range []bool{false, true} {
+		t.Run(fmt.Sprintf("single active consumer %t", single), func(t *testing.T) {
+			t.Parallel()
+			b := messagingtest.Broker(t)
+			ch := raw(t, b)
+			conn := b.Connect(t, b.Config())
+			queue := declare(t, ch, "jobs", 20)
+			queue.SingleActiveConsumer = single
+			for i := range 5 {
+				publishTo(t, conn, "jobs", i)
+			}
+			started := make(chan struct{}, 5)
+			consumer, err := conn.Consume(queue, messaging.HandlerFunc(func(ctx context.Context, _ *messaging.Delivery) error {
+				started <- struct{}{}
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}))
+			require.NoError(t, err)
+			<-started
+			require.NoError(t, consumer.Stop(within(t, 5*time.Second)))
+			for i := range 5 {
+				d := get(t, ch, "jobs")
+				require.Equal(t, fmt.Sprint(i), string(d.Body), "in order")
+				require.NotContains(t, d.Headers, "x-delivery-count", "not counted as an attempt")
+			}
+		})
+	}
+}
+
+func TestDrainLetsHandlersFinish(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	conn := b.Connect(t, b.Config())
+	queue := declare(t, ch, "jobs", 20)
+	for i := range 20 {
+		publishTo(t, conn, "jobs", i)
+	}
+	started, finish := make(chan struct{}, 20), make(chan struct{})
+	consumer, err := conn.Consume(queue, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error {
+		started <- struct{}{}
+		<-finish
+		return nil
+	}), messaging.Concurrency(2), messaging.Prefetch(10))
+	require.NoError(t, err)
+	<-started
+	<-started
+	drained := make(chan error, 1)
+	go func() { drained <- consumer.Drain(within(t, 10*time.Second)) }()
+	close(finish)
+	require.NoError(t, <-drained)
+	require.NoError(t, consumer.Ready())
+	require.Len(t, started, 0, "nothing new was begun")
+	for range 18 {
+		require.NotContains(t, get(t, ch, "jobs").Headers, "x-delivery-count")
+	}
+	_, left, err := ch.Get("jobs", true)
+	require.NoError(t, err)
+	require.False(t, left, "the two that were handled are acknowledged")
+}
+
+func TestConsumerSubscribesAgain(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	conn := b.Connect(t, b.Config())
+	handled := make(chan string, 10)
+	queue := messaging.Queue{Name: "jobs", Type: messaging.Quorum}
+	consumer, err := conn.Consume(queue, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
+		handled <- d.ID
+		return nil
+	}))
+	require.NoError(t, err)
+	works := func(t *testing.T) {
+		t.Helper()
+		messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+			err := consumer.Ready()
+			return err == nil, fmt.Sprint(err)
+		})
+		require.Equal(t, publishTo(t, conn, "jobs", "x").ID, <-handled)
+	}
+	ch := raw(t, b)
+	require.ErrorContains(t, consumer.Ready(), "not subscribed", "the queue is not there yet")
+	declare(t, ch, "jobs", 20)
+	works(t)
+
+	_, err = ch.QueueDelete("jobs", false, false, false)
+	require.NoError(t, err)
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) { return consumer.Ready() != nil, "still ready" })
+	declare(t, ch, "jobs", 20)
+	works(t)
+
+	b.CloseAllConnections(t)
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) { return conn.Ready() != nil, "still ready" })
+	works(t)
+}
+
+func TestNothingIsLostWhenConnectionsDrop(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	declare(t, raw(t, b), "jobs", 20)
+	conn := b.Connect(t, b.Config())
+	sent := map[string]bool{}
+	for i := range 60 {
+		sent[publishTo(t, conn, "jobs", i).ID] = true
+	}
+	var mu sync.Mutex
+	done := map[string]int{}
+	count := func() int { mu.Lock(); defer mu.Unlock(); return len(done) }
+	_, err := conn.Consume(messaging.Queue{Name: "jobs", Type: messaging.Quorum}, messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
+		work := time.NewTimer(time.Duration(100+len(d.ID)) * time.Millisecond)
+		defer work.Stop()
+		select {
+		case <-work.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done[d.ID]++
+		return nil
+	}), messaging.Concurrency(5), messaging.Prefetch(10))
+	require.NoError(t, err)
+	for _, n := range []int{5, 20, 35} {
+		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { return count() >= n, fmt.Sprint(count()) })
+		b.CloseAllConnections(t)
+	}
+	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { return count() == len(sent), fmt.Sprint(count()) })
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+		n := b.Depth(t, "jobs")
+		return n == 0, fmt.Sprint(n)
+	})
+}
+
+func TestSingleActiveConsumerKeepsOrderAcrossAHandOver(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	_, err := ch.QueueDeclare("shard", true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-single-active-consumer": true})
+	require.NoError(t, err)
+	queue := messaging.Queue{Name: "shard", Type: messaging.Quorum, SingleActiveConsumer: true}
+	first, second := b.Connect(t, b.Config()), b.Connect(t, b.Config())
+	const n = 200
+	p := first.Publisher()
+	for i := range n {
+		require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Key: "shard"}, message(t, i)))
+	}
+	seen := make(chan string, 2*n)
+	failed := map[string]bool{}
+	handler := messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
+		if string(d.Body) == "20" && !failed[d.ID] {
+			failed[d.ID] = true
+			return errors.New("once")
+		}
+		seen <- string(d.Body)
+		return nil
+	})
+	one, err := first.Consume(queue, handler)
+	require.NoError(t, err)
+	for i := range 50 {
+		require.Equal(t, fmt.Sprint(i), <-seen)
+	}
+	_, err = second.Consume(queue, handler)
+	require.NoError(t, err)
+	require.NoError(t, one.Drain(within(t, 10*time.Second)))
+	for i := 50; i < n; i++ {
+		require.Equal(t, fmt.Sprint(i), <-seen)
+	}
+}
+
+func TestListenHearsEverything(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	require.NoError(t, raw(t, b).ExchangeDeclare("news", "fanout", true, false, false, false, nil))
+	type listener struct{ subscribed, heard chan string }
+	var listeners []listener
+	queue := messaging.Queue{Type: messaging.Classic, Exclusive: true, MaxLength: 10}
+	for range 2 {
+		l := listener{make(chan string, 10), make(chan string, 10)}
+		listeners = append(listeners, l)
+		_, err := b.Connect(t, b.Config()).Listen(queue, []messaging.Binding{{Source: "news"}},
+			messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
+				l.heard <- string(d.Body)
+				return nil
+			}), messaging.OnSubscribe(func() { l.subscribed <- "" }))
+		require.NoError(t, err)
+	}
+	say := func(what string) {
+		p := b.Connect(t, b.Config()).Publisher()
+		require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Exchange: "news"}, message(t, what)))
+		for _, l := range listeners {
+			require.Equal(t, `"`+what+`"`, <-l.heard)
+		}
+	}
+	for _, l := range listeners {
+		<-l.subscribed
+	}
+	say("one")
+	b.CloseAllConnections(t)
+	for _, l := range listeners {
+		<-l.subscribed
+	}
+	say("two")
+}
+
+func TestMux(t *testing.T) {
+	t.Parallel()
+	kind := messaging.MessageType{Name: "charge.v1", Exchange: "commands", Owner: "orders"}
+	mux := messaging.NewMux("operator")
+	mux.Handle(kind, messaging.JSON(func(_ context.Context, _ *messaging.Delivery, body struct{ Amount int }) error {
+		if body.Amount != 7 {
+			return errors.New("wrong body")
+		}
+		return nil
+	}))
+	valid := func() *messaging.Delivery {
+		return &messaging.Delivery{
+			Message:  messaging.Message{Type: "charge.v1", UserID: "orders", ContentType: "application/json", Body: []byte(`{"Amount":7,"extra":1}`)},
+			Exchange: "commands",
+		}
+	}
+	cases := map[string]struct {
+		change func(d *messaging.Delivery)
+		want   error
+	}{
+		"valid":                        {func(*messaging.Delivery) {}, nil},
+		"replayed":                     {func(d *messaging.Delivery) { d.UserID, d.Exchange = "operator", "" }, nil},
+		"replayed through its own":     {func(d *messaging.Delivery) { d.UserID = "operator" }, nil},
+		"unknown type":                 {func(d *messaging.Delivery) { d.Type = "charge.v9" }, messaging.ErrUnknownType},
+		"no user":                      {func(d *messaging.Delivery) { d.UserID = "" }, messaging.ErrUntrustedSource},
+		"another user":                 {func(d *messaging.Delivery) { d.UserID = "notifier" }, messaging.ErrUntrustedSource},
+		"owner past its exchange":      {func(d *messaging.Delivery) { d.Exchange = "" }, messaging.ErrUntrustedSource},
+		"operator by a third exchange": {func(d *messaging.Delivery) { d.UserID, d.Exchange = "operator", "other" }, messaging.ErrUntrustedSource},
+		"undecodable":                  {func(d *messaging.Delivery) { d.Body = []byte("{") }, messaging.ErrUndecodable},
+		"another content type":         {func(d *messaging.Delivery) { d.ContentType = "text/plain" }, messaging.ErrUndecodable},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := valid()
+			c.change(d)
+			err := mux.Handler().Handle(t.Context(), d)
+			if c.want == nil {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, c.want)
+			require.True(t, messaging.IsPermanent(err))
+		})
+	}
+}

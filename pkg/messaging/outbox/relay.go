@@ -1,0 +1,218 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+const (
+	// batchSize bounds one round, and so how long it holds its transaction.
+	batchSize = 500
+	// roundTimeout bounds one round; PostgreSQL ends a transaction that idles longer.
+	roundTimeout = 20 * time.Second
+	// stopTimeout is what a running round gets to finish when the relay is stopped.
+	stopTimeout = 5 * time.Second
+	// pollInterval finds what replicas that are gone have left behind.
+	pollInterval = 250 * time.Millisecond
+	// firstDelay and maxDelay bound how long a failure holds a key back.
+	firstDelay = 500 * time.Millisecond
+	maxDelay   = 30 * time.Second
+
+	// lockID is the advisory lock of relay rounds: one at a time per database.
+	lockID = 0x6f7574626f78
+)
+
+// Relay publishes what is in an outbox. Every replica of a service runs one; they
+// take turns, since a round holds a lock for the length of its transaction.
+type Relay struct {
+	pool *pgxpool.Pool
+	pub  *messaging.Publisher
+	log  *zap.Logger
+	wake chan struct{}
+}
+
+// NewRelay makes a relay; [Relay.Run] runs it.
+func NewRelay(pool *pgxpool.Pool, pub *messaging.Publisher, log *zap.Logger) *Relay {
+	return &Relay{pool: pool, pub: pub, log: log, wake: make(chan struct{}, 1)}
+}
+
+// Wake says that something was committed. It never blocks.
+func (r *Relay) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run relays until ctx is done; the round that then runs is finished within 5 s.
+// It returns nil.
+func (r *Relay) Run(ctx context.Context) error {
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		more, err := r.round(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.log.Warn("relay round failed, trying again", zap.Error(err))
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if more && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		case <-poll.C:
+		}
+	}
+}
+
+// row is a message in the outbox.
+type row struct {
+	id       int64
+	key      string
+	route    messaging.Route
+	encoded  []byte
+	attempts int
+}
+
+// round publishes one batch. It says whether more may be waiting.
+func (r *Relay) round(stop context.Context) (more bool, err error) {
+	// A round that is stopped halfway would publish again all that it has published.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stop), roundTimeout)
+	defer cancel()
+	unhook := context.AfterFunc(stop, func() { time.AfterFunc(stopTimeout, cancel) })
+	defer unhook()
+
+	tx, err := r.pool.Begin(ctx)
+	if err != nil {
+		return false, fmt.Errorf("begin a relay round: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	rows, err := r.take(ctx, tx)
+	if err != nil || len(rows) == 0 {
+		return false, err
+	}
+	done, failed := r.publish(ctx, rows)
+	if err := r.record(ctx, tx, done, failed); err != nil {
+		return false, err
+	}
+	return len(rows) == batchSize, nil
+}
+
+// take locks out other relays and selects the rows whose key is not held back.
+func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
+	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+stopTimeout).Milliseconds()))
+	if err != nil {
+		return nil, fmt.Errorf("limit the relay's transaction: %w", err)
+	}
+	// Wait, do not try: what was committed after the other round had looked is ours.
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(lockID)); err != nil {
+		return nil, fmt.Errorf("lock the outbox: %w", err)
+	}
+	found, err := tx.Query(ctx, `
+		SELECT id, key, exchange, route, message, attempts FROM outbox o
+		WHERE NOT EXISTS (
+			SELECT FROM outbox held
+			WHERE held.key = o.key AND held.id <= o.id AND held.not_before > now())
+		ORDER BY id LIMIT $1`, batchSize)
+	if err != nil {
+		return nil, fmt.Errorf("read the outbox: %w", err)
+	}
+	rows, err := pgx.CollectRows(found, func(scan pgx.CollectableRow) (row, error) {
+		var o row
+		err := scan.Scan(&o.id, &o.key, &o.route.Exchange, &o.route.Key, &o.encoded, &o.attempts)
+		return o, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the outbox: %w", err)
+	}
+	return rows, nil
+}
+
+// failure is a row that could not be published.
+type failure struct {
+	row
+	err error
+}
+
+// publish sends the rows in waves: the first row of each key, and when those are
+// confirmed the next ones. A key whose row failed sends no more.
+func (r *Relay) publish(ctx context.Context, rows []row) (done []int64, failed []failure) {
+	queues := map[string][]row{}
+	var keys []string
+	for _, o := range rows {
+		if _, known := queues[o.key]; !known {
+			keys = append(keys, o.key)
+		}
+		queues[o.key] = append(queues[o.key], o)
+	}
+	for len(keys) > 0 {
+		confirmations := make([]*messaging.Confirmation, len(keys))
+		errs := make([]error, len(keys))
+		for i, key := range keys {
+			var m messaging.Message
+			if errs[i] = json.Unmarshal(queues[key][0].encoded, &m); errs[i] == nil {
+				confirmations[i] = r.pub.PublishAsync(ctx, queues[key][0].route, m)
+			}
+		}
+		var next []string
+		for i, key := range keys {
+			o := queues[key][0]
+			if confirmations[i] != nil {
+				errs[i] = confirmations[i].Wait(ctx)
+			}
+			if errs[i] != nil {
+				failed = append(failed, failure{o, errs[i]})
+				continue
+			}
+			done = append(done, o.id)
+			if queues[key] = queues[key][1:]; len(queues[key]) > 0 {
+				next = append(next, key)
+			}
+		}
+		keys = next
+	}
+	return done, failed
+}
+
+// record deletes what is done, pushes back what failed, and commits.
+func (r *Relay) record(ctx context.Context, tx pgx.Tx, done []int64, failed []failure) error {
+	// The outcome is known now: writing it down may take longer than the round may.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE id = ANY($1)`, done); err != nil {
+		return fmt.Errorf("delete what was published: %w", err)
+	}
+	for _, f := range failed {
+		delay := min(firstDelay<<min(f.attempts, 10), maxDelay)
+		delay = delay/2 + rand.N(delay/2)
+		_, err := tx.Exec(ctx, `
+			UPDATE outbox SET attempts = attempts + 1, last_error = $2,
+				not_before = now() + make_interval(secs => $3) WHERE id = $1`,
+			f.id, f.err.Error(), delay.Seconds())
+		if err != nil {
+			return fmt.Errorf("push back what failed: %w", err)
+		}
+		if !errors.Is(f.err, messaging.ErrConnectionLost) {
+			r.log.Warn("message held back", zap.String("key", f.key), zap.Int64("outbox_id", f.id),
+				zap.Int("attempts", f.attempts+1), zap.Duration("delay", delay), zap.Error(f.err))
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit a relay round: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package messaging_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+// sample has one of everything that a topology can have, and is valid.
+func sample() messaging.Topology {
+	return messaging.Topology{
+		Exchanges: []messaging.Exchange{
+			{Name: "events", Kind: messaging.Topic, Alternate: "lost"},
+			{Name: "filtered", Kind: messaging.Headers},
+			{Name: "dead", Kind: messaging.Direct},
+			{Name: "lost", Kind: messaging.Fanout},
+		},
+		Queues: []messaging.Queue{
+			{
+				Name: "work", Type: messaging.Quorum, MaxLength: 1000, MaxLengthBytes: 1 << 20, Overflow: messaging.RejectPublish,
+				MessageTTL: time.Minute, DeliveryLimit: 5, ConsumerTimeout: 5 * time.Minute,
+				DelayedRetry: &messaging.DelayedRetry{Min: time.Second, Max: 30 * time.Second},
+				DeadLetter:   &messaging.DeadLetter{Exchange: "dead", Key: "work"},
+			},
+			{Name: "ordered", Type: messaging.Quorum, SingleActiveConsumer: true},
+			{Name: "calls", Type: messaging.Classic, MaxLength: 10, Overflow: messaging.DropHead},
+			{Name: "log", Type: messaging.Stream, MaxAge: time.Hour},
+			{Name: "work.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited},
+			{Name: "lost", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited},
+		},
+		Bindings: []messaging.Binding{
+			{Source: "events", Destination: "work", Key: "order.#"},
+			{Source: "events", Destination: "filtered", ToExchange: true, Key: "#"},
+			{Source: "filtered", Destination: "calls", Match: map[string]any{"x-match": "any", "channel": "email"}},
+			{Source: "events", Destination: "log", Key: "#"},
+			{Source: "dead", Destination: "work.dead", Key: "work"},
+			{Source: "lost", Destination: "lost"},
+		},
+	}
+}
+
+// Where the queues are in the sample.
+const (
+	sampleWork = iota
+	sampleOrdered
+	sampleCalls
+	sampleLog
+)
+
+func TestTopologyValidate(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, sample().Validate())
+
+	// queue changes one queue of the sample.
+	queue := func(i int, mutate func(*messaging.Queue)) func(*messaging.Topology) {
+		return func(t *messaging.Topology) { mutate(&t.Queues[i]) }
+	}
+	for _, c := range []struct {
+		name   string
+		mutate func(*messaging.Topology)
+		want   string
+	}{
+		{"an exchange without a name", func(t *messaging.Topology) { t.Exchanges[1].Name = "" }, "exchange: Name:"},
+		{"an exchange of no kind", func(t *messaging.Topology) { t.Exchanges[1].Kind = "" }, `exchange "filtered": Kind:`},
+		{"an exchange twice", func(t *messaging.Topology) { t.Exchanges[1].Name = "events" }, `exchange "events": declared twice`},
+		{"an alternate that is not there", func(t *messaging.Topology) { t.Exchanges[0].Alternate = "gone" }, `exchange "events": Alternate: no exchange "gone"`},
+		{"a queue twice", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "work" }), `queue "work": declared twice`},
+		{"a queue without a name", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "" }), `queue "": Name:`},
+		{"a queue of no type", queue(sampleOrdered, func(q *messaging.Queue) { q.Type = "" }), `queue "ordered": Type:`},
+		{"an exclusive queue", queue(sampleCalls, func(q *messaging.Queue) { q.Exclusive = true }), `queue "calls": Exclusive:`},
+		{"an exclusive quorum queue", queue(sampleOrdered, func(q *messaging.Queue) { q.Exclusive = true }), "only a classic queue can be exclusive"},
+		{"a single active consumer of a stream", queue(sampleLog, func(q *messaging.Queue) { q.SingleActiveConsumer = true }), `queue "log": SingleActiveConsumer:`},
+		{"a negative length", queue(sampleWork, func(q *messaging.Queue) { q.MaxLength = -1 }), `queue "work": MaxLength:`},
+		{"a negative size", queue(sampleWork, func(q *messaging.Queue) { q.MaxLengthBytes = -1 }), `queue "work": MaxLengthBytes:`},
+		{"an overflow of no kind", queue(sampleCalls, func(q *messaging.Queue) { q.Overflow = "spill" }), `queue "calls": Overflow:`},
+		{"an overflow of a stream", queue(sampleLog, func(q *messaging.Queue) { q.Overflow = messaging.DropHead }), `queue "log": Overflow:`},
+		{"a time to live below 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.MessageTTL = time.Microsecond }), `queue "work": MessageTTL:`},
+		{"a time to live in a stream", queue(sampleLog, func(q *messaging.Queue) { q.MessageTTL = time.Second }), `queue "log": MessageTTL:`},
+		{"a delivery limit below -1", queue(sampleWork, func(q *messaging.Queue) { q.DeliveryLimit = -2 }), `queue "work": DeliveryLimit:`},
+		{"a delivery limit of a classic queue", queue(sampleCalls, func(q *messaging.Queue) { q.DeliveryLimit = 5 }), `queue "calls": DeliveryLimit:`},
+		{"a delayed retry of a classic queue", queue(sampleCalls, func(q *messaging.Queue) {
+			q.DelayedRetry = &messaging.DelayedRetry{Min: time.Second, Max: time.Second}
+		}), `queue "calls": DelayedRetry: only on a quorum queue`},
+		{"a delayed retry of nothing", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Min = 0 }), `queue "work": DelayedRetry:`},
+		{"a delayed retry from more to less", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Max = time.Millisecond }), `queue "work": DelayedRetry:`},
+		{"a delayed retry where order counts", queue(sampleWork, func(q *messaging.Queue) { q.SingleActiveConsumer = true }), "lets later messages overtake"},
+		{"dead letters of a stream", queue(sampleLog, func(q *messaging.Queue) {
+			q.DeadLetter = &messaging.DeadLetter{Exchange: "dead", Key: "log"}
+		}), `queue "log": DeadLetter:`},
+		{"dead letters without a key", queue(sampleWork, func(q *messaging.Queue) { q.DeadLetter.Key = "" }), `queue "work": DeadLetter:`},
+		{"dead letters to nowhere", queue(sampleWork, func(q *messaging.Queue) { q.DeadLetter.Exchange = "gone" }), `queue "work": DeadLetter.Exchange: no exchange "gone"`},
+		{"dead letters that would be at most once", queue(sampleWork, func(q *messaging.Queue) { q.Overflow = messaging.DropHead }), "falls back to at-most-once"},
+		{"a negative consumer timeout", queue(sampleWork, func(q *messaging.Queue) { q.ConsumerTimeout = -1 }), `queue "work": ConsumerTimeout:`},
+		{"a consumer timeout of a classic queue", queue(sampleCalls, func(q *messaging.Queue) { q.ConsumerTimeout = time.Minute }), `queue "calls": ConsumerTimeout:`},
+		{"an age outside of a stream", queue(sampleWork, func(q *messaging.Queue) { q.MaxAge = time.Hour }), `queue "work": MaxAge:`},
+		{"an age in fractions of a second", queue(sampleLog, func(q *messaging.Queue) { q.MaxAge = 1500 * time.Millisecond }), `queue "log": MaxAge: whole seconds`},
+		{"a binding from nowhere", func(t *messaging.Topology) { t.Bindings[0].Source = "gone" }, `binding gone -> work: Source:`},
+		{"a binding to nowhere", func(t *messaging.Topology) { t.Bindings[0].Destination = "gone" }, `binding events -> gone: Destination:`},
+		{"a binding to a queue that should be an exchange", func(t *messaging.Topology) { t.Bindings[0].ToExchange = true }, `binding events -> work: Destination:`},
+		{"a binding that matches nothing", func(t *messaging.Topology) { delete(t.Bindings[2].Match, "x-match") }, `binding filtered -> calls: Match:`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			topology := sample()
+			c.mutate(&topology)
+			require.ErrorContains(t, topology.Validate(), c.want)
+		})
+	}
+}
+
+func TestMergeAndQueue(t *testing.T) {
+	t.Parallel()
+	other := messaging.Topology{
+		Queues: []messaging.Queue{{Name: "more", Type: messaging.Quorum}},
+		Users:  []messaging.User{{Name: "u"}},
+		Types:  []messaging.MessageType{work},
+	}
+	all := messaging.Merge(sample(), other)
+	require.NoError(t, all.Validate())
+	require.Len(t, all.Queues, len(sample().Queues)+1)
+	require.Equal(t, other.Users, all.Users)
+	require.Equal(t, other.Types, all.Types)
+	q, ok := all.Queue("more")
+	require.True(t, ok)
+	require.Equal(t, other.Queues[0], q)
+	_, ok = all.Queue("gone")
+	require.False(t, ok)
+}

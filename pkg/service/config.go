@@ -1,0 +1,80 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"go.uber.org/zap"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+// HTTPConfig is where the process listens.
+type HTTPConfig struct {
+	Addr string `env:"HTTP_ADDR,required,notEmpty"`
+}
+
+// DatabaseConfig is how to reach the service's own database.
+type DatabaseConfig struct {
+	URL string `env:"DATABASE_URL,required,notEmpty"`
+	// Password replaces the one in the URL; its variable names a file.
+	Password string `env:"DATABASE_PASSWORD_FILE,file"`
+	MaxConns int32  `env:"DATABASE_MAX_CONNS" envDefault:"10"`
+}
+
+// BrokerConfig is how to reach RabbitMQ.
+type BrokerConfig struct {
+	URLs []string `env:"AMQP_URLS,required,notEmpty"`
+	User string   `env:"AMQP_USER"`
+	// Password belongs to User; its variable names a file.
+	Password string `env:"AMQP_PASSWORD_FILE,file"`
+}
+
+// Messaging is the config of a connection in the service's name.
+func (c BrokerConfig) Messaging(service string, log *zap.Logger, hooks messaging.Hooks) messaging.Config {
+	return messaging.Config{
+		URLs:     c.URLs,
+		User:     c.User,
+		Password: strings.TrimSpace(c.Password),
+		AppID:    service,
+		Name:     service + "@" + Instance(),
+		Logger:   log,
+		Hooks:    hooks,
+	}
+}
+
+// Load reads the settings from the environment. What is missing or malformed is
+// an error of one line, which names the variables.
+func Load[T any]() (T, error) {
+	config, err := env.ParseAs[T]()
+	if err != nil {
+		var all env.AggregateError
+		if errors.As(err, &all) {
+			var lines []string
+			for _, e := range all.Errors {
+				lines = append(lines, e.Error())
+			}
+			err = errors.New(strings.Join(lines, "; "))
+		}
+		return config, fmt.Errorf("bad settings: %w", err)
+	}
+	if v, ok := any(config).(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return config, fmt.Errorf("bad settings: %w", err)
+		}
+	}
+	return config, nil
+}
+
+// Positive is for Validate methods: it names the first variable that is not above zero.
+func Positive(settings map[string]time.Duration) error {
+	for name, d := range settings {
+		if d <= 0 {
+			return fmt.Errorf("%s: must be above zero", name)
+		}
+	}
+	return nil
+}

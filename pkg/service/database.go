@@ -1,0 +1,82 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	"go.uber.org/zap"
+)
+
+// OpenDatabase connects to PostgreSQL; while the database does not answer it
+// tries again, once a second, until ctx is done.
+func OpenDatabase(ctx context.Context, c DatabaseConfig, log *zap.Logger) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	if c.Password != "" {
+		config.ConnConfig.Password = strings.TrimSpace(c.Password)
+	}
+	if c.MaxConns > 0 {
+		config.MaxConns = c.MaxConns
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	for {
+		err := pool.Ping(ctx)
+		if err == nil {
+			return pool, nil
+		}
+		if ctx.Err() == nil {
+			log.Warn("database does not answer, trying again", zap.Error(err))
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			pool.Close()
+			return nil, fmt.Errorf("open the database: %w", err)
+		}
+	}
+}
+
+// Migrations are a set of goose migrations with a version table of its own, so
+// that a service's tables and those of a package it uses do not share numbers.
+type Migrations struct {
+	VersionTable string
+	Files        func() (fs.FS, error)
+}
+
+// Migrate brings the schema up to date. Replicas that start together wait for
+// each other.
+func Migrate(ctx context.Context, pool *pgxpool.Pool, sets ...Migrations) error {
+	db := stdlib.OpenDBFromPool(pool)
+	defer func() { _ = db.Close() }()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	for _, set := range sets {
+		files, err := set.Files()
+		if err != nil {
+			return fmt.Errorf("migrate %s: %w", set.VersionTable, err)
+		}
+		provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+			goose.WithTableName(set.VersionTable), goose.WithSessionLocker(locker))
+		if err != nil {
+			return fmt.Errorf("migrate %s: %w", set.VersionTable, err)
+		}
+		if _, err := provider.Up(ctx); err != nil {
+			return fmt.Errorf("migrate %s: %w", set.VersionTable, err)
+		}
+	}
+	return nil
+}
