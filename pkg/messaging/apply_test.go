@@ -137,7 +137,7 @@ func TestModulusHashSpreads(t *testing.T) {
 	}
 	for i := range 4 {
 		name := fmt.Sprintf("shard.%d", i)
-		topology.Queues = append(topology.Queues, messaging.Queue{Name: name, Type: messaging.Quorum, SingleActiveConsumer: true})
+		topology.Queues = append(topology.Queues, messaging.Queue{Name: name, Type: messaging.Quorum})
 		topology.Bindings = append(topology.Bindings, messaging.Binding{Source: "shards", Destination: name})
 	}
 	apply(t, b, topology)
@@ -287,8 +287,6 @@ func TestApplyUsers(t *testing.T) {
 	})
 	t.Run("may not declare", func(t *testing.T) {
 		_, err := channel(t).QueueDeclare("mine", true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
-		requireRefused(t, err)
-		_, err = channel(t).QueueDeclarePassive("work", true, false, false, false, nil)
 		requireRefused(t, err)
 	})
 	t.Run("keeps its connection when the password changes", func(t *testing.T) {

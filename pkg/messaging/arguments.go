@@ -9,20 +9,10 @@ func (q Queue) arguments() amqp.Table {
 	if q.SingleActiveConsumer {
 		args["x-single-active-consumer"] = true
 	}
-	if !q.Exclusive {
-		return args
-	}
-	if q.MaxLength > 0 {
-		args["x-max-length"] = q.MaxLength
-	}
-	if q.MaxLengthBytes > 0 {
-		args["x-max-length-bytes"] = q.MaxLengthBytes
-	}
-	if q.Overflow != "" {
-		args["x-overflow"] = string(q.Overflow)
-	}
-	if q.MessageTTL > 0 {
-		args["x-message-ttl"] = q.MessageTTL.Milliseconds()
+	if q.Exclusive {
+		for key, value := range q.policy() {
+			args["x-"+key] = value
+		}
 	}
 	return args
 }

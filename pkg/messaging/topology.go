@@ -201,6 +201,9 @@ func (t Topology) Validate() error {
 		}
 		queues[q.Name] = true
 		errs = append(errs, q.Validate())
+		if q.Exclusive {
+			errs = append(errs, fmt.Errorf("queue %q: Exclusive: is declared by the process that listens, not with a topology", q.Name))
+		}
 		if q.DeadLetter != nil {
 			if _, ok := exchanges[q.DeadLetter.Exchange]; !ok {
 				errs = append(errs, fmt.Errorf("queue %q: DeadLetter.Exchange: no exchange %q", q.Name, q.DeadLetter.Exchange))
@@ -253,13 +256,15 @@ func (q Queue) Validate() error {
 		{q.DeliveryLimit < Unlimited, "DeliveryLimit", "must be -1, 0 or more"},
 		{q.DeliveryLimit != 0 && !quorum, "DeliveryLimit", "only on a quorum queue"},
 		{q.DelayedRetry != nil && !quorum, "DelayedRetry", "only on a quorum queue"},
-		{q.DelayedRetry != nil && (q.DelayedRetry.Min <= 0 || q.DelayedRetry.Max < q.DelayedRetry.Min), "DelayedRetry", "wants 0 < Min <= Max"},
+		{q.DelayedRetry != nil && (q.DelayedRetry.Min < time.Millisecond || q.DelayedRetry.Max < q.DelayedRetry.Min), "DelayedRetry", "wants 1 ms <= Min <= Max"},
 		{q.DelayedRetry != nil && q.SingleActiveConsumer, "DelayedRetry", "lets later messages overtake, which breaks the order that a single active consumer is for"},
 		{q.DeadLetter != nil && q.Type == Stream, "DeadLetter", "not on a stream"},
 		{q.DeadLetter != nil && (q.DeadLetter.Exchange == "" || q.DeadLetter.Key == ""), "DeadLetter", "needs an exchange and a key"},
 		{q.DeadLetter != nil && quorum && q.Overflow != RejectPublish, "Overflow", "at-least-once dead-lettering needs reject-publish; without it the broker falls back to at-most-once"},
 		{q.ConsumerTimeout < 0, "ConsumerTimeout", "must not be negative"},
+		{q.ConsumerTimeout > 0 && !quorum, "ConsumerTimeout", "only on a quorum queue: the others do not look at it"},
 		{q.MaxAge < 0 || q.MaxAge > 0 && q.Type != Stream, "MaxAge", "only on a stream, and not negative"},
+		{q.MaxAge%time.Second != 0, "MaxAge", "whole seconds"},
 	}
 	var errs []error
 	for _, r := range rules {

@@ -67,7 +67,7 @@ func TestVerifyFindsDifferences(t *testing.T) {
 		}},
 		{"a queue and an exchange that nobody declared", func(t *testing.T, v vhost) {
 			manage(t, v, http.MethodPut, "queues", "mine", map[string]any{"durable": true, "arguments": map[string]any{"x-queue-type": "quorum"}})
-			manage(t, v, http.MethodPut, "exchanges", "mine", map[string]any{"type": "topic"})
+			manage(t, v, http.MethodPut, "exchanges", "mine", map[string]any{"durable": true, "type": "topic"})
 		}, []string{`exchange "mine": want not declared, have present`, `queue "mine": want not declared, have present`}},
 		{"exclusive queues are nobody's business", func(t *testing.T, v vhost) {
 			q, err := v.ch.QueueDeclare("", false, false, true, false, nil)
@@ -76,7 +76,7 @@ func TestVerifyFindsDifferences(t *testing.T) {
 		}, nil},
 		{"an exchange of another kind", func(t *testing.T, v vhost) {
 			manage(t, v, http.MethodDelete, "exchanges", "lost", nil)
-			manage(t, v, http.MethodPut, "exchanges", "lost", map[string]any{"type": "direct"})
+			manage(t, v, http.MethodPut, "exchanges", "lost", map[string]any{"durable": true, "type": "direct"})
 			require.NoError(t, v.ch.QueueBind("lost", "", "lost", false, nil))
 		}, []string{`exchange "lost": type: want "fanout", have "direct"`}},
 		{"a queue of another type", func(t *testing.T, v vhost) {
@@ -92,7 +92,7 @@ func TestVerifyFindsDifferences(t *testing.T) {
 		}, []string{`queue "lost": x-delivery-limit: want nothing, have 3`}},
 		{"an alternate exchange by argument", func(t *testing.T, v vhost) {
 			manage(t, v, http.MethodDelete, "exchanges", "lost", nil)
-			manage(t, v, http.MethodPut, "exchanges", "lost", map[string]any{"type": "fanout", "arguments": map[string]any{"alternate-exchange": "dead"}})
+			manage(t, v, http.MethodPut, "exchanges", "lost", map[string]any{"durable": true, "type": "fanout", "arguments": map[string]any{"alternate-exchange": "dead"}})
 			require.NoError(t, v.ch.QueueBind("lost", "", "lost", false, nil))
 		}, []string{`exchange "lost": alternate-exchange: want nothing, have "dead"`}},
 		{"a policy that is gone", func(t *testing.T, v vhost) {

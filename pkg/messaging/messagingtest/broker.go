@@ -210,6 +210,7 @@ func (b *BrokerInfo) Management(t testing.TB, method, path string, in, out any) 
 		t.Fatal(err)
 	}
 	req.SetBasicAuth(b.User, b.Password)
+	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
