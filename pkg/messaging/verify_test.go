@@ -175,7 +175,7 @@ func TestVerifyFindsDifferencesOfUsers(t *testing.T) {
 	}
 	apply(t, b, sample())
 	password := func(string) (string, error) { return "secret", nil }
-	require.NoError(t, messaging.ApplyUsers(within(t, 10*time.Second), adminOf(b), topology.Users, password))
+	require.NoError(t, messaging.ApplyUsers(within(t, 30*time.Second), adminOf(b), topology.Users, password))
 	require.Empty(t, verify(t, b, topology))
 
 	first, second, third := topology.Users[0], topology.Users[1], name()
