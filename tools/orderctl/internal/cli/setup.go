@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/spf13/cobra"
+
+	"example.com/orderflow/tools/orderctl/setup"
+)
+
+func setupCommand() *cobra.Command {
+	group := &cobra.Command{Use: "setup", Short: "Make what the system needs before its first start"}
+	var dirs setup.Dirs
+	secrets := &cobra.Command{
+		Use:   "secrets",
+		Short: "Make the passwords that are not there yet, each readable by its service alone",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			made, err := setup.Secrets(dirs)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d secrets made, the others were there\n", made)
+			return err
+		},
+	}
+	databases := &cobra.Command{
+		Use:   "databases",
+		Short: "Make a database and a role for each service, and the read-only role ledger",
+		Long:  "Make a database and a role for each service, and the read-only role ledger.\nDATABASE_URL names the server and its administrator.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := env.ParseAs[struct {
+				URL string `env:"DATABASE_URL,required,notEmpty"`
+			}]()
+			if err != nil {
+				return err
+			}
+			return withTimeout(cmd, func(ctx context.Context) error {
+				if err := setup.Databases(ctx, config.URL, dirs); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "databases and roles are there")
+				return err
+			})
+		},
+	}
+	for _, c := range []*cobra.Command{secrets, databases} {
+		dirFlags(c, &dirs)
+		group.AddCommand(c)
+	}
+	return group
+}
+
+// dirFlags are where secrets lie, by default as in the containers.
+func dirFlags(c *cobra.Command, dirs *setup.Dirs) {
+	c.Flags().StringVar(&dirs.Services, "services-dir", "/run/secrets/orderflow", "secrets of the services")
+	c.Flags().StringVar(&dirs.RabbitMQ, "rabbitmq-dir", "/run/secrets/rabbitmq", "secrets of the broker")
+	c.Flags().StringVar(&dirs.PostgreSQL, "postgres-dir", "/run/secrets/postgres", "secrets of the database server")
+}
+
+func withTimeout(cmd *cobra.Command, f func(ctx context.Context) error) error {
+	timeout, err := cmd.Flags().GetDuration("timeout")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
+	return f(ctx)
+}

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/spf13/cobra"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/tools/orderctl/setup"
+)
+
+// topologyConfig is read from the environment.
+type topologyConfig struct {
+	AMQPURL         string        `env:"AMQP_URLS,required,notEmpty"`
+	ManagementURL   string        `env:"MANAGEMENT_URL,required,notEmpty"`
+	PaymentDeadline time.Duration `env:"PAYMENT_DEADLINE"`
+}
+
+var errDiffers = errors.New("the broker differs from the contract")
+
+func topologyCommand() *cobra.Command {
+	group := &cobra.Command{
+		Use:   "topology",
+		Short: "Apply the contract's topology to the broker, or compare the two",
+		Long: "Apply the contract's topology to the broker, or compare the two.\n" +
+			"AMQP_URLS and MANAGEMENT_URL name the broker, PAYMENT_DEADLINE (default 15m) is how long an order may stay unpaid.",
+	}
+	var dirs setup.Dirs
+	apply := &cobra.Command{
+		Use:   "apply",
+		Short: "Make the broker have the users, rights, policies, exchanges, queues and bindings of the contract",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology) error {
+				if err := messaging.Apply(ctx, admin, topology); err != nil {
+					return err
+				}
+				if err := messaging.ApplyUsers(ctx, admin, topology.Users, dirs.BrokerPassword); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "applied %d exchanges, %d queues, %d bindings and %d users\n",
+					len(topology.Exchanges), len(topology.Queues), len(topology.Bindings), len(topology.Users))
+				return err
+			})
+		},
+	}
+	verify := &cobra.Command{
+		Use:   "verify",
+		Short: "List every difference between the broker's effective settings and the contract",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology) error {
+				differences, err := messaging.Verify(ctx, admin, topology)
+				if err != nil {
+					return err
+				}
+				for _, d := range differences {
+					if _, err := fmt.Fprintln(cmd.OutOrStdout(), d); err != nil {
+						return err
+					}
+				}
+				if len(differences) > 0 {
+					return fmt.Errorf("%w in %d places", errDiffers, len(differences))
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "the broker is as the contract says")
+				return err
+			})
+		},
+	}
+	for _, c := range []*cobra.Command{apply, verify} {
+		dirFlags(c, &dirs)
+		group.AddCommand(c)
+	}
+	return group
+}
+
+func withBroker(cmd *cobra.Command, dirs setup.Dirs, f func(ctx context.Context, admin messaging.Admin, topology messaging.Topology) error) error {
+	config, err := env.ParseAs[topologyConfig]()
+	if err != nil {
+		return err
+	}
+	password, err := dirs.AdminPassword()
+	if err != nil {
+		return err
+	}
+	admin := messaging.Admin{AMQPURL: config.AMQPURL, ManagementURL: config.ManagementURL, User: setup.BrokerAdmin, Password: password}
+	return withTimeout(cmd, func(ctx context.Context) error {
+		return f(ctx, admin, contract.All(config.PaymentDeadline))
+	})
+}

@@ -1,0 +1,134 @@
+// Package setup makes what the system needs before its first start: secrets, and
+// databases with their roles. Everything in it can be run again.
+package setup
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"example.com/orderflow/contract"
+)
+
+// BrokerAdmin is the broker's administrator. There is no guest.
+const BrokerAdmin = "admin"
+
+// Names of the files in a service's directory.
+const (
+	brokerPassword   = "amqp_password"
+	databasePassword = "database_password"
+	operatorToken    = "operator_token"
+)
+
+// Dirs are the directories that secrets lie in: one per service below Services,
+// and one each for the two servers, so that nobody mounts what is another's.
+type Dirs struct {
+	Services, RabbitMQ, PostgreSQL string
+}
+
+// account is somebody with secrets. The uid is the container's user, who alone
+// may read them; 0 is for the one-shot containers.
+type account struct {
+	name  string
+	uid   int
+	files []string
+}
+
+var accounts = []account{
+	{contract.OrdersUser, 10001, []string{brokerPassword, databasePassword}},
+	{contract.BillingUser, 10002, []string{brokerPassword, databasePassword}},
+	{contract.NotifierUser, 10003, []string{brokerPassword, databasePassword}},
+	{contract.PricingUser, 10004, []string{brokerPassword, databasePassword, operatorToken}},
+	{"sandbox", 10005, []string{databasePassword}},
+	{contract.Operator, 0, []string{brokerPassword}},
+	{"ledger", 0, []string{databasePassword}},
+}
+
+// Secrets makes the secrets that are not there yet, and says how many it made.
+func Secrets(dirs Dirs) (made int, err error) {
+	for _, a := range accounts {
+		dir := filepath.Join(dirs.Services, a.name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return made, fmt.Errorf("make secrets of %s: %w", a.name, err)
+		}
+		for _, name := range a.files {
+			isNew, err := writeOnce(filepath.Join(dir, name), 0o400, a.uid, func(secret string) string { return secret })
+			if err != nil {
+				return made, fmt.Errorf("make secrets of %s: %w", a.name, err)
+			}
+			made += isNew
+		}
+		if err := os.Chown(dir, a.uid, a.uid); err != nil {
+			return made, fmt.Errorf("make secrets of %s: %w", a.name, err)
+		}
+	}
+	// The servers run under users that differ from image to image; what is here is
+	// guarded by who mounts the directory.
+	for path, content := range map[string]func(secret string) string{
+		filepath.Join(dirs.RabbitMQ, "10-admin.conf"): func(secret string) string {
+			return "default_user = " + BrokerAdmin + "\ndefault_pass = " + secret + "\n"
+		},
+		filepath.Join(dirs.PostgreSQL, "password"): func(secret string) string { return secret },
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return made, fmt.Errorf("make secrets of the servers: %w", err)
+		}
+		isNew, err := writeOnce(path, 0o444, 0, content)
+		if err != nil {
+			return made, fmt.Errorf("make secrets of the servers: %w", err)
+		}
+		made += isNew
+	}
+	return made, nil
+}
+
+// writeOnce writes a file with a new secret unless it exists.
+func writeOnce(path string, mode fs.FileMode, uid int, content func(secret string) string) (int, error) {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	random := make([]byte, 24)
+	if _, err := rand.Read(random); err != nil {
+		return 0, err
+	}
+	// Written aside and renamed: a file that is there is whole.
+	if err := os.WriteFile(path+".new", []byte(content(hex.EncodeToString(random))), mode); err != nil {
+		return 0, err
+	}
+	if err := os.Chown(path+".new", uid, uid); err != nil {
+		return 0, err
+	}
+	return 1, os.Rename(path+".new", path)
+}
+
+// BrokerPassword reads the password of a broker user.
+func (d Dirs) BrokerPassword(user string) (string, error) {
+	return readSecret(filepath.Join(d.Services, user, brokerPassword))
+}
+
+// AdminPassword reads the password of the broker's administrator.
+func (d Dirs) AdminPassword() (string, error) {
+	config, err := readSecret(filepath.Join(d.RabbitMQ, "10-admin.conf"))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(config) {
+		if name, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(name) == "default_pass" {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("no default_pass in %s", filepath.Join(d.RabbitMQ, "10-admin.conf"))
+}
+
+func readSecret(path string) (string, error) {
+	content, err := os.ReadFile(path) //nolint:gosec // the directory is the operator's choice
+	if err != nil {
+		return "", fmt.Errorf("read a secret (was `orderctl setup secrets` run?): %w", err)
+	}
+	return strings.TrimSpace(string(content)), nil
+}

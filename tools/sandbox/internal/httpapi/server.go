@@ -1,0 +1,268 @@
+// Package httpapi is the payment provider's API, the receiver of webhooks, and
+// the windows through which one sees what has happened.
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/tools/sandbox/internal/postgres"
+)
+
+const (
+	maxSlow      = 30 * time.Second
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+type api struct {
+	store *postgres.Store
+	log   *zap.Logger
+}
+
+// Register adds the sandbox's routes.
+func Register(mux *http.ServeMux, store *postgres.Store, log *zap.Logger) {
+	a := &api{store, log}
+	for pattern, handle := range map[string]func(w http.ResponseWriter, r *http.Request) error{
+		"POST /v1/captures": a.capture,
+		"POST /v1/refunds":  a.refund,
+		"POST /webhooks":    a.webhook,
+		"GET /v1/captures":  a.listCaptures,
+		"GET /v1/refunds":   a.listRefunds,
+		"GET /v1/mails":     a.listMails,
+		"GET /v1/webhooks":  a.listWebhooks,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := handle(w, r); err != nil {
+				a.problem(err).Write(w)
+			}
+		})
+	}
+}
+
+// problem is the one place where errors become HTTP.
+func (a *api) problem(err error) *service.Problem {
+	var p *service.Problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, postgres.ErrConflict), errors.Is(err, postgres.ErrNoCapture):
+		return service.NewProblem(http.StatusConflict, err.Error())
+	default:
+		a.log.Error("request failed", zap.Error(err))
+		return service.NewProblem(http.StatusServiceUnavailable, "try again later").After(time.Second)
+	}
+}
+
+type captureRequest struct {
+	OrderID      string          `json:"order_id"`
+	PaymentToken string          `json:"payment_token"`
+	Amount       postgres.Amount `json:"amount"`
+}
+
+func (a *api) capture(w http.ResponseWriter, r *http.Request) error {
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	var in captureRequest
+	if err := service.DecodeJSON(w, r, &in); err != nil {
+		return err
+	}
+	if err := checkMovement(in.OrderID, in.Amount); err != nil {
+		return err
+	}
+	if _, err := a.store.FindCapture(r.Context(), key); errors.Is(err, postgres.ErrNoCapture) {
+		if err := a.authorize(r.Context(), key, in.PaymentToken); err != nil {
+			return err
+		}
+	}
+	m, isNew, err := a.store.Capture(r.Context(), postgres.Movement{Key: key, PaymentID: key, OrderID: in.OrderID, Amount: in.Amount})
+	if err != nil {
+		return err
+	}
+	a.log.Info("captured", zap.String("payment_id", key), zap.String("order_id", in.OrderID), zap.Bool("new", isNew))
+	service.WriteJSON(w, statusOf(isNew), m)
+	return nil
+}
+
+// authorize does what the token says.
+func (a *api) authorize(ctx context.Context, key, token string) error {
+	name, parameter := token, 0
+	if i := strings.LastIndexByte(token, '_'); i > len("tok") {
+		if n, err := strconv.Atoi(token[i+1:]); err == nil && n >= 0 {
+			name, parameter = token[:i], n
+		}
+	}
+	switch name {
+	case "tok_ok":
+		return nil
+	case "tok_declined":
+		p := service.NewProblem(http.StatusPaymentRequired, "the card was declined")
+		p.Code = "card_declined"
+		return p
+	case "tok_broken":
+		p := service.NewProblem(http.StatusUnprocessableEntity, "this token breaks the provider, and always will")
+		p.Code = "token_broken"
+		return p
+	case "tok_flaky":
+		n, err := a.store.CountAttempt(ctx, key)
+		if err != nil {
+			return err
+		}
+		if n <= parameter {
+			return service.NewProblem(http.StatusServiceUnavailable, "failing as the token asks for").After(time.Second)
+		}
+		return nil
+	case "tok_slow":
+		timer := time.NewTimer(min(time.Duration(parameter)*time.Millisecond, maxSlow))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	default:
+		return service.NewProblem(http.StatusUnprocessableEntity, "unknown payment token",
+			service.FieldError{Field: "payment_token", Detail: "must be one of the sandbox's tokens"})
+	}
+}
+
+type refundRequest struct {
+	PaymentID string          `json:"payment_id"`
+	OrderID   string          `json:"order_id"`
+	Amount    postgres.Amount `json:"amount"`
+}
+
+func (a *api) refund(w http.ResponseWriter, r *http.Request) error {
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	var in refundRequest
+	if err := service.DecodeJSON(w, r, &in); err != nil {
+		return err
+	}
+	if err := checkMovement(in.OrderID, in.Amount); err != nil {
+		return err
+	}
+	m, isNew, err := a.store.Refund(r.Context(), postgres.Movement{Key: key, PaymentID: in.PaymentID, OrderID: in.OrderID, Amount: in.Amount})
+	if err != nil {
+		return err
+	}
+	a.log.Info("refunded", zap.String("payment_id", in.PaymentID), zap.String("order_id", in.OrderID), zap.Bool("new", isNew))
+	service.WriteJSON(w, statusOf(isNew), m)
+	return nil
+}
+
+func (a *api) webhook(w http.ResponseWriter, r *http.Request) error {
+	var body map[string]any
+	if err := service.DecodeJSON(w, r, &body); err != nil {
+		return err
+	}
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	orderID, _ := body["order_id"].(string)
+	if err := a.store.AddWebhook(r.Context(), postgres.Webhook{DedupeKey: r.Header.Get("Idempotency-Key"), OrderID: orderID, Body: encoded}); err != nil {
+		return err
+	}
+	a.log.Info("webhook taken", zap.String("order_id", orderID))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *api) listCaptures(w http.ResponseWriter, r *http.Request) error {
+	list, total, err := a.store.Captures(r.Context(), r.FormValue("order_id"), limit(r))
+	if err != nil {
+		return err
+	}
+	service.WriteJSON(w, http.StatusOK, map[string]any{"captures": orEmpty(list), "total": total})
+	return nil
+}
+
+func (a *api) listRefunds(w http.ResponseWriter, r *http.Request) error {
+	list, total, err := a.store.Refunds(r.Context(), r.FormValue("order_id"), limit(r))
+	if err != nil {
+		return err
+	}
+	service.WriteJSON(w, http.StatusOK, map[string]any{"refunds": orEmpty(list), "total": total})
+	return nil
+}
+
+func (a *api) listMails(w http.ResponseWriter, r *http.Request) error {
+	list, err := a.store.Mails(r.Context(), r.FormValue("to"), limit(r))
+	if err != nil {
+		return err
+	}
+	service.WriteJSON(w, http.StatusOK, map[string]any{"mails": orEmpty(list)})
+	return nil
+}
+
+func (a *api) listWebhooks(w http.ResponseWriter, r *http.Request) error {
+	list, err := a.store.Webhooks(r.Context(), r.FormValue("order_id"), limit(r))
+	if err != nil {
+		return err
+	}
+	service.WriteJSON(w, http.StatusOK, map[string]any{"webhooks": orEmpty(list)})
+	return nil
+}
+
+func idempotencyKey(r *http.Request) (string, error) {
+	key := r.Header.Get("Idempotency-Key")
+	if key == "" {
+		return "", service.NewProblem(http.StatusBadRequest, "the header Idempotency-Key is missing",
+			service.FieldError{Field: "Idempotency-Key", Detail: "required"})
+	}
+	return key, nil
+}
+
+func checkMovement(orderID string, amount postgres.Amount) error {
+	var fields []service.FieldError
+	if orderID == "" {
+		fields = append(fields, service.FieldError{Field: "order_id", Detail: "required"})
+	}
+	if amount.AmountMinor <= 0 {
+		fields = append(fields, service.FieldError{Field: "amount.amount_minor", Detail: "must be above zero"})
+	}
+	if len(amount.Currency) != 3 {
+		fields = append(fields, service.FieldError{Field: "amount.currency", Detail: "must be an ISO 4217 code"})
+	}
+	if len(fields) > 0 {
+		return service.NewProblem(http.StatusUnprocessableEntity, "the request cannot be carried out", fields...)
+	}
+	return nil
+}
+
+func limit(r *http.Request) int {
+	n, err := strconv.Atoi(r.FormValue("limit"))
+	if err != nil || n < 1 {
+		return defaultLimit
+	}
+	return min(n, maxLimit)
+}
+
+func statusOf(isNew bool) int {
+	if isNew {
+		return http.StatusCreated
+	}
+	return http.StatusOK
+}
+
+// orEmpty makes an absent list "[]" and not "null".
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

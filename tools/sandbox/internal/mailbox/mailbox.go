@@ -1,0 +1,108 @@
+// Package mailbox takes mails by SMTP.
+package mailbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/quotedprintable"
+	"net"
+	"net/mail"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"go.uber.org/zap"
+
+	"example.com/orderflow/tools/sandbox/internal/postgres"
+)
+
+// Server is an SMTP server that delivers to a store.
+type Server struct {
+	listener net.Listener
+	smtp     *smtp.Server
+}
+
+// Listen opens the port.
+func Listen(addr string, store *postgres.Store, log *zap.Logger) (*Server, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("SMTP_LISTEN_ADDR: %w", err)
+	}
+	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
+		return &session{store: store, log: log}, nil
+	}))
+	server.Domain = "sandbox"
+	server.ReadTimeout = 30 * time.Second
+	server.WriteTimeout = 30 * time.Second
+	server.MaxMessageBytes = 1 << 20
+	server.MaxRecipients = 10
+	return &Server{listener: listener, smtp: server}, nil
+}
+
+// Addr is where mail is taken.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Serve takes mail until Shutdown, and then returns nil.
+func (s *Server) Serve() error {
+	if err := s.smtp.Serve(s.listener); !errors.Is(err, smtp.ErrServerClosed) {
+		return fmt.Errorf("serve SMTP: %w", err)
+	}
+	return nil
+}
+
+// Shutdown lets running deliveries finish until ctx is done.
+func (s *Server) Shutdown(ctx context.Context) error {
+	_ = s.listener.Close() // also when it was never served
+	if err := s.smtp.Shutdown(ctx); err != nil && !errors.Is(err, smtp.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		return errors.Join(fmt.Errorf("stop SMTP: %w", err), s.smtp.Close())
+	}
+	return nil
+}
+
+// session is one mail transaction after another, on one connection.
+type session struct {
+	store *postgres.Store
+	log   *zap.Logger
+	from  string
+	to    []string
+}
+
+func (s *session) Mail(from string, _ *smtp.MailOptions) error { s.from = from; return nil }
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error   { s.to = append(s.to, to); return nil }
+func (s *session) Reset()                                      { s.from, s.to = "", nil }
+func (s *session) Logout() error                               { return nil }
+
+func (s *session) Data(r io.Reader) error {
+	message, err := mail.ReadMessage(r)
+	if err != nil {
+		return fmt.Errorf("read a mail: %w", err)
+	}
+	body := io.Reader(message.Body)
+	if strings.EqualFold(message.Header.Get("Content-Transfer-Encoding"), "quoted-printable") {
+		body = quotedprintable.NewReader(body)
+	}
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return fmt.Errorf("read a mail: %w", err)
+	}
+	subject, err := new(mime.WordDecoder).DecodeHeader(message.Header.Get("Subject"))
+	if err != nil {
+		subject = message.Header.Get("Subject")
+	}
+	for _, to := range s.to {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		err := s.store.AddMail(ctx, postgres.Mail{
+			From: s.from, To: to, Subject: subject, Text: string(text), DedupeKey: message.Header.Get("X-Dedupe-Key"),
+		})
+		cancel()
+		if err != nil {
+			s.log.Error("mail not stored", zap.Error(err))
+			return &smtp.SMTPError{Code: 451, Message: "try again later"}
+		}
+	}
+	s.log.Info("mail taken", zap.Int("recipients", len(s.to)), zap.String("dedupe_key", message.Header.Get("X-Dedupe-Key")))
+	return nil
+}
