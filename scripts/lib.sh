@@ -53,3 +53,24 @@ with_progress() {
 	fi
 	printf '    done in %s s\n' "$((SECONDS - started))"
 }
+
+# compose is `docker compose` of the project, by the plugin in .cache if there is no other.
+compose() {
+	local plugin="$cache/compose/docker-compose"
+	if [ -x "$plugin" ] && ! docker compose version >/dev/null 2>&1; then
+		(cd "$root" && "$plugin" "$@")
+	else
+		(cd "$root" && docker compose "$@")
+	fi
+}
+
+# fetch_compose takes the plugin out of the distribution's package.
+fetch_compose() {
+	local tar="$cache/compose.tar"
+	mkdir -p "$cache/compose"
+	mmdebstrap --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
+		--include=docker-compose "${STANDIN_SUITE:-forky}" "$tar" ${STANDIN_MIRROR:+"$STANDIN_MIRROR"}
+	tar -xf "$tar" -C "$cache/compose" --strip-components 5 ./usr/libexec/docker/cli-plugins/docker-compose
+	rm -f "$tar"
+	"$cache/compose/docker-compose" version
+}

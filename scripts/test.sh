@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace. A test that skips fails the run in CI.
+source "$(dirname "$0")/lib.sh"
+"$(dirname "$0")/needs.sh"
+need_packages gcc gcc # the race detector is cgo
+
+export RABBITMQ_IMAGE POSTGRES_IMAGE
+RABBITMQ_IMAGE=$(setting RABBITMQ_IMAGE)
+POSTGRES_IMAGE=$(setting POSTGRES_IMAGE)
+if [[ $RABBITMQ_IMAGE == orderflow-standin/* ]]; then
+	# Testcontainers' reaper is an image too. The tests remove what they start, and
+	# `make clean` what a broken run left.
+	export TESTCONTAINERS_RYUK_DISABLED=true
+fi
+[ ! -f /.dockerenv ] || export TESTCONTAINERS_HOST_OVERRIDE=localhost
+
+left=$(docker ps -aq --filter label=orderflow.test=true --filter status=exited)
+[ -z "$left" ] || xargs docker rm -fv <<<"$left" >/dev/null
+
+cd "$root"
+"$(dirname "$0")/tools.sh" gotestsum
+say "running all tests (10 to 20 min the first time)"
+report="$cache/tests.json"
+"$root/.bin/gotestsum" --format pkgname --jsonfile "$report" -- -race -count=1 -timeout 20m work
+skipped=$(grep -c '"Action":"skip","Package":"[^"]*","Test"' "$report" || true)
+[ "$skipped" = 0 ] || die "$skipped tests were skipped: a skipped test shows nothing"
