@@ -1,0 +1,124 @@
+// Package events handles what notifier consumes.
+package events
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/services/notifier/internal/notify"
+	"example.com/orderflow/services/notifier/internal/postgres"
+)
+
+// Handlers has one handler per queue.
+type Handlers struct {
+	Store   *postgres.Store
+	Email   *notify.Email
+	Webhook *notify.Webhook
+	// Wake wakes the outbox's relay.
+	Wake func()
+	Log  *zap.Logger
+}
+
+// Decide handles both queues of events: it decides who is told.
+func (h *Handlers) Decide() messaging.Handler {
+	mux := messaging.NewMux(contract.Operator)
+	for _, kind := range []messaging.MessageType{contract.OrderPlaced, contract.OrderPaid, contract.OrderDeclined, contract.OrderCancelled, contract.OrderRefunded} {
+		mux.Handle(kind, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, o notify.Order) error {
+			return h.enqueue(ctx, d, notify.ForOrder(d.Type, o))
+		}))
+	}
+	for _, kind := range []messaging.MessageType{contract.PaymentCaptured, contract.PaymentDeclined, contract.PaymentRefunded} {
+		mux.Handle(kind, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, p notify.Payment) error {
+			return h.enqueue(ctx, d, notify.ForPayment(d.Type, p))
+		}))
+	}
+	return mux.Handler()
+}
+
+func (h *Handlers) enqueue(ctx context.Context, d *messaging.Delivery, notes []notify.Note) error {
+	first, err := h.Store.Enqueue(ctx, d, notes)
+	if err != nil {
+		return err
+	}
+	h.Wake()
+	h.Log.Info("decided who is told", zap.String("type", d.Type), zap.String("message_id", d.ID),
+		zap.String("order_id", d.CorrelationID), zap.Int("notifications", len(notes)), zap.Bool("first", first))
+	return nil
+}
+
+// notification is what the senders use of notification.v1.
+type notification struct {
+	Recipient string         `json:"recipient"`
+	Template  string         `json:"template"`
+	Data      map[string]any `json:"data"`
+	DedupeKey string         `json:"dedupe_key"`
+}
+
+// Validate names the field that is missing.
+func (n notification) Validate() error {
+	switch {
+	case n.Template == "":
+		return errors.New("template is missing")
+	case n.DedupeKey == "":
+		return errors.New("dedupe_key is missing")
+	default:
+		return nil
+	}
+}
+
+// SendEmail handles the queue of the mail sender.
+func (h *Handlers) SendEmail() messaging.Handler {
+	return h.sender(contract.ChannelEmail, func(ctx context.Context, n notification) error {
+		subject, body, err := notify.Render(n.Template, n.Data)
+		if err != nil {
+			return err
+		}
+		return h.Email.Send(ctx, n.Recipient, subject, body, n.DedupeKey)
+	})
+}
+
+// SendWebhook handles the queue of the webhook sender. Its binding is "any", so it
+// gets what is for the webhook, and everything urgent, whatever it is for.
+func (h *Handlers) SendWebhook() messaging.Handler {
+	return h.sender(contract.ChannelWebhook, func(ctx context.Context, n notification) error {
+		return h.Webhook.Send(ctx, n.Template, n.Data, n.DedupeKey)
+	})
+}
+
+// sender sends at least once: what was sent is remembered after it was sent, so a
+// crash in between sends a second time, with the same dedupe key.
+func (h *Handlers) sender(channel string, send func(ctx context.Context, n notification) error) messaging.Handler {
+	mux := messaging.NewMux(contract.Operator)
+	mux.Handle(contract.NotificationType, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, n notification) error {
+		sent, err := h.Store.WasSent(ctx, channel, n.DedupeKey)
+		if err != nil {
+			return err
+		}
+		if sent {
+			h.Log.Info("already sent", zap.String("channel", channel), zap.String("message_id", d.ID))
+			return nil
+		}
+		if err := send(ctx, n); err != nil {
+			if isHopeless(err) {
+				return messaging.Permanent(err)
+			}
+			return err
+		}
+		if err := h.Store.MarkSent(ctx, channel, n.DedupeKey); err != nil {
+			// Sent is sent: another attempt would only send again.
+			h.Log.Warn("sent, and not remembered", zap.String("message_id", d.ID), zap.Error(err))
+		}
+		h.Log.Info("sent", zap.String("channel", channel), zap.String("template", n.Template),
+			zap.String("order_id", d.CorrelationID), zap.String("message_id", d.ID))
+		return nil
+	}))
+	return mux.Handler()
+}
+
+func isHopeless(err error) bool {
+	return errors.Is(err, notify.ErrBadAddress) || errors.Is(err, notify.ErrNoTemplate) || errors.Is(err, notify.ErrRefused)
+}

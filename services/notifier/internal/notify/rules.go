@@ -1,0 +1,127 @@
+// Package notify decides who is told what, and tells them.
+package notify
+
+import (
+	"fmt"
+
+	"example.com/orderflow/contract"
+)
+
+// Order is what an order event has to say for the rules.
+type Order struct {
+	OrderID    string         `json:"order_id"`
+	CustomerID string         `json:"customer_id"`
+	Tier       string         `json:"tier"`
+	Total      contract.Money `json:"total"`
+	Reason     string         `json:"reason"`
+}
+
+// Validate names the field that is missing.
+func (o Order) Validate() error { return required("order_id", o.OrderID, "customer_id", o.CustomerID) }
+
+// Payment is what a payment event has to say for the rules.
+type Payment struct {
+	PaymentID  string         `json:"payment_id"`
+	OrderID    string         `json:"order_id"`
+	CustomerID string         `json:"customer_id"`
+	Tier       string         `json:"tier"`
+	Amount     contract.Money `json:"amount"`
+}
+
+// Validate names the field that is missing.
+func (p Payment) Validate() error {
+	return required("payment_id", p.PaymentID, "order_id", p.OrderID, "customer_id", p.CustomerID)
+}
+
+func required(fields ...string) error {
+	for i := 0; i < len(fields); i += 2 {
+		if fields[i+1] == "" {
+			return fmt.Errorf("%s is missing", fields[i])
+		}
+	}
+	return nil
+}
+
+// Note is a notification before it has an address: over which channel a customer
+// is told what.
+type Note struct {
+	Channel    string
+	Urgency    string
+	CustomerID string
+	Template   string
+	Data       map[string]any
+	// DedupeKey is the same however often the rule runs for the same fact.
+	DedupeKey string
+}
+
+// ForOrder says who is told of an order event: paid, declined and cancelled go to
+// the customer by mail; placed and refunded, of express orders, to the webhook.
+// Express is urgent.
+func ForOrder(eventType string, o Order) []Note {
+	template, channel := "", contract.ChannelEmail
+	switch eventType {
+	case contract.OrderPaid.Name:
+		template = TemplatePaid
+	case contract.OrderDeclined.Name:
+		template = TemplateDeclined
+	case contract.OrderCancelled.Name:
+		template = TemplateCancelled
+	case contract.OrderPlaced.Name, contract.OrderRefunded.Name:
+		if o.Tier != contract.TierExpress {
+			return nil
+		}
+		channel, template = contract.ChannelWebhook, TemplatePlaced
+		if eventType == contract.OrderRefunded.Name {
+			template = TemplateOrderRefunded
+		}
+	default:
+		return nil
+	}
+	return []Note{{
+		Channel:    channel,
+		Urgency:    urgency(o.Tier),
+		CustomerID: o.CustomerID,
+		Template:   template,
+		Data:       map[string]any{"order_id": o.OrderID, "amount": Format(o.Total), "reason": o.Reason},
+		DedupeKey:  template + ":" + o.OrderID,
+	}}
+}
+
+// ForPayment says who is told of a payment event: the customer gets a receipt by
+// mail for each capture and each refund. A receipt is never urgent.
+func ForPayment(eventType string, p Payment) []Note {
+	template := ""
+	switch eventType {
+	case contract.PaymentCaptured.Name:
+		template = TemplateReceipt
+	case contract.PaymentRefunded.Name:
+		template = TemplateRefundReceipt
+	default:
+		return nil
+	}
+	return []Note{{
+		Channel:    contract.ChannelEmail,
+		Urgency:    contract.UrgencyNormal,
+		CustomerID: p.CustomerID,
+		Template:   template,
+		Data:       map[string]any{"order_id": p.OrderID, "payment_id": p.PaymentID, "amount": Format(p.Amount)},
+		DedupeKey:  template + ":" + p.PaymentID,
+	}}
+}
+
+func urgency(tier string) string {
+	if tier == contract.TierExpress {
+		return contract.UrgencyHigh
+	}
+	return contract.UrgencyNormal
+}
+
+// Format writes money for people: 1999 EUR is "19.99 EUR". All currencies that
+// are sold in have two decimals.
+func Format(m contract.Money) string {
+	sign, minor := "", m.AmountMinor
+	if minor < 0 {
+		sign, minor = "-", -minor
+	}
+	return fmt.Sprintf("%s%d.%02d %s", sign, minor/100, minor%100, m.Currency)
+}
