@@ -75,6 +75,16 @@ func (c *Core) Consume(q messaging.Queue, h messaging.Handler, opts ...messaging
 	return nil
 }
 
+// Hear starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
+func (c *Core) Hear(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ConsumeOption) error {
+	consumer, err := c.Conn.Listen(q, bindings, h, opts...)
+	if err != nil {
+		return err
+	}
+	c.consumers = append(c.consumers, consumer)
+	return nil
+}
+
 // Listen opens the port, and answers health, readiness and metrics beside the routes.
 func (c *Core) Listen(addr string, routes *http.ServeMux) error {
 	var err error

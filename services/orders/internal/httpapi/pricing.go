@@ -1,0 +1,79 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/services/orders/internal/order"
+)
+
+// callTimeout is how long a customer waits for pricing. It travels with the call.
+const callTimeout = 2 * time.Second
+
+// Pricing asks pricing-rpc.
+type Pricing struct{ Caller *messaging.Caller }
+
+// SKUs asks for the catalogue.
+func (p Pricing) SKUs(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reply, err := messaging.Call(ctx, p.Caller, contract.CatalogueProcedure, contract.CatalogueRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPricingAway, err)
+	}
+	skus := make([]string, len(reply.Prices))
+	for i, price := range reply.Prices {
+		skus[i] = price.SKU
+	}
+	return skus, nil
+}
+
+// Quote asks for the price of the items. What pricing finds wrong with them is an
+// [order.Invalid].
+func (p Pricing) Quote(ctx context.Context, items []order.Item) (contract.Money, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	request := contract.QuoteRequest{}
+	for _, item := range items {
+		request.Items = append(request.Items, contract.OrderItem(item))
+	}
+	reply, err := messaging.Call(ctx, p.Caller, contract.QuoteProcedure, request)
+	var remote *messaging.RemoteError
+	switch {
+	case err == nil:
+		return reply.Total, nil
+	case errors.As(err, &remote) && (remote.Code == contract.CodeUnknownSKU || remote.Code == contract.CodeInvalidRequest):
+		if len(remote.Fields) == 0 {
+			return contract.Money{}, order.Invalid{"items": remote.Message}
+		}
+		return contract.Money{}, order.Invalid(remote.Fields)
+	default:
+		return contract.Money{}, fmt.Errorf("%w: %w", ErrPricingAway, err)
+	}
+}
+
+// Cached gives a function that asks at most once in this long, and otherwise
+// gives what it knows.
+func Cached(age time.Duration, ask func(ctx context.Context) (int64, error)) func(ctx context.Context) (int64, error) {
+	var mu sync.Mutex
+	var value int64
+	var asked time.Time
+	return func(ctx context.Context) (int64, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !asked.IsZero() && time.Since(asked) < age {
+			return value, nil
+		}
+		fresh, err := ask(ctx)
+		if err != nil {
+			return 0, err
+		}
+		value, asked = fresh, time.Now()
+		return value, nil
+	}
+}

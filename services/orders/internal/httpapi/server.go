@@ -1,0 +1,93 @@
+// Package httpapi is what customers see of orders.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sort"
+	"time"
+
+	"go.uber.org/zap"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/services/orders/internal/order"
+	"example.com/orderflow/services/orders/internal/postgres"
+)
+
+// ErrPricingAway says that no price could be had, and that trying again may help.
+var ErrPricingAway = errors.New("pricing is away")
+
+// errBusy says that too much waits to be published.
+var errBusy = errors.New("too many messages wait to be published")
+
+// maxWaiting is how many outbox rows may wait before orders are refused.
+const maxWaiting = 10_000
+
+// API is the HTTP surface. Its functions are what it needs from elsewhere.
+type API struct {
+	Store *postgres.Store
+	// Knows gives the catalogue; Quote prices items. Both fail with ErrPricingAway.
+	Knows func(ctx context.Context) (func(sku string) bool, error)
+	Quote func(ctx context.Context, items []order.Item) (contract.Money, error)
+	// Waiting is the length of the outbox.
+	Waiting func(ctx context.Context) (int64, error)
+	// Wake wakes the outbox's relay.
+	Wake func()
+	Log  *zap.Logger
+}
+
+// Routes are the API's routes.
+func (a *API) Routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	for pattern, handle := range map[string]func(w http.ResponseWriter, r *http.Request) error{
+		"POST /v1/orders":             a.place,
+		"GET /v1/orders":              a.list,
+		"GET /v1/orders/{id}":         a.get,
+		"POST /v1/orders/{id}/cancel": a.cancel,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := handle(w, r); err != nil {
+				a.problem(err).Write(w)
+			}
+		})
+	}
+	return mux
+}
+
+// problem is the one place where errors become HTTP.
+func (a *API) problem(err error) *service.Problem {
+	var p *service.Problem
+	var invalid order.Invalid
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &invalid):
+		return service.NewProblem(http.StatusUnprocessableEntity, "the request cannot be carried out", fieldErrors(invalid)...)
+	case errors.Is(err, order.ErrNotFound):
+		return service.NewProblem(http.StatusNotFound, order.ErrNotFound.Error())
+	case errors.Is(err, order.ErrClosed):
+		return service.NewProblem(http.StatusConflict, order.ErrClosed.Error())
+	case errors.Is(err, order.ErrKeyReused):
+		return service.NewProblem(http.StatusConflict, order.ErrKeyReused.Error(),
+			service.FieldError{Field: "Idempotency-Key", Detail: "was used with another body"})
+	case errors.Is(err, errBusy):
+		return service.NewProblem(http.StatusTooManyRequests, errBusy.Error()).After(5 * time.Second)
+	case errors.Is(err, ErrPricingAway):
+		a.Log.Warn("order refused: no prices", zap.Error(err))
+		return service.NewProblem(http.StatusServiceUnavailable, ErrPricingAway.Error()).After(time.Second)
+	default: // the database is away
+		a.Log.Error("request failed", zap.Error(err))
+		return service.NewProblem(http.StatusServiceUnavailable, "try again later").After(time.Second)
+	}
+}
+
+func fieldErrors(invalid order.Invalid) []service.FieldError {
+	fields := make([]service.FieldError, 0, len(invalid))
+	for field, detail := range invalid {
+		fields = append(fields, service.FieldError{Field: field, Detail: detail})
+	}
+	sort.Slice(fields, func(i, j int) bool { return fields[i].Field < fields[j].Field })
+	return fields
+}

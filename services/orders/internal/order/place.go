@@ -1,0 +1,132 @@
+package order
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/orderflow/contract"
+)
+
+// Limits of a request.
+const (
+	MaxItems    = 50
+	MaxQuantity = 1000
+	maxText     = 128
+)
+
+// Errors of this package.
+var (
+	// ErrNotFound says that there is no such order.
+	ErrNotFound = errors.New("there is no such order")
+	// ErrClosed says that an order has ended and cannot be cancelled.
+	ErrClosed = errors.New("the order has ended and cannot be cancelled")
+	// ErrKeyReused says that an idempotency key came with another body.
+	ErrKeyReused = errors.New("the idempotency key was used for another order")
+)
+
+// Invalid names the fields of a request that cannot be, each with the reason.
+type Invalid map[string]string
+
+func (e Invalid) Error() string { return fmt.Sprintf("invalid fields: %v", map[string]string(e)) }
+
+// Request is what a customer asks for.
+type Request struct {
+	CustomerID   string `json:"customer_id"`
+	Region       string `json:"region"`
+	Tier         string `json:"tier"`
+	PaymentToken string `json:"payment_token"`
+	Items        []Item `json:"items"`
+}
+
+// Customer ids become part of mail addresses.
+var customerID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// Validate gives an [Invalid] that names every wrong field, or nil.
+func (r Request) Validate() error {
+	invalid := Invalid{}
+	if !customerID.MatchString(r.CustomerID) {
+		invalid["customer_id"] = "must be 1 to 64 letters, digits, dots, dashes or underscores"
+	}
+	if !slices.Contains([]string{contract.RegionEU, contract.RegionUS, contract.RegionAPAC}, r.Region) {
+		invalid["region"] = "must be eu, us or apac"
+	}
+	if !slices.Contains([]string{contract.TierStandard, contract.TierExpress}, r.Tier) {
+		invalid["tier"] = "must be standard or express"
+	}
+	if r.PaymentToken == "" || len(r.PaymentToken) > maxText {
+		invalid["payment_token"] = fmt.Sprintf("must have 1 to %d characters", maxText)
+	}
+	if len(r.Items) == 0 || len(r.Items) > MaxItems {
+		invalid["items"] = fmt.Sprintf("must be 1 to %d", MaxItems)
+	}
+	seen := map[string]bool{}
+	for i, item := range r.Items {
+		field := fmt.Sprintf("items[%d].", i)
+		switch {
+		case item.SKU == "" || len(item.SKU) > maxText:
+			invalid[field+"sku"] = fmt.Sprintf("must have 1 to %d characters", maxText)
+		case seen[item.SKU]:
+			invalid[field+"sku"] = "stands in the order twice"
+		}
+		seen[item.SKU] = true
+		if item.Quantity < 1 || item.Quantity > MaxQuantity {
+			invalid[field+"quantity"] = fmt.Sprintf("must be 1 to %d", MaxQuantity)
+		}
+	}
+	if len(invalid) > 0 {
+		return invalid
+	}
+	return nil
+}
+
+// CheckSKUs gives an [Invalid] that names the items whose SKU is not known.
+func (r Request) CheckSKUs(known func(sku string) bool) error {
+	invalid := Invalid{}
+	for i, item := range r.Items {
+		if !known(item.SKU) {
+			invalid[fmt.Sprintf("items[%d].sku", i)] = "unknown"
+		}
+	}
+	if len(invalid) > 0 {
+		return invalid
+	}
+	return nil
+}
+
+// Place makes the order of a request at the quoted total.
+func Place(r Request, total contract.Money, at time.Time) (*Order, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("make an order id: %w", err)
+	}
+	paymentID, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("make a payment id: %w", err)
+	}
+	return &Order{
+		ID:         id.String(),
+		CustomerID: r.CustomerID,
+		Region:     r.Region,
+		Tier:       r.Tier,
+		Status:     Placed,
+		PaymentID:  paymentID.String(),
+		Total:      total,
+		Items:      r.Items,
+		History:    []Change{{Status: Placed, At: at}},
+	}, nil
+}
+
+// Cancel applies the customer's wish. [ErrClosed] is for an order that has ended;
+// a second wish while the refund runs changes nothing and is no error.
+func (o *Order) Cancel(at time.Time) (Effect, error) {
+	effect := o.Apply(CustomerCancels, "cancelled by the customer", at)
+	if effect == Nothing && !o.RefundOpen {
+		return Nothing, ErrClosed
+	}
+	return effect, nil
+}

@@ -1,0 +1,249 @@
+// Package postgres is orders' own database.
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/inbox"
+	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/services/orders/internal/order"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations make the schema.
+func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
+
+// Store is orders' database.
+type Store struct{ pool *pgxpool.Pool }
+
+// NewStore makes a store.
+func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool} }
+
+// Hash is what an idempotency key is remembered with.
+func Hash(r order.Request) ([]byte, error) {
+	encoded, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("hash a request: %w", err)
+	}
+	sum := sha256.Sum256(encoded)
+	return sum[:], nil
+}
+
+// FindByKey gives the order that an idempotency key has made; nil if there is none
+// yet, [order.ErrKeyReused] if the key came with another request.
+func (s *Store) FindByKey(ctx context.Context, key string, hash []byte) (*order.Order, error) {
+	var id string
+	var known []byte
+	err := s.pool.QueryRow(ctx, `SELECT order_id, request_hash FROM idempotency_keys WHERE key = $1`, key).Scan(&id, &known)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up an idempotency key: %w", err)
+	}
+	if !bytes.Equal(known, hash) {
+		return nil, order.ErrKeyReused
+	}
+	return s.Find(ctx, id)
+}
+
+// errKeyTaken says that another request with the same key was faster.
+var errKeyTaken = errors.New("idempotency key taken")
+
+// Place stores a new order and its messages in one transaction. With a key that
+// another request has used in the meantime nothing is stored and that order is
+// given, with isNew false.
+func (s *Store) Place(ctx context.Context, o *order.Order, messages []order.Outgoing, key string, hash []byte) (stored *order.Order, isNew bool, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		items, err := json.Marshal(o.Items)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO orders (id, customer_id, region, tier, status, payment_id, amount_minor, currency, items)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			o.ID, o.CustomerID, o.Region, o.Tier, o.Status, o.PaymentID, o.Total.AmountMinor, o.Total.Currency, items)
+		if err != nil {
+			return err
+		}
+		if key != "" {
+			// Waits for a request with the same key that is not decided yet.
+			tag, err := tx.Exec(ctx, `INSERT INTO idempotency_keys (key, request_hash, order_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, key, hash, o.ID)
+			if err != nil {
+				return err
+			}
+			if tag.RowsAffected() == 0 {
+				return errKeyTaken
+			}
+		}
+		return s.record(ctx, tx, o, 0, messages)
+	})
+	if errors.Is(err, errKeyTaken) {
+		stored, err := s.FindByKey(ctx, key, hash)
+		return stored, false, err
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("store an order: %w", err)
+	}
+	return o, true, nil
+}
+
+// record writes the history from a position on, and the messages to the outbox.
+func (s *Store) record(ctx context.Context, tx pgx.Tx, o *order.Order, from int, messages []order.Outgoing) error {
+	for i, c := range o.History[from:] {
+		_, err := tx.Exec(ctx, `INSERT INTO order_history (order_id, position, status, at, reason) VALUES ($1, $2, $3, $4, $5)`,
+			o.ID, from+i, c.Status, c.At, c.Reason)
+		if err != nil {
+			return fmt.Errorf("write the history: %w", err)
+		}
+	}
+	for _, m := range messages {
+		if err := outbox.Add(ctx, tx, o.ID, m.Route, m.Message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Change locks an order, lets decide move it, and stores the result with the
+// messages that the effect causes, in one transaction. An error of decide rolls
+// all back.
+func (s *Store) Change(ctx context.Context, id string, decide func(o *order.Order) (order.Effect, error)) (*order.Order, order.Effect, error) {
+	var o *order.Order
+	var effect order.Effect
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		o, effect, err = s.change(ctx, tx, id, decide)
+		return err
+	})
+	if err != nil {
+		return nil, order.Nothing, fmt.Errorf("change an order: %w", err)
+	}
+	return o, effect, nil
+}
+
+// Settle is Change for an event that a message brings: it is applied once,
+// however often the message comes. A copy gives order.Nothing.
+func (s *Store) Settle(ctx context.Context, d *messaging.Delivery, id string, event order.Event, reason string) (*order.Order, order.Effect, error) {
+	var o *order.Order
+	var effect order.Effect
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		first, err := inbox.Record(ctx, tx, d.Queue, d.ID)
+		if err != nil || !first {
+			return err
+		}
+		o, effect, err = s.change(ctx, tx, id, func(o *order.Order) (order.Effect, error) {
+			return o.Apply(event, reason, time.Now().UTC()), nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, order.Nothing, fmt.Errorf("settle an order: %w", err)
+	}
+	return o, effect, nil
+}
+
+func (s *Store) change(ctx context.Context, tx pgx.Tx, id string, decide func(o *order.Order) (order.Effect, error)) (*order.Order, order.Effect, error) {
+	// The lock also puts the order's outbox rows into the order of their commits.
+	o, err := find(ctx, tx, id, "FOR UPDATE")
+	if err != nil {
+		return nil, order.Nothing, err
+	}
+	before := len(o.History)
+	effect, err := decide(o)
+	if err != nil || effect == order.Nothing {
+		return o, order.Nothing, err
+	}
+	if _, err := tx.Exec(ctx, `UPDATE orders SET status = $2, refund_open = $3 WHERE id = $1`, o.ID, o.Status, o.RefundOpen); err != nil {
+		return nil, order.Nothing, err
+	}
+	messages, err := o.Messages(effect)
+	if err != nil {
+		return nil, order.Nothing, err
+	}
+	return o, effect, s.record(ctx, tx, o, before, messages)
+}
+
+// Find gives an order, or [order.ErrNotFound].
+func (s *Store) Find(ctx context.Context, id string) (*order.Order, error) {
+	return find(ctx, s.pool, id, "")
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func find(ctx context.Context, q querier, id, lock string) (*order.Order, error) {
+	if _, err := uuid.Parse(id); err != nil {
+		return nil, order.ErrNotFound
+	}
+	list, err := read(ctx, q, `SELECT `+columns+` FROM orders WHERE id = $1 `+lock, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, order.ErrNotFound
+	}
+	return list[0], nil
+}
+
+// List gives the newest orders, of one status or of all, older than the order
+// before (the empty string is for the first page).
+func (s *Store) List(ctx context.Context, status order.Status, before string, limit int) ([]*order.Order, error) {
+	if before == "" {
+		before = uuid.Max.String()
+	}
+	return read(ctx, s.pool, `SELECT `+columns+` FROM orders
+		WHERE ($1 = '' OR status = $1) AND id < $2 ORDER BY id DESC LIMIT $3`, status, before, limit)
+}
+
+const columns = `id, customer_id, region, tier, status, refund_open, payment_id, amount_minor, currency, items`
+
+func read(ctx context.Context, q querier, sql string, args ...any) ([]*order.Order, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read orders: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (*order.Order, error) {
+		o := &order.Order{}
+		return o, r.Scan(&o.ID, &o.CustomerID, &o.Region, &o.Tier, &o.Status, &o.RefundOpen, &o.PaymentID,
+			&o.Total.AmountMinor, &o.Total.Currency, &o.Items)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read orders: %w", err)
+	}
+	byID := map[string]*order.Order{}
+	var ids []string
+	for _, o := range list {
+		byID[o.ID] = o
+		ids = append(ids, o.ID)
+	}
+	rows, err = q.Query(ctx, `SELECT order_id::text, status, at, reason FROM order_history WHERE order_id = ANY($1) ORDER BY order_id, position`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read histories: %w", err)
+	}
+	var id string
+	var c order.Change
+	_, err = pgx.ForEachRow(rows, []any{&id, &c.Status, &c.At, &c.Reason}, func() error {
+		byID[id].History = append(byID[id].History, c)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read histories: %w", err)
+	}
+	return list, nil
+}
