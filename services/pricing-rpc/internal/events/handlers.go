@@ -1,0 +1,68 @@
+// Package events answers the calls that come in over RabbitMQ.
+package events
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/services/pricing-rpc/internal/postgres"
+	"example.com/orderflow/services/pricing-rpc/internal/pricing"
+)
+
+// Handlers answers calls from the store.
+type Handlers struct {
+	Store     *postgres.Store
+	Publisher *messaging.Publisher // of replies
+	Log       *zap.Logger
+}
+
+// Calls handles the queue of calls.
+func (h *Handlers) Calls() messaging.Handler {
+	mux := messaging.NewMux("") // a call is worth nothing later: nobody replays it
+	mux.Handle(contract.Quote, messaging.Serve(h.Publisher, contract.QuoteProcedure, h.quote))
+	mux.Handle(contract.Catalogue, messaging.Serve(h.Publisher, contract.CatalogueProcedure, h.catalogue))
+	return mux.Handler()
+}
+
+func (h *Handlers) quote(ctx context.Context, d *messaging.Delivery, request contract.QuoteRequest) (contract.QuoteReply, error) {
+	catalogue, err := h.Store.Catalogue(ctx)
+	if err != nil {
+		return contract.QuoteReply{}, err
+	}
+	quote, err := catalogue.Quote(request.Items)
+	if err != nil {
+		return quote, remote(err)
+	}
+	h.Log.Debug("quoted", zap.String("call_id", d.CorrelationID), zap.Int("items", len(request.Items)))
+	return quote, nil
+}
+
+func (h *Handlers) catalogue(ctx context.Context, _ *messaging.Delivery, _ contract.CatalogueRequest) (contract.CatalogueReply, error) {
+	catalogue, err := h.Store.Catalogue(ctx)
+	if err != nil {
+		return contract.CatalogueReply{}, err
+	}
+	reply := contract.CatalogueReply{Version: catalogue.Version, Prices: make([]contract.Price, len(catalogue.Prices))}
+	for i, p := range catalogue.Prices {
+		reply.Prices[i] = contract.Price(p)
+	}
+	return reply, nil
+}
+
+// remote is the one place where errors become codes.
+func remote(err error) error {
+	var invalid pricing.Invalid
+	var unknown pricing.UnknownSKUs
+	switch {
+	case errors.As(err, &invalid):
+		return &messaging.RemoteError{Code: contract.CodeInvalidRequest, Message: "the items cannot be priced", Fields: invalid}
+	case errors.As(err, &unknown):
+		return &messaging.RemoteError{Code: contract.CodeUnknownSKU, Message: "not all items are sold", Fields: unknown}
+	default:
+		return err
+	}
+}

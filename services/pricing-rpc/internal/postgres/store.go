@@ -1,0 +1,77 @@
+// Package postgres is pricing-rpc's own database.
+package postgres
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/services/pricing-rpc/internal/pricing"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// Migrations make the schema, with a first catalogue in it.
+func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
+
+// Store is pricing-rpc's database.
+type Store struct{ pool *pgxpool.Pool }
+
+// NewStore makes a store.
+func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool} }
+
+// Catalogue gives all prices, by SKU, as one version.
+func (s *Store) Catalogue(ctx context.Context) (pricing.Catalogue, error) {
+	var c pricing.Catalogue
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, `SELECT version FROM catalogue`).Scan(&c.Version); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT sku, name, amount_minor, currency, version FROM prices ORDER BY sku`)
+		if err != nil {
+			return err
+		}
+		c.Prices, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (p pricing.Price, err error) {
+			return p, r.Scan(&p.SKU, &p.Name, &p.Price.AmountMinor, &p.Price.Currency, &p.Version)
+		})
+		return err
+	})
+	if err != nil {
+		return c, fmt.Errorf("read the catalogue: %w", err)
+	}
+	return c, nil
+}
+
+// Put sets a price and writes price.changed to the outbox, in one transaction.
+func (s *Store) Put(ctx context.Context, p pricing.Price) (pricing.Price, error) {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		// The catalogue's row is the lock that puts all changes into one order.
+		if err := tx.QueryRow(ctx, `UPDATE catalogue SET version = version + 1 RETURNING version`).Scan(&p.Version); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO prices (sku, name, amount_minor, currency, version) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (sku) DO UPDATE SET name = $2, amount_minor = $3, currency = $4, version = $5`,
+			p.SKU, p.Name, p.Price.AmountMinor, p.Price.Currency, p.Version)
+		if err != nil {
+			return err
+		}
+		m, err := messaging.NewMessage(contract.PriceChanged, contract.PriceChange{SKU: p.SKU, Price: p.Price, Version: p.Version})
+		if err != nil {
+			return err
+		}
+		m.CorrelationID = p.SKU
+		return outbox.Add(ctx, tx, p.SKU, messaging.Route{Exchange: contract.PricesChanged}, m)
+	})
+	if err != nil {
+		return p, fmt.Errorf("set a price: %w", err)
+	}
+	return p, nil
+}

@@ -1,0 +1,107 @@
+// Package pricing is prices and quotes. It knows no database, no broker and no HTTP.
+package pricing
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+
+	"example.com/orderflow/contract"
+)
+
+// Currency is the one currency that is sold in.
+const Currency = "EUR"
+
+// Limits.
+const (
+	MaxAmount   = 100_000_000 // minor units: a million euros
+	MaxQuantity = 1000
+	MaxItems    = 50
+	maxName     = 100
+)
+
+// Invalid names the fields that cannot be, each with the reason.
+type Invalid map[string]string
+
+func (e Invalid) Error() string { return fmt.Sprintf("invalid fields: %v", map[string]string(e)) }
+
+// UnknownSKUs names the items whose SKU is not sold.
+type UnknownSKUs map[string]string
+
+func (e UnknownSKUs) Error() string { return fmt.Sprintf("unknown SKUs: %v", map[string]string(e)) }
+
+// Price is one entry of the catalogue.
+type Price struct {
+	SKU     string         `json:"sku"`
+	Name    string         `json:"name"`
+	Price   contract.Money `json:"price"`
+	Version int64          `json:"version"`
+}
+
+var sku = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
+
+// Validate gives an [Invalid] that names every wrong field, or nil.
+func (p Price) Validate() error {
+	invalid := Invalid{}
+	if !sku.MatchString(p.SKU) {
+		invalid["sku"] = "must be 1 to 64 small letters, digits and dashes"
+	}
+	if p.Name == "" || len(p.Name) > maxName {
+		invalid["name"] = fmt.Sprintf("must have 1 to %d bytes", maxName)
+	}
+	if p.Price.AmountMinor < 1 || p.Price.AmountMinor > MaxAmount {
+		invalid["price.amount_minor"] = fmt.Sprintf("must be 1 to %d", MaxAmount)
+	}
+	if p.Price.Currency != Currency {
+		invalid["price.currency"] = "must be " + Currency
+	}
+	if len(invalid) > 0 {
+		return invalid
+	}
+	return nil
+}
+
+// Catalogue is all prices at one version.
+type Catalogue struct {
+	Prices  []Price
+	Version int64
+}
+
+// Quote prices the items. Errors: [Invalid] and [UnknownSKUs], both by the item's
+// field.
+func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error) {
+	quote := contract.QuoteReply{CatalogueVersion: c.Version, Total: contract.Money{Currency: Currency}}
+	if len(items) == 0 || len(items) > MaxItems {
+		return quote, Invalid{"items": fmt.Sprintf("must be 1 to %d", MaxItems)}
+	}
+	prices := map[string]Price{}
+	for _, p := range c.Prices {
+		prices[p.SKU] = p
+	}
+	invalid, unknown := Invalid{}, UnknownSKUs{}
+	for i, item := range items {
+		p, ok := prices[item.SKU]
+		switch {
+		case !ok:
+			unknown[fmt.Sprintf("items[%d].sku", i)] = "unknown"
+		case item.Quantity < 1 || item.Quantity > MaxQuantity:
+			invalid[fmt.Sprintf("items[%d].quantity", i)] = fmt.Sprintf("must be 1 to %d", MaxQuantity)
+		case p.Price.AmountMinor > (math.MaxInt64-quote.Total.AmountMinor)/int64(item.Quantity):
+			invalid[fmt.Sprintf("items[%d]", i)] = "the total is too large"
+		default:
+			total := p.Price.AmountMinor * int64(item.Quantity)
+			quote.Total.AmountMinor += total
+			quote.Lines = append(quote.Lines, contract.QuoteLine{
+				SKU: item.SKU, Quantity: item.Quantity, Unit: p.Price, Total: contract.Money{AmountMinor: total, Currency: Currency},
+			})
+		}
+	}
+	switch {
+	case len(invalid) > 0:
+		return quote, invalid
+	case len(unknown) > 0:
+		return quote, unknown
+	default:
+		return quote, nil
+	}
+}
