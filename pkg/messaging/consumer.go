@@ -39,7 +39,7 @@ type Consumer struct {
 	tag           string
 	onSubscribe   func()
 	autoAck       bool
-	finishToOrder bool // finish, cancel, ack, close: see subscription.drain
+	finishToOrder bool // see subscription.drain
 
 	handlers context.Context // parent of all handlers' contexts
 	abort    context.CancelCauseFunc
@@ -343,12 +343,15 @@ func (s *subscription) work(ctx context.Context) {
 // not tried. A dropped channel counts one for every unsettled message; only
 // cancel, then nack, then close does not.
 //
-// A queue that keeps order is different: cancelled while a handler runs, it would
-// give the next message to the next consumer too early. There the handler
-// finishes first, and then settle cancels before it settles.
+// A queue that keeps order is different. There is at most one unsettled message,
+// and from a cancel on the next consumer gets the message behind it. So the
+// handler finishes, and its ack is sent right behind a cancel (see settle). A
+// message that is not acknowledged goes back with the closing channel: that
+// counts an attempt, and is the one way that keeps it in its place.
 func (s *subscription) drain(workers *sync.WaitGroup) error {
 	if s.finishToOrder {
 		workers.Wait()
+		return nil
 	}
 	err := s.ep.guard(func() error { return s.ch.Cancel(s.tag, false) })
 	workers.Wait()

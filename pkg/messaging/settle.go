@@ -56,12 +56,6 @@ func (s *subscription) handle(ctx context.Context, d amqp.Delivery) {
 	started := time.Now()
 	delivery := newDelivery(d, s.queueName)
 	err := s.attempt(ctx, delivery)
-	if s.finishToOrder && isDone(s.draining) {
-		// Before the ack, or the next message would still come to us.
-		if cancelErr := s.ch.Cancel(s.tag, true); cancelErr != nil {
-			s.log.Debug("cancel before the last settle", zap.Error(cancelErr))
-		}
-	}
 	verdict := s.settle(ctx, d, delivery, err)
 	s.conn.config.Hooks.Settled(delivery, verdict, time.Since(started))
 	if verdict == Acked {
@@ -124,7 +118,7 @@ func (s *subscription) settle(ctx context.Context, d amqp.Delivery, delivery *De
 	stopping := errors.Is(err, ErrStopping) || errors.Is(context.Cause(ctx), ErrStopping)
 	switch {
 	case err == nil:
-		return s.done(d.Ack(false), Acked)
+		return s.done(s.ack(d), Acked)
 	case stopping && !IsPermanent(err):
 		s.mu.Lock()
 		s.giveBack = append(s.giveBack, d) // a nack before the cancel would come straight back
@@ -135,6 +129,17 @@ func (s *subscription) settle(ctx context.Context, d amqp.Delivery, delivery *De
 	default:
 		return s.done(d.Reject(true), Rejected)
 	}
+}
+
+// ack acknowledges. On a queue that keeps order the last acknowledgement comes
+// behind a cancel, or the next message would still come to us.
+func (s *subscription) ack(d amqp.Delivery) error {
+	if s.finishToOrder && isDone(s.draining) {
+		if err := s.ch.Cancel(s.tag, true); err != nil {
+			return err
+		}
+	}
+	return d.Ack(false)
 }
 
 // done turns a failed settle into Stale: the channel is gone, so is the verdict.
@@ -158,7 +163,7 @@ func (s *subscription) isLastAttempt(d *Delivery) bool {
 // original itself, without a reason.
 func (s *subscription) park(d amqp.Delivery, delivery *Delivery, reason error) Verdict {
 	if s.queue.DeadLetter == nil {
-		return s.done(d.Ack(false), Dropped)
+		return s.done(s.ack(d), Dropped)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), parkTimeout)
 	defer cancel()
@@ -180,7 +185,7 @@ func (s *subscription) park(d amqp.Delivery, delivery *Delivery, reason error) V
 			zap.String("message_id", delivery.ID), zap.Error(err))
 		return s.done(d.Reject(false), Parked)
 	}
-	return s.done(d.Ack(false), Parked)
+	return s.done(s.ack(d), Parked)
 }
 
 // truncate cuts s to at most n bytes, at a character's border.

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -23,6 +24,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/exec"
 	"github.com/testcontainers/testcontainers-go/wait"
@@ -50,7 +52,7 @@ func Main(m *testing.M) {
 			code = 1
 		}
 	}
-	http.DefaultClient.CloseIdleConnections()
+	management.CloseIdleConnections()
 	if code == 0 {
 		if err := goleak.Find(
 			// The docker client of testcontainers keeps connections for the process's life.
@@ -92,15 +94,13 @@ func (s *shared) terminate() error {
 	return testcontainers.TerminateContainer(s.c)
 }
 
+var loopback = netip.MustParseAddr("127.0.0.1")
+
 var broker = &shared{start: startBroker}
 
 func startBroker(ctx context.Context) (testcontainers.Container, error) {
 	// A published port is drawn anew at each start of a container. Restart needs it to stay.
-	amqpPort, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	managementPort, err := freePort()
+	amqpPort, managementPort, err := freePorts()
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +113,8 @@ func startBroker(ctx context.Context) (testcontainers.Container, error) {
 			ExposedPorts: []string{"5672/tcp", "15672/tcp"},
 			HostConfigModifier: func(h *container.HostConfig) {
 				h.PortBindings = network.PortMap{
-					network.MustParsePort("5672/tcp"):  {{HostPort: amqpPort}},
-					network.MustParsePort("15672/tcp"): {{HostPort: managementPort}},
+					network.MustParsePort("5672/tcp"):  {{HostIP: loopback, HostPort: amqpPort}},
+					network.MustParsePort("15672/tcp"): {{HostIP: loopback, HostPort: managementPort}},
 				}
 			},
 			WaitingFor: wait.ForLog("Server startup complete").WithStartupTimeout(startTimeout),
@@ -122,14 +122,24 @@ func startBroker(ctx context.Context) (testcontainers.Container, error) {
 	})
 }
 
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// freePorts finds two ports that nobody listens on.
+func freePorts() (first, second string, err error) {
+	one, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+		return "", "", fmt.Errorf("find a free port: %w", err)
 	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+	defer func() { _ = one.Close() }()
+	two, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer func() { _ = two.Close() }()
+	_, first, err = net.SplitHostPort(one.Addr().String())
+	if err != nil {
+		return "", "", err
+	}
+	_, second, err = net.SplitHostPort(two.Addr().String())
+	return first, second, err
 }
 
 func imageOf(variable, official string) string {
@@ -194,6 +204,8 @@ func (b *BrokerInfo) Connect(t testing.TB, config messaging.Config) *messaging.C
 	return conn
 }
 
+var management = &http.Client{Timeout: 15 * time.Second}
+
 // Management calls the management API; a status of 300 or more ends the test.
 func (b *BrokerInfo) Management(t testing.TB, method, path string, in, out any) {
 	t.Helper()
@@ -211,7 +223,7 @@ func (b *BrokerInfo) Management(t testing.TB, method, path string, in, out any) 
 	}
 	req.SetBasicAuth(b.User, b.Password)
 	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
+	res, err := management.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,16 +286,25 @@ func (b *BrokerInfo) Restart(t testing.TB) {
 // Depth is the number of ready messages in a queue, as a consumer would find them.
 func (b *BrokerInfo) Depth(t testing.TB, queue string) int {
 	t.Helper()
-	out := b.Exec(t, "rabbitmqctl", "list_queues", "--vhost", b.VHost, "--quiet", "--no-table-headers", "name", "messages_ready")
-	for line := range strings.Lines(out) {
-		var name string
-		var n int
-		if _, err := fmt.Sscan(line, &name, &n); err == nil && name == queue {
-			return n
-		}
+	conn, err := amqp.Dial(b.URL)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("no queue %q in: %s", queue, out)
-	return 0
+	defer func() { _ = conn.Close() }()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q.Messages
+}
+
+// Admin applies and verifies topologies as the administrator.
+func (b *BrokerInfo) Admin() messaging.Admin {
+	return messaging.Admin{AMQPURL: b.URL, ManagementURL: b.ManagementURL, User: b.User, Password: b.Password, VHost: b.VHost}
 }
 
 // WithUser is the URL for another user of the same virtual host.

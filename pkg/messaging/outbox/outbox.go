@@ -35,6 +35,9 @@ func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 // The key is what order matters for (here the order's id). The order of a key's
 // messages is the order of commits only if their writers exclude each other, so
 // the caller has locked the key's own row before (SELECT ... FOR UPDATE).
+//
+// The message is kept as JSON: use strings and booleans as headers, since numbers
+// would come out as float64, and times and bytes as strings.
 func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m messaging.Message) error {
 	if m.ID == "" {
 		return errors.New("outbox: message without an id")
@@ -51,7 +54,8 @@ func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m me
 	return nil
 }
 
-// Count says how many messages wait, and how many of them a failure holds back.
+// Count says how many messages wait, and how many of them have failed and are to
+// be tried again later; what waits behind those is not in the second number.
 func Count(ctx context.Context, pool *pgxpool.Pool) (waiting, heldBack int64, err error) {
 	err = pool.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE not_before IS NOT NULL) FROM outbox`).Scan(&waiting, &heldBack)
 	if err != nil {

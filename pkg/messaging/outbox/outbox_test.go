@@ -113,14 +113,16 @@ func (f *fixture) received(t *testing.T, queue string) []amqp.Delivery {
 func TestKeysKeepTheirOrderWithThreeRelays(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
+	var relays []*outbox.Relay
 	for range 3 {
 		relay, _ := f.relay(t, f.conn.Publisher())
-		defer relay.Wake()
+		relays = append(relays, relay)
 	}
 	const keys, each = 20, 15
 	for n := range each {
 		for k := range keys {
 			f.add(t, fmt.Sprint("key", k), "events", n)
+			relays[k%len(relays)].Wake()
 		}
 	}
 	f.empty(t)
@@ -163,19 +165,52 @@ func TestAFailureHoldsBackItsOwnKeyOnly(t *testing.T) {
 func TestACrashBetweenConfirmAndCommitRepeatsTheSameMessage(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	id := f.add(t, "key", "events", 1)
-	// The round of a relay that dies after its confirm: published, and not deleted.
-	var encoded []byte
-	require.NoError(t, f.pool.QueryRow(t.Context(), "SELECT message FROM outbox").Scan(&encoded))
-	_, err := f.pool.Exec(t.Context(), "INSERT INTO outbox (key, exchange, route, message) VALUES ('key', '', 'events', $1)", encoded)
+	// The first commit that deletes from the outbox fails, after the confirm. A
+	// sequence is not rolled back, so it fails just once.
+	_, err := f.pool.Exec(t.Context(), `
+		CREATE SEQUENCE crashes;
+		CREATE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS
+			'BEGIN IF nextval(''crashes'') = 1 THEN RAISE ''crash''; END IF; RETURN NULL; END';
+		CREATE CONSTRAINT TRIGGER crash AFTER DELETE ON outbox DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION crash();`)
 	require.NoError(t, err)
-	_, _ = f.relay(t, f.conn.Publisher())
+	id := f.add(t, "key", "events", 1)
+	relay := outbox.NewRelay(f.pool, f.conn.Publisher(), zap.NewNop())
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- relay.Run(ctx) }()
+	defer func() { cancel(); require.NoError(t, <-done) }()
 	f.empty(t)
 	got := f.received(t, "events")
 	require.Len(t, got, 2)
 	for _, d := range got {
 		require.Equal(t, id, d.MessageId)
 	}
+}
+
+func TestAnOutageHoldsNothingBack(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	proxy := messagingtest.NewProxy(t, f.broker)
+	config := f.broker.Config()
+	config.URLs = []string{proxy.URL}
+	conn := f.broker.Connect(t, config)
+	proxy.Cut()
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) { return conn.Ready() != nil, "still ready" })
+	relay, stop := f.relay(t, conn.Publisher())
+	f.add(t, "key", "events", 1)
+	relay.Wake()
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	select {
+	case <-stopped:
+	case <-time.After(15 * time.Second):
+		t.Fatal("a relay without a broker does not stop")
+	}
+	waiting, held, err := outbox.Count(t.Context(), f.pool)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, waiting)
+	require.Zero(t, held)
 }
 
 func TestNothingIsLostWhenConnectionsDrop(t *testing.T) {

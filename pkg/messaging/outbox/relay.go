@@ -90,29 +90,30 @@ type row struct {
 
 // round publishes one batch. It says whether more may be waiting.
 func (r *Relay) round(stop context.Context) (more bool, err error) {
-	// A round that is stopped halfway would publish again all that it has published.
+	tx, err := r.pool.Begin(stop)
+	if err != nil {
+		return false, fmt.Errorf("begin a relay round: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(stop)) }()
+	rows, err := r.take(stop, tx)
+	if err != nil || len(rows) == 0 {
+		return false, err
+	}
+	// From here on a stop waits a little: what is published and not recorded would
+	// be published again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(stop), roundTimeout)
 	defer cancel()
 	unhook := context.AfterFunc(stop, func() { time.AfterFunc(stopTimeout, cancel) })
 	defer unhook()
-
-	tx, err := r.pool.Begin(ctx)
-	if err != nil {
-		return false, fmt.Errorf("begin a relay round: %w", err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	rows, err := r.take(ctx, tx)
-	if err != nil || len(rows) == 0 {
-		return false, err
-	}
-	done, failed := r.publish(ctx, rows)
+	done, failed, broken := r.publish(ctx, rows)
 	if err := r.record(ctx, tx, done, failed); err != nil {
 		return false, err
 	}
-	return len(rows) == batchSize, nil
+	return len(rows) == batchSize, broken
 }
 
 // take locks out other relays and selects the rows whose key is not held back.
+// Times are the clock's and not the transaction's, which may have waited long.
 func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
 	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+stopTimeout).Milliseconds()))
 	if err != nil {
@@ -126,7 +127,7 @@ func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
 		SELECT id, key, exchange, route, message, attempts FROM outbox o
 		WHERE NOT EXISTS (
 			SELECT FROM outbox held
-			WHERE held.key = o.key AND held.id <= o.id AND held.not_before > now())
+			WHERE held.key = o.key AND held.id <= o.id AND held.not_before > clock_timestamp())
 		ORDER BY id LIMIT $1`, batchSize)
 	if err != nil {
 		return nil, fmt.Errorf("read the outbox: %w", err)
@@ -142,15 +143,25 @@ func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
 	return rows, nil
 }
 
-// failure is a row that could not be published.
+// failure is a row that was refused.
 type failure struct {
 	row
 	err error
 }
 
+// isRefusal says whether the message itself was refused. Everything else, such as
+// a lost connection, is no fault of the message: it stays as it is, and goes out
+// again, if need be a second time.
+func isRefusal(err error) bool {
+	return errors.Is(err, messaging.ErrNacked) || errors.Is(err, messaging.ErrUnroutable) || errors.Is(err, errBadRow)
+}
+
+var errBadRow = errors.New("the row holds no message")
+
 // publish sends the rows in waves: the first row of each key, and when those are
-// confirmed the next ones. A key whose row failed sends no more.
-func (r *Relay) publish(ctx context.Context, rows []row) (done []int64, failed []failure) {
+// confirmed the next ones. A key whose row failed sends no more. broken is why the
+// round ended early.
+func (r *Relay) publish(ctx context.Context, rows []row) (done []int64, failed []failure, broken error) {
 	queues := map[string][]row{}
 	var keys []string
 	for _, o := range rows {
@@ -159,33 +170,37 @@ func (r *Relay) publish(ctx context.Context, rows []row) (done []int64, failed [
 		}
 		queues[o.key] = append(queues[o.key], o)
 	}
-	for len(keys) > 0 {
-		confirmations := make([]*messaging.Confirmation, len(keys))
-		errs := make([]error, len(keys))
+	for len(keys) > 0 && broken == nil {
+		wave := make([]*messaging.Confirmation, len(keys))
 		for i, key := range keys {
 			var m messaging.Message
-			if errs[i] = json.Unmarshal(queues[key][0].encoded, &m); errs[i] == nil {
-				confirmations[i] = r.pub.PublishAsync(ctx, queues[key][0].route, m)
+			if err := json.Unmarshal(queues[key][0].encoded, &m); err != nil {
+				failed = append(failed, failure{queues[key][0], fmt.Errorf("%w: %w", errBadRow, err)})
+				continue
 			}
+			wave[i] = r.pub.PublishAsync(ctx, queues[key][0].route, m)
 		}
 		var next []string
 		for i, key := range keys {
-			o := queues[key][0]
-			if confirmations[i] != nil {
-				errs[i] = confirmations[i].Wait(ctx)
-			}
-			if errs[i] != nil {
-				failed = append(failed, failure{o, errs[i]})
+			if wave[i] == nil {
 				continue
 			}
-			done = append(done, o.id)
-			if queues[key] = queues[key][1:]; len(queues[key]) > 0 {
-				next = append(next, key)
+			o := queues[key][0]
+			switch err := wave[i].Wait(ctx); {
+			case err == nil:
+				done = append(done, o.id)
+				if queues[key] = queues[key][1:]; len(queues[key]) > 0 {
+					next = append(next, key)
+				}
+			case isRefusal(err):
+				failed = append(failed, failure{o, err})
+			default:
+				broken = fmt.Errorf("publish from the outbox: %w", err)
 			}
 		}
 		keys = next
 	}
-	return done, failed
+	return done, failed, broken
 }
 
 // record deletes what is done, pushes back what failed, and commits.
@@ -201,15 +216,13 @@ func (r *Relay) record(ctx context.Context, tx pgx.Tx, done []int64, failed []fa
 		delay = delay/2 + rand.N(delay/2)
 		_, err := tx.Exec(ctx, `
 			UPDATE outbox SET attempts = attempts + 1, last_error = $2,
-				not_before = now() + make_interval(secs => $3) WHERE id = $1`,
+				not_before = clock_timestamp() + make_interval(secs => $3) WHERE id = $1`,
 			f.id, f.err.Error(), delay.Seconds())
 		if err != nil {
 			return fmt.Errorf("push back what failed: %w", err)
 		}
-		if !errors.Is(f.err, messaging.ErrConnectionLost) {
-			r.log.Warn("message held back", zap.String("key", f.key), zap.Int64("outbox_id", f.id),
-				zap.Int("attempts", f.attempts+1), zap.Duration("delay", delay), zap.Error(f.err))
-		}
+		r.log.Warn("message held back", zap.String("key", f.key), zap.Int64("outbox_id", f.id),
+			zap.Int("attempts", f.attempts+1), zap.Duration("delay", delay), zap.Error(f.err))
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit a relay round: %w", err)
