@@ -1,0 +1,109 @@
+// Package app wires billing.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/services/billing/internal/charge"
+	"example.com/orderflow/services/billing/internal/events"
+	"example.com/orderflow/services/billing/internal/postgres"
+)
+
+const (
+	// refundConcurrency is small: refunds are rare, and nobody waits for them.
+	refundConcurrency = 2
+	// databaseTime is what a handler gets on top of the provider's time.
+	databaseTime = 10 * time.Second
+)
+
+// Config is what billing reads from the environment.
+type Config struct {
+	service.HTTPConfig
+	service.DatabaseConfig
+	service.BrokerConfig
+	ProviderURL string `env:"PROVIDER_URL,required,notEmpty"`
+	// ProviderTimeout bounds one call of the payment provider.
+	ProviderTimeout time.Duration `env:"PROVIDER_TIMEOUT" envDefault:"10s"`
+	// Concurrency is how many charges run at once. Small is good: what was taken
+	// from the queue early is overtaken by no express order.
+	Concurrency int `env:"CONCURRENCY" envDefault:"4"`
+}
+
+// Validate names the setting that is wrong.
+func (c Config) Validate() error {
+	switch {
+	case c.ProviderTimeout <= 0 || c.ProviderTimeout > time.Minute:
+		return errors.New("PROVIDER_TIMEOUT: must be above zero and at most 1m")
+	case c.Concurrency < 1:
+		return errors.New("CONCURRENCY: must be at least 1")
+	default:
+		return nil
+	}
+}
+
+// App is a running billing.
+type App struct {
+	*service.Core
+	provider *charge.Provider
+}
+
+// New opens the database, the broker and the port, and starts to consume.
+func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
+	core, err := service.Open(ctx, contract.BillingUser, c.DatabaseConfig, c.BrokerConfig, log,
+		service.Migrations{VersionTable: "billing_version", Files: postgres.Migrations})
+	if err != nil {
+		return nil, err
+	}
+	a := &App{Core: core}
+	if err := a.start(c); err != nil {
+		core.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) start(c Config) error {
+	var err error
+	a.provider, err = charge.NewProvider(c.ProviderURL, c.ProviderTimeout, providerMetrics(a.Registry))
+	if err != nil {
+		return fmt.Errorf("PROVIDER_URL: %w", err)
+	}
+	desk := charge.NewDesk(postgres.NewStore(a.Pool, a.Relay.Wake), a.provider, a.Log)
+	handler := events.Handler(desk)
+	timeout := messaging.HandlerTimeout(c.ProviderTimeout + databaseTime)
+	if err := a.Consume(contract.BillingCharge, handler, timeout, messaging.Concurrency(c.Concurrency)); err != nil {
+		return err
+	}
+	if err := a.Consume(contract.BillingRefund, handler, timeout, messaging.Concurrency(refundConcurrency)); err != nil {
+		return err
+	}
+	return a.Listen(c.Addr, http.NewServeMux())
+}
+
+// Run works until ctx is done, and then stops in order.
+func (a *App) Run(ctx context.Context) error {
+	defer a.provider.Close()
+	return a.Core.Run(ctx)
+}
+
+// providerMetrics times the calls of the payment provider, by their outcome.
+func providerMetrics(registry *prometheus.Registry) charge.Observe {
+	calls := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "billing_provider_seconds", Help: "Calls of the payment provider.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+	}, []string{"operation", "outcome"})
+	registry.MustRegister(calls)
+	return func(operation, outcome string, took time.Duration) {
+		calls.WithLabelValues(operation, outcome).Observe(took.Seconds())
+	}
+}

@@ -1,0 +1,90 @@
+// Package events is billing's ear: it decodes the commands that orders sends, and
+// turns what became of them into the verdict on the message.
+package events
+
+import (
+	"context"
+	"errors"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/services/billing/internal/charge"
+)
+
+// Handler takes charge.v1 and refund.v1 to the desk.
+func Handler(desk *charge.Desk) messaging.Handler {
+	mux := messaging.NewMux(contract.Operator)
+	mux.Handle(contract.Charge, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body chargeCommand) error {
+		c := body.command(d)
+		c.Token = body.PaymentToken
+		return verdict(desk.Charge(ctx, c))
+	}))
+	mux.Handle(contract.Refund, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body refundCommand) error {
+		return verdict(desk.Refund(ctx, body.command(d)))
+	}))
+	return mux.Handler()
+}
+
+// verdict marks the errors that no retry will cure. All others are tried again by
+// the broker, after a delay that grows.
+func verdict(err error) error {
+	for _, hopeless := range []error{charge.ErrRefused, charge.ErrMismatch, charge.ErrDeclined, charge.ErrContradiction} {
+		if errors.Is(err, hopeless) {
+			return messaging.Permanent(err)
+		}
+	}
+	return err
+}
+
+// refundCommand is what billing reads of refund.v1, and of charge.v1.
+type refundCommand struct {
+	PaymentID string         `json:"payment_id"`
+	OrderID   string         `json:"order_id"`
+	Amount    contract.Money `json:"amount"`
+	// Passed on, not judged.
+	CustomerID string `json:"customer_id"`
+	Region     string `json:"region"`
+	Tier       string `json:"tier"`
+}
+
+// Validate names the field that is wrong.
+func (c refundCommand) Validate() error {
+	switch {
+	case c.PaymentID == "":
+		return errors.New("payment_id: required")
+	case c.OrderID == "":
+		return errors.New("order_id: required")
+	case c.Amount.AmountMinor <= 0:
+		return errors.New("amount.amount_minor: must be above zero")
+	case len(c.Amount.Currency) != 3:
+		return errors.New("amount.currency: must have three letters")
+	default:
+		return nil
+	}
+}
+
+func (c refundCommand) command(d *messaging.Delivery) charge.Command {
+	return charge.Command{
+		Received:   charge.Received{Queue: d.Queue, MessageID: d.ID, Attempt: d.Attempt},
+		PaymentID:  c.PaymentID,
+		OrderID:    c.OrderID,
+		Amount:     c.Amount,
+		CustomerID: c.CustomerID,
+		Region:     c.Region,
+		Tier:       c.Tier,
+	}
+}
+
+// chargeCommand says how the customer pays, too.
+type chargeCommand struct {
+	refundCommand
+	PaymentToken string `json:"payment_token"`
+}
+
+// Validate names the field that is wrong.
+func (c chargeCommand) Validate() error {
+	if c.PaymentToken == "" {
+		return errors.New("payment_token: required")
+	}
+	return c.refundCommand.Validate()
+}
