@@ -47,16 +47,18 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // Serve takes mail until Shutdown, and then returns nil.
 func (s *Server) Serve() error {
-	if err := s.smtp.Serve(s.listener); !errors.Is(err, smtp.ErrServerClosed) {
-		return fmt.Errorf("serve SMTP: %w", err)
+	err := s.smtp.Serve(s.listener)
+	if err == nil || errors.Is(err, smtp.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("serve SMTP: %w", err)
 }
 
 // Shutdown lets running deliveries finish until ctx is done.
 func (s *Server) Shutdown(ctx context.Context) error {
-	_ = s.listener.Close() // also when it was never served
-	if err := s.smtp.Shutdown(ctx); err != nil && !errors.Is(err, smtp.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+	err := s.smtp.Shutdown(ctx)
+	_ = s.listener.Close() // for one that was never served
+	if err != nil && !errors.Is(err, smtp.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return errors.Join(fmt.Errorf("stop SMTP: %w", err), s.smtp.Close())
 	}
 	return nil
