@@ -74,3 +74,29 @@ fetch_compose() {
 	rm -f "$tar"
 	"$cache/compose/docker-compose" version
 }
+
+# remove_leftovers removes what tests started whose process is gone. A run that
+# goes on at the same time keeps its own.
+remove_leftovers() {
+	local id pid project
+	while read -r id pid; do
+		if [ -n "$id" ] && ! kill -0 "$pid" 2>/dev/null; then
+			docker rm -fv "$id" >/dev/null
+		fi
+	done < <(docker ps -a --filter label=orderflow.test --format '{{.ID}} {{.Label "orderflow.test"}}')
+	while read -r project; do
+		if ! kill -0 "${project##*-}" 2>/dev/null; then
+			remove_project "$project"
+		fi
+	done < <(docker volume ls --format '{{.Label "com.docker.compose.project"}}' | grep '^orderflow-test-' | sort -u)
+}
+
+# remove_project removes a compose project's containers, networks, volumes and images.
+remove_project() {
+	local mine="label=com.docker.compose.project=$1"
+	docker ps -aq --filter "$mine" | xargs -r docker rm -fv >/dev/null
+	docker network ls -q --filter "$mine" | xargs -r docker network rm >/dev/null
+	docker volume ls -q --filter "$mine" | xargs -r docker volume rm >/dev/null
+	docker images -q "$1/*" | sort -u | xargs -r docker rmi -f >/dev/null
+	rm -f "$cache/built-$1"
+}

@@ -14,8 +14,7 @@ if [[ $RABBITMQ_IMAGE == orderflow-standin/* ]]; then
 fi
 [ ! -f /.dockerenv ] || export TESTCONTAINERS_HOST_OVERRIDE=localhost
 
-left=$(docker ps -aq --filter label=orderflow.test=true --filter status=exited)
-[ -z "$left" ] || xargs docker rm -fv <<<"$left" >/dev/null
+remove_leftovers
 
 cd "$root"
 "$(dirname "$0")/tools.sh" gotestsum

@@ -140,7 +140,7 @@ func TestDrainLetsHandlersFinish(t *testing.T) {
 	close(finish)
 	require.NoError(t, <-drained)
 	require.NoError(t, consumer.Ready())
-	require.Len(t, started, 0, "nothing new was begun")
+	require.Empty(t, started, "nothing new was begun")
 	for range 18 {
 		require.NotContains(t, get(t, ch, "jobs").Headers, "x-delivery-count")
 	}

@@ -31,7 +31,7 @@ func TestPublishOutcomes(t *testing.T) {
 		got := get(t, ch, "jobs")
 		require.Equal(t, m.ID, got.MessageId)
 		require.Equal(t, owner, got.UserId, "filled in by the publisher")
-		require.Equal(t, uint8(amqp.Persistent), got.DeliveryMode)
+		require.Equal(t, amqp.Persistent, got.DeliveryMode)
 	})
 	t.Run("unroutable", func(t *testing.T) {
 		m := message(t, "x")
@@ -106,7 +106,7 @@ func TestPublishSurvivesLostConnections(t *testing.T) {
 		publishers.Go(func() {
 			for range 100 {
 				m := message(t, "x")
-				for p.Publish(ctx, messaging.Route{Key: "jobs"}, m) != nil && ctx.Err() == nil { //nolint:revive // the same message again
+				for p.Publish(ctx, messaging.Route{Key: "jobs"}, m) != nil && ctx.Err() == nil {
 				}
 				confirmed <- m.ID
 			}

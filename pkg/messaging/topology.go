@@ -50,7 +50,7 @@ const (
 	RejectPublish Overflow = "reject-publish"
 )
 
-// Unlimited, as a [Queue.DeliveryLimit], switches the broker's limit of 20 deliveries off.
+// Unlimited is the [Queue.DeliveryLimit] that switches the broker's limit of 20 off.
 const Unlimited = -1
 
 // Exchange is a durable exchange.

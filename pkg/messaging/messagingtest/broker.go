@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,8 +40,8 @@ const (
 	startTimeout  = 2 * time.Minute
 )
 
-// labels let `make clean` find what a broken run left behind.
-var labels = map[string]string{"orderflow.test": "true"}
+// labels let `make test` and `make clean` find what a process that is gone has left.
+var labels = map[string]string{"orderflow.test": strconv.Itoa(os.Getpid())}
 
 // Main runs the tests, removes their containers and fails when a goroutine is
 // left. It does not return.

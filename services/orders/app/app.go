@@ -66,7 +66,7 @@ func (a *App) start(c Config) error {
 		return err
 	}
 	// Each replica hears of each price change, in a queue of its own.
-	err := a.Core.Hear(contract.PriceListener, []messaging.Binding{{Source: contract.PricesChanged}}, handlers.PriceChanges(),
+	err := a.Hear(contract.PriceListener, []messaging.Binding{{Source: contract.PricesChanged}}, handlers.PriceChanges(),
 		messaging.OnSubscribe(skus.Drop)) // a change may have been missed
 	if err != nil {
 		return err

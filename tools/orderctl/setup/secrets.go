@@ -75,7 +75,7 @@ func Secrets(dirs Dirs) (made int, err error) {
 		},
 		filepath.Join(dirs.PostgreSQL, "password"): func(secret string) string { return secret },
 	} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // the servers' users must get in
 			return made, fmt.Errorf("make secrets of the servers: %w", err)
 		}
 		isNew, err := writeOnce(path, 0o444, 0, content)

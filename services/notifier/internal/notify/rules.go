@@ -17,7 +17,9 @@ type Order struct {
 }
 
 // Validate names the field that is missing.
-func (o Order) Validate() error { return required("order_id", o.OrderID, "customer_id", o.CustomerID) }
+func (o Order) Validate() error {
+	return required(field{"order_id", o.OrderID}, field{"customer_id", o.CustomerID})
+}
 
 // Payment is what a payment event has to say for the rules.
 type Payment struct {
@@ -30,13 +32,15 @@ type Payment struct {
 
 // Validate names the field that is missing.
 func (p Payment) Validate() error {
-	return required("payment_id", p.PaymentID, "order_id", p.OrderID, "customer_id", p.CustomerID)
+	return required(field{"payment_id", p.PaymentID}, field{"order_id", p.OrderID}, field{"customer_id", p.CustomerID})
 }
 
-func required(fields ...string) error {
-	for i := 0; i < len(fields); i += 2 {
-		if fields[i+1] == "" {
-			return fmt.Errorf("%s is missing", fields[i])
+type field struct{ name, value string }
+
+func required(fields ...field) error {
+	for _, f := range fields {
+		if f.value == "" {
+			return fmt.Errorf("%s is missing", f.name)
 		}
 	}
 	return nil
@@ -58,7 +62,8 @@ type Note struct {
 // the customer by mail; placed and refunded, of express orders, to the webhook.
 // Express is urgent.
 func ForOrder(eventType string, o Order) []Note {
-	template, channel := "", contract.ChannelEmail
+	var template string
+	channel := contract.ChannelEmail
 	switch eventType {
 	case contract.OrderPaid.Name:
 		template = TemplatePaid
@@ -90,7 +95,7 @@ func ForOrder(eventType string, o Order) []Note {
 // ForPayment says who is told of a payment event: the customer gets a receipt by
 // mail for each capture and each refund. A receipt is never urgent.
 func ForPayment(eventType string, p Payment) []Note {
-	template := ""
+	var template string
 	switch eventType {
 	case contract.PaymentCaptured.Name:
 		template = TemplateReceipt

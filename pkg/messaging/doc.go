@@ -1,0 +1,58 @@
+// Package messaging talks to RabbitMQ 4.3 and later, so that services do not have
+// to know AMQP. It publishes with confirms, consumes by verdict, calls over RPC,
+// reads streams, and keeps all of that going over lost connections.
+//
+// # Connecting
+//
+// [Connect] gives a [Conn], which reconnects for ever:
+//
+//	conn, err := messaging.Connect(ctx, messaging.Config{URLs: []string{"amqp://localhost"}})
+//
+// A connection, from its dial to its loss, is an epoch. Nothing of one epoch is
+// used in the next: not a channel, not a delivery tag, not a number of a confirm.
+//
+//	          dial, with backoff and jitter
+//	down ─────────────────────────────────▶ connected ──▶ blocked (resource alarm)
+//	 ▲                                         │  ▲            │
+//	 │   lost: open confirms and calls fail    │  └────────────┘
+//	 │   with ErrConnectionLost, what was      │
+//	 └── delivered is dropped, never acked ◀───┘
+//
+// # Publishing
+//
+// A [Publisher] waits for the broker's confirm, and for the return of a message
+// that nothing takes:
+//
+//	m, err := messaging.NewMessage(kind, body)
+//	err = publisher.Publish(ctx, messaging.Route{Exchange: "orders.events", Key: "order.placed.eu.express"}, m)
+//
+// nil means that every queue it was routed to has it. [ErrConnectionLost] means
+// that nobody knows: publish the same message again, consumers recognise its id.
+// Package outbox does that for messages that belong to a database transaction.
+//
+// # Consuming
+//
+// A [Handler] returns an error, and that is the verdict; there is no ack to call:
+//
+//	mux := messaging.NewMux("operator")
+//	mux.Handle(charge, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, c Charge) error { ... }))
+//	consumer, err := conn.Consume(queue, mux.Handler(), messaging.Concurrency(4))
+//
+// An error is an attempt: the broker delivers the message again, after the queue's
+// delay. [Permanent], or an error on the last attempt, parks it in the dead-letter
+// queue with the reason in its headers. [Handler] has the whole table.
+// Every message may come more than once; package inbox makes its effect once.
+//
+// # Calling
+//
+// [Call] and [Serve] are two ends of a [Procedure]: direct reply-to, with the
+// deadline in the message.
+//
+// # Topology
+//
+// [Topology] is exchanges, queues, bindings, users and message types as data.
+// [Apply] makes a broker have it, [Verify] lists what differs. What can never
+// change is a queue argument, everything else a policy. Services declare nothing.
+//
+// DESIGN.md, beside this file, says what is where and what is not obvious.
+package messaging
