@@ -56,7 +56,9 @@ done
 
 say "no image registry answers for: ${missing[*]}; building local stand-ins from distribution packages instead"
 need_packages mmdebstrap mmdebstrap
-with_progress "installing RabbitMQ, PostgreSQL and Go into a root file system (about 90 s)" build_standins
+ready=true
+for target in "${standin[@]}"; do have "orderflow-standin/$target:$standin_tag" || ready=false; done
+$ready || with_progress "installing RabbitMQ, PostgreSQL and Go into a root file system (about 90 s)" build_standins
 touch "$local_env"
 for name in "${missing[@]}"; do
 	sed -i "/^$name=/d" "$local_env"

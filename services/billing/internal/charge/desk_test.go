@@ -48,8 +48,11 @@ func setup(t *testing.T) *fixture {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.keys = append(f.keys, r.Header.Get("Idempotency-Key"))
+		if f.status == noAnswer {
+			panic(http.ErrAbortHandler)
+		}
 		w.WriteHeader(f.status)
-		if f.status == http.StatusCreated {
+		if f.status == http.StatusCreated || f.status == http.StatusOK {
 			_, _ = w.Write([]byte(captured))
 		} else {
 			_, _ = w.Write([]byte(`{"code":"card_declined"}`))
@@ -60,6 +63,9 @@ func setup(t *testing.T) *fixture {
 	f.Desk = charge.NewDesk(postgres.NewStore(pool, func() {}), provider, zap.New(core))
 	return f
 }
+
+// noAnswer makes the provider act, and drop the connection before it answers.
+const noAnswer = 0
 
 // answer sets what the provider says from now on.
 func (f *fixture) answer(status int) {
@@ -129,6 +135,18 @@ func TestCharge(t *testing.T) {
 		f.answer(http.StatusCreated)
 		require.NoError(t, f.Charge(t.Context(), command()))
 		require.Equal(t, []string{"p-1", "p-1"}, f.keys, "the key stays the same")
+	})
+
+	t.Run("the answer is lost, then found", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		f.answer(noAnswer)
+		require.ErrorIs(t, f.Charge(t.Context(), command()), charge.ErrUnavailable)
+		f.answer(http.StatusOK)
+		require.NoError(t, f.Charge(t.Context(), command()))
+		require.Equal(t, []string{"p-1", "p-1"}, f.keys)
+		types, _ := f.events(t)
+		require.Equal(t, []string{contract.PaymentCaptured.Name}, types)
 	})
 
 	t.Run("refused", func(t *testing.T) {
