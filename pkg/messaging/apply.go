@@ -147,7 +147,7 @@ func (r *applyRun) exchange(ctx context.Context, x Exchange) error {
 		return err
 	}
 	return r.call(ctx, func() error {
-		return r.ch.ExchangeDeclare(x.Name, string(x.Kind), true, false, false, false, nil)
+		return r.ch.ExchangeDeclare(x.Name, string(x.Kind), true, x.AutoDelete, x.Internal, false, nil)
 	})
 }
 
@@ -156,7 +156,7 @@ func (r *applyRun) queue(ctx context.Context, q Queue) error {
 		return err
 	}
 	return r.call(ctx, func() error {
-		_, err := r.ch.QueueDeclare(q.Name, true, false, false, false, q.arguments())
+		_, err := r.ch.QueueDeclare(q.Name, true, q.AutoDelete, false, false, q.arguments())
 		return err
 	})
 }
@@ -240,6 +240,8 @@ func (q Queue) policy() map[string]any {
 	set("message-ttl", q.MessageTTL.Milliseconds(), q.MessageTTL > 0)
 	set("delivery-limit", q.DeliveryLimit, q.DeliveryLimit != 0)
 	set("consumer-timeout", q.ConsumerTimeout.Milliseconds(), q.ConsumerTimeout > 0)
+	set("expires", q.Expires.Milliseconds(), q.Expires > 0)
+	set("queue-leader-locator", string(q.LeaderLocator), q.LeaderLocator != "")
 	set("max-age", fmt.Sprintf("%ds", q.MaxAge/time.Second), q.MaxAge > 0)
 	if r := q.DelayedRetry; r != nil {
 		p["delayed-retry-type"] = "failed" // what was rejected, not what was given back
@@ -251,6 +253,9 @@ func (q Queue) policy() map[string]any {
 		p["dead-letter-routing-key"] = d.Key
 		if q.Type == Quorum {
 			p["dead-letter-strategy"] = "at-least-once"
+			if d.AtMostOnce {
+				p["dead-letter-strategy"] = "at-most-once"
+			}
 		}
 	}
 	return p

@@ -9,6 +9,9 @@ func (q Queue) arguments() amqp.Table {
 	if q.SingleActiveConsumer {
 		args["x-single-active-consumer"] = true
 	}
+	if q.MaxPriority > 0 {
+		args["x-max-priority"] = q.MaxPriority
+	}
 	if q.Exclusive {
 		for key, value := range q.policy() {
 			args["x-"+key] = value

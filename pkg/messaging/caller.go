@@ -204,10 +204,7 @@ func (c *Caller) session(ctx context.Context, ep *epoch, wait *backoff) error {
 			c.finish(r.MessageId, nil, returned(r))
 		case <-flipped:
 		case reason := <-closed:
-			if reason == nil {
-				return ErrClosed
-			}
-			return reason
+			return ended(reason)
 		case <-ctx.Done():
 			return ErrClosed
 		}

@@ -3,7 +3,10 @@ package messaging
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+
+	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // Conn is a supervised connection to the broker. It reconnects for ever, until
@@ -28,8 +31,9 @@ type closer interface {
 }
 
 // Connect dials the broker and returns when it is connected. Until then it tries
-// again, with backoff, until ctx is done. It fails at once for a bad Config,
-// refused credentials or virtual host, and with [ErrBrokerTooOld].
+// again, with backoff, until ctx is done. It fails at once for a bad Config and with
+// [ErrBrokerTooOld], and soon, after three attempts, for credentials or a virtual
+// host that are refused.
 //
 // Afterwards ctx has no effect; use [Conn.Close].
 func Connect(ctx context.Context, c Config) (*Conn, error) {
@@ -85,6 +89,41 @@ func (c *Conn) Close(ctx context.Context) error {
 	c.consume.close(ctx)
 	c.publish.close(ctx)
 	return errors.Join(errs...)
+}
+
+// QueueState is what a passive declare says about a queue.
+type QueueState struct {
+	// Messages are ready, not those that consumers hold.
+	Messages  int
+	Consumers int
+}
+
+// QueueState asks for a queue's state without making one (queue.declare, passive).
+// It waits for the connection until ctx is done. [ErrNotFound] says that there is
+// no such queue. The user needs some right on the queue.
+func (c *Conn) QueueState(ctx context.Context, name string) (QueueState, error) {
+	ep, err := c.consume.await(ctx)
+	if err != nil {
+		return QueueState{}, fmt.Errorf("look at the queue %q: %w", name, err)
+	}
+	ch, err := ep.channel()
+	if err != nil {
+		return QueueState{}, err
+	}
+	defer ep.closeChannel(ch)
+	var q amqp.Queue
+	err = ep.guard(func() (err error) {
+		q, err = ch.QueueDeclarePassive(name, true, false, false, false, nil)
+		return err
+	})
+	var refused *amqp.Error
+	if errors.As(err, &refused) && refused.Code == amqp.NotFound {
+		return QueueState{}, fmt.Errorf("queue %q: %w", name, ErrNotFound)
+	}
+	if err != nil {
+		return QueueState{}, fmt.Errorf("look at the queue %q: %w", name, err)
+	}
+	return QueueState{Messages: q.Messages, Consumers: q.Consumers}, nil
 }
 
 // parking is the publisher that consumers park messages with, made when first needed.

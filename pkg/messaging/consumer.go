@@ -37,8 +37,11 @@ type Consumer struct {
 	timeout       time.Duration
 	retryInside   time.Duration
 	tag           string
+	ownQueue      string // the exclusive queue that was declared last
 	onSubscribe   func()
 	autoAck       bool
+	exclusive     bool
+	priority      int
 	finishToOrder bool // see subscription.drain
 
 	handlers context.Context // parent of all handlers' contexts
@@ -76,6 +79,19 @@ func RetryInProcess(d time.Duration) ConsumeOption { return func(c *Consumer) { 
 
 // ConsumerTag names the consumer in the management UI. Defaults to a unique name.
 func ConsumerTag(tag string) ConsumeOption { return func(c *Consumer) { c.tag = tag } }
+
+// ConsumerPriority makes this consumer get messages before those with a lower
+// one, as long as it has room (https://www.rabbitmq.com/docs/consumer-priority).
+// Defaults to 0.
+func ConsumerPriority(n int) ConsumeOption { return func(c *Consumer) { c.priority = n } }
+
+// ExclusiveConsumer asks to be the queue's only consumer. While there is another
+// one, subscribing fails and is tried again. Classic queues only.
+func ExclusiveConsumer() ConsumeOption { return func(c *Consumer) { c.exclusive = true } }
+
+// AutoAck takes messages as acknowledged when they are sent: fast, and what the
+// handler fails or does not get to is lost. The prefetch has no effect.
+func AutoAck() ConsumeOption { return func(c *Consumer) { c.autoAck = true } }
 
 // OnSubscribe is called after each subscription, before the first delivery: the
 // place to drop a cache, since messages may have been missed. It must not block.
@@ -285,11 +301,16 @@ type subscription struct {
 // start declares what is ours alone, sets the prefetch and consumes.
 func (s *subscription) start() error {
 	if s.queue.Exclusive {
+		if s.ownQueue != "" { // a subscription that failed halfway has left it on this connection
+			if _, err := s.ch.QueueDelete(s.ownQueue, false, false, false); err != nil {
+				return fmt.Errorf("delete the exclusive queue of before: %w", err)
+			}
+		}
 		q, err := s.ch.QueueDeclare(s.queue.Name, false, false, true, false, s.queue.arguments())
 		if err != nil {
 			return fmt.Errorf("declare an exclusive queue: %w", err)
 		}
-		s.queueName = q.Name
+		s.queueName, s.ownQueue = q.Name, q.Name
 		for _, b := range s.bindings {
 			if err := s.ch.QueueBind(q.Name, b.Key, b.Source, false, b.Match); err != nil {
 				return fmt.Errorf("bind %q to %q: %w", q.Name, b.Source, err)
@@ -306,7 +327,11 @@ func (s *subscription) start() error {
 		}
 		s.tag = tag
 	}
-	deliveries, err := s.ch.Consume(s.queueName, s.tag, s.autoAck, false, false, false, nil)
+	var arguments amqp.Table
+	if s.priority != 0 {
+		arguments = amqp.Table{"x-priority": s.priority}
+	}
+	deliveries, err := s.ch.Consume(s.queueName, s.tag, s.autoAck, s.exclusive, false, false, arguments)
 	if err != nil {
 		return fmt.Errorf("consume %q: %w", s.queueName, err)
 	}

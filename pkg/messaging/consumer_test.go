@@ -137,6 +137,11 @@ func TestDrainLetsHandlersFinish(t *testing.T) {
 	<-started
 	drained := make(chan error, 1)
 	go func() { drained <- consumer.Drain(within(t, 10*time.Second)) }()
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+		state, err := conn.QueueState(t.Context(), "jobs")
+		require.NoError(t, err)
+		return state.Consumers == 0, "not cancelled yet"
+	})
 	close(finish)
 	require.NoError(t, <-drained)
 	require.NoError(t, consumer.Ready())

@@ -13,12 +13,19 @@ var (
 	// outcome was open: the broker may or may not have the message. Publish again
 	// with the same message id; consumers recognise it.
 	ErrConnectionLost = errors.New("messaging: connection lost, outcome unknown")
+	// ErrRefused says that the broker closed the channel over a message: no such
+	// exchange, no right to write, a false user id. With more than one on its way
+	// it does not say which, and each of them has this error and ErrConnectionLost:
+	// publish them again one by one.
+	ErrRefused = errors.New("messaging: refused by the broker")
 	// ErrNacked says that the broker refused the message, for example because a
 	// queue with reject-publish is full. It is stored nowhere or not everywhere.
 	ErrNacked = errors.New("messaging: nacked by the broker")
 	// ErrUnroutable says that no queue takes the message and the exchange has no
 	// alternate. The error is a *[ReturnedError].
 	ErrUnroutable = errors.New("messaging: unroutable")
+	// ErrNotFound says that there is no such queue.
+	ErrNotFound = errors.New("messaging: not found")
 	// ErrBrokerTooOld is returned by Connect for a broker below [MinBrokerVersion].
 	ErrBrokerTooOld = errors.New("messaging: broker too old")
 	// ErrStopping is the cause of a handler's context when its consumer stops at

@@ -22,8 +22,24 @@ type Delivery struct {
 	// Attempt counts from 1. It is exact on quorum queues (x-delivery-count + 1);
 	// elsewhere it is 1, or 2 for a redelivered message.
 	Attempt int
+	// Acquired counts how often the message was handed out before, for whatever
+	// reason (x-acquired-count, quorum queues). Given back counts here and not in Attempt.
+	Acquired int
+	// Deaths are why and where it was dead-lettered, the latest first (x-death).
+	Deaths []Death
+	// ConsumerTag names the subscription that got it.
+	ConsumerTag string
 	// Offset is the position in a stream, and 0 elsewhere.
 	Offset int64
+}
+
+// Death is one reason for which a message was dead-lettered from one queue.
+type Death struct {
+	Queue string
+	// Reason is rejected, expired, maxlen or delivery_limit.
+	Reason string
+	// Count is how often that has happened.
+	Count int64
 }
 
 // Handler handles one delivery. The returned error is the verdict:

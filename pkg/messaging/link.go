@@ -17,6 +17,9 @@ import (
 // and direct reply-to have faults below it.
 const MinBrokerVersion = "4.3.1"
 
+// maxRefusals is how many refusals in a row Connect believes.
+const maxRefusals = 3
+
 // A link keeps one connection to the broker alive. Each connection, from dial to
 // loss, is an epoch. Nothing of an epoch is used in the next one: not the
 // connection, not a channel, not a delivery tag. That is why the client
@@ -60,6 +63,7 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 		changed: make(chan struct{}),
 		done:    make(chan struct{}),
 	}
+	refusals := 0
 	for wait := newBackoff(config.MaxBackoff); ; {
 		first, err := l.dial(ctx)
 		if err == nil {
@@ -69,7 +73,12 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 			return l, nil
 		}
 		if isTerminal(err) {
-			return nil, err
+			// The library reads a handshake that breaks off as a refusal too.
+			if refusals++; refusals == maxRefusals || errors.Is(err, ErrBrokerTooOld) {
+				return nil, err
+			}
+		} else {
+			refusals = 0
 		}
 		if ctx.Err() == nil {
 			l.log.Warn("broker not reachable, trying again", zap.Error(err))
@@ -83,7 +92,8 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 // isTerminal says whether a dial failed for a reason that only people can cure.
 func isTerminal(err error) bool {
 	var e *amqp.Error
-	return errors.Is(err, ErrBrokerTooOld) || errors.As(err, &e) && e.Code == amqp.AccessRefused
+	// 403: user, password or rights. 530: no such virtual host.
+	return errors.Is(err, ErrBrokerTooOld) || errors.As(err, &e) && (e.Code == amqp.AccessRefused || e.Code == amqp.NotAllowed)
 }
 
 func (l *link) supervise(ctx context.Context, ep *epoch) {

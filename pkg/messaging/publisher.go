@@ -2,7 +2,9 @@ package messaging
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -10,6 +12,9 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 	"go.uber.org/zap"
 )
+
+// maxShortString is the length of AMQP's type shortstr, in bytes.
+const maxShortString = 255
 
 // defaultWindow is how many messages may await their confirm at once.
 const defaultWindow = 1000
@@ -82,9 +87,11 @@ func (c *Conn) newPublisher(opts ...PublisherOption) *Publisher {
 // quorum queue, until a majority has it on disk. nil says that every queue it was
 // routed to has it. It does not say that anybody consumed it.
 //
-// Errors: [ErrUnroutable], [ErrNacked], [ErrConnectionLost] (outcome unknown),
-// [ErrClosed], and ctx's own, which leaves the outcome unknown too. A header that
-// AMQP cannot carry is an error before anything is sent.
+// Errors: [ErrUnroutable], [ErrNacked], [ErrConnectionLost] (outcome unknown), with
+// [ErrRefused] where the broker closed the channel, [ErrClosed], and ctx's own,
+// which leaves the outcome unknown too. What AMQP cannot carry (a message without
+// an id, a header of a strange type, a name of more than 255 bytes) is an error
+// that names the field, before anything is sent.
 func (p *Publisher) Publish(ctx context.Context, route Route, m Message, opts ...PublishOption) error {
 	return p.PublishAsync(ctx, route, m, opts...).Wait(ctx)
 }
@@ -105,8 +112,8 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 	for _, opt := range opts {
 		opt(c)
 	}
-	if err := amqp.Table(m.Headers).Validate(); err != nil {
-		c.resolve(fmt.Errorf("messaging: Headers of message %s: %w", m.ID, err))
+	if err := c.validate(); err != nil {
+		c.resolve(fmt.Errorf("publish %s: %w", m.ID, err))
 		return c
 	}
 	select {
@@ -125,6 +132,22 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 		c.resolve(ErrClosed)
 	}
 	return c
+}
+
+// PublishBatch sends messages to one route and waits for all their confirms, in
+// the time of about one. The errors are joined; messages that are not named in one
+// are stored. After an error publish the whole batch again, if in doubt: consumers
+// recognise the ids.
+func (p *Publisher) PublishBatch(ctx context.Context, route Route, messages []Message, opts ...PublishOption) error {
+	confirmations := make([]*Confirmation, len(messages))
+	for i, m := range messages {
+		confirmations[i] = p.PublishAsync(ctx, route, m, opts...)
+	}
+	errs := make([]error, len(messages))
+	for i, c := range confirmations {
+		errs[i] = c.Wait(ctx)
+	}
+	return errors.Join(errs...)
 }
 
 // stamp fills in who sends.
@@ -162,7 +185,9 @@ func (p *Publisher) run(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		s := publishing{Publisher: p, ep: ep, pending: map[uint64]*Confirmation{}, returned: map[string]*ReturnedError{}}
+		s := publishing{
+			Publisher: p, ep: ep, pending: map[uint64]*Confirmation{}, ids: map[string]bool{}, returned: map[string]*ReturnedError{},
+		}
 		err = s.run(ctx)
 		s.failPending(err)
 		if err == nil {
@@ -205,6 +230,8 @@ type publishing struct {
 
 	next      uint64 // delivery tag of the next message, counted as the broker does
 	pending   map[uint64]*Confirmation
+	ids       map[string]bool           // of what is pending
+	held      *Confirmation             // waits until the message with the same id is settled
 	returned  map[string]*ReturnedError // by message id, until its confirm comes
 	confirmed bool
 }
@@ -232,10 +259,10 @@ func (s *publishing) run(ctx context.Context) error {
 	for {
 		blocked, flipped := s.ep.isBlocked()
 		intake := s.intake
-		if blocked || len(s.pending) >= s.window || closing == nil {
+		if blocked || len(s.pending) >= s.window || closing == nil || s.held != nil {
 			intake = nil
 		}
-		if closing == nil && len(s.pending) == 0 {
+		if closing == nil && len(s.pending) == 0 && s.held == nil {
 			s.ep.closeChannel(ch)
 			return nil
 		}
@@ -249,6 +276,12 @@ func (s *publishing) run(ctx context.Context) error {
 				return endOf(closed)
 			}
 			s.settle(confirm, returns)
+			if held := s.held; held != nil && !s.ids[held.message.ID] {
+				s.held = nil
+				if err := s.send(held); err != nil {
+					return err
+				}
+			}
 		case r, ok := <-returns:
 			if !ok {
 				return endOf(closed)
@@ -263,10 +296,7 @@ func (s *publishing) run(ctx context.Context) error {
 					s.settle(confirm, returns)
 				}
 			}
-			if reason == nil {
-				return ErrClosed
-			}
-			return reason
+			return ended(reason)
 		case <-ctx.Done():
 			s.ep.closeChannel(ch)
 			return context.Cause(ctx)
@@ -275,16 +305,27 @@ func (s *publishing) run(ctx context.Context) error {
 }
 
 // endOf gives the reason of a channel that is known to have ended.
-func endOf(closed <-chan *amqp.Error) error {
-	if reason := <-closed; reason != nil {
+func endOf(closed <-chan *amqp.Error) error { return ended(<-closed) }
+
+// ended makes an error of the reason for which a channel has ended.
+func ended(reason *amqp.Error) error {
+	switch {
+	case reason == nil:
+		return ErrClosed
+	case reason.Server && slices.Contains([]int{amqp.AccessRefused, amqp.NotFound, amqp.PreconditionFailed}, reason.Code):
+		return fmt.Errorf("%w: %w", ErrRefused, reason)
+	default:
 		return reason
 	}
-	return ErrClosed
 }
 
 func (s *publishing) send(c *Confirmation) error {
 	if c.ctx.Err() != nil {
 		c.resolve(fmt.Errorf("publish %s: not sent: %w", c.message.ID, context.Cause(c.ctx)))
+		return nil
+	}
+	if s.ids[c.message.ID] {
+		s.held = c // a return names its message by the id alone
 		return nil
 	}
 	err := s.ch.Publish(c.route.Exchange, c.route.Key, c.mandatory, false, publishing091(c.message))
@@ -297,6 +338,7 @@ func (s *publishing) send(c *Confirmation) error {
 		return nil
 	}
 	s.pending[s.next] = c
+	s.ids[c.message.ID] = true
 	s.next++
 	return nil
 }
@@ -339,6 +381,7 @@ func (s *publishing) settle(confirm amqp.Confirmation, returns <-chan amqp.Retur
 		return
 	}
 	delete(s.pending, confirm.DeliveryTag)
+	delete(s.ids, c.message.ID)
 	s.confirmed = true
 	returned, wasReturned := s.returned[c.message.ID]
 	delete(s.returned, c.message.ID)
@@ -353,6 +396,9 @@ func (s *publishing) settle(confirm amqp.Confirmation, returns <-chan amqp.Retur
 }
 
 func (s *publishing) failPending(reason error) {
+	if s.held != nil {
+		s.held.resolve(fmt.Errorf("publish %s: not sent: %w", s.held.message.ID, ErrConnectionLost))
+	}
 	for _, c := range s.pending {
 		c.resolve(fmt.Errorf("publish %s: %w: %w", c.message.ID, ErrConnectionLost, reason))
 	}
@@ -369,6 +415,28 @@ type Confirmation struct {
 
 	done chan struct{}
 	err  error
+}
+
+// validate refuses what AMQP cannot carry: some of it would cost the connection,
+// and with it the outcome of every other message that is on its way.
+func (c *Confirmation) validate() error {
+	m := c.message
+	if m.ID == "" {
+		return errors.New("messaging: Message.ID: must not be empty")
+	}
+	for _, f := range []struct{ name, value string }{
+		{"Route.Exchange", c.route.Exchange}, {"Route.Key", c.route.Key}, {"Message.ID", m.ID}, {"Message.Type", m.Type},
+		{"Message.CorrelationID", m.CorrelationID}, {"Message.ReplyTo", m.ReplyTo}, {"Message.AppID", m.AppID},
+		{"Message.UserID", m.UserID}, {"Message.ContentType", m.ContentType}, {"Message.ContentEncoding", m.ContentEncoding},
+	} {
+		if len(f.value) > maxShortString {
+			return fmt.Errorf("messaging: %s: has %d bytes, AMQP allows %d", f.name, len(f.value), maxShortString)
+		}
+	}
+	if err := amqp.Table(m.Headers).Validate(); err != nil {
+		return fmt.Errorf("messaging: Message.Headers: %w", err)
+	}
+	return nil
 }
 
 func (c *Confirmation) resolve(err error) {

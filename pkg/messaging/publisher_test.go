@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,6 +53,7 @@ func TestPublishOutcomes(t *testing.T) {
 	t.Run("a missing exchange fails its message and the publisher goes on", func(t *testing.T) {
 		err := p.Publish(ctx, messaging.Route{Exchange: "missing"}, message(t, "x"))
 		require.ErrorIs(t, err, messaging.ErrConnectionLost)
+		require.ErrorIs(t, err, messaging.ErrRefused)
 		require.ErrorContains(t, err, "no exchange 'missing'")
 		require.NoError(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x")))
 	})
@@ -59,6 +61,26 @@ func TestPublishOutcomes(t *testing.T) {
 		m := message(t, "x")
 		m.Headers = map[string]any{"bad": struct{}{}}
 		require.ErrorContains(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, m), "Headers")
+	})
+	t.Run("names that are too long, and no id", func(t *testing.T) {
+		m := message(t, "x")
+		require.ErrorContains(t, p.Publish(ctx, messaging.Route{Key: strings.Repeat("k", 256)}, m), "Route.Key")
+		m.ID = ""
+		require.ErrorContains(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, m), "Message.ID")
+	})
+	t.Run("each of several with one id gets its own outcome", func(t *testing.T) {
+		m := message(t, "x")
+		stored := p.PublishAsync(ctx, messaging.Route{Key: "jobs"}, m)
+		lost := p.PublishAsync(ctx, messaging.Route{Key: "nowhere"}, m)
+		again := p.PublishAsync(ctx, messaging.Route{Key: "nowhere"}, m)
+		require.NoError(t, stored.Wait(ctx))
+		require.ErrorIs(t, lost.Wait(ctx), messaging.ErrUnroutable)
+		require.ErrorIs(t, again.Wait(ctx), messaging.ErrUnroutable)
+	})
+	t.Run("a batch", func(t *testing.T) {
+		require.NoError(t, p.PublishBatch(ctx, messaging.Route{Key: "jobs"}, []messaging.Message{message(t, 1), message(t, 2)}))
+		err := p.PublishBatch(ctx, messaging.Route{Key: "nowhere"}, []messaging.Message{message(t, 1), message(t, 2)})
+		require.ErrorIs(t, err, messaging.ErrUnroutable)
 	})
 	t.Run("after Close", func(t *testing.T) {
 		closed := b.Connect(t, b.Config()).Publisher()
@@ -169,6 +191,14 @@ func TestConnectRefusesAtOnce(t *testing.T) {
 		config.User, config.Password = "nobody", "wrong"
 		_, err := messaging.Connect(within(t, 10*time.Second), config)
 		require.ErrorContains(t, err, "403")
+	})
+	t.Run("a missing virtual host", func(t *testing.T) {
+		t.Parallel()
+		config := b.Config()
+		config.URLs = []string{b.URL + "-missing"}
+		_, err := messaging.Connect(within(t, 10*time.Second), config)
+		require.ErrorContains(t, err, "vhost")
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
 	})
 	t.Run("no URL", func(t *testing.T) {
 		t.Parallel()

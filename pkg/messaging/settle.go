@@ -55,6 +55,9 @@ const parkTimeout = 10 * time.Second
 func (s *subscription) handle(ctx context.Context, d amqp.Delivery) {
 	started := time.Now()
 	delivery := newDelivery(d, s.queueName)
+	if s.queue.Type == Quorum && d.Headers["x-delivery-count"] == nil {
+		delivery.Attempt = 1 // redelivered, perhaps, but given back and so not counted
+	}
 	err := s.attempt(ctx, delivery)
 	verdict := s.settle(ctx, d, delivery, err)
 	s.conn.config.Hooks.Settled(delivery, verdict, time.Since(started))
@@ -168,6 +171,9 @@ func (s *subscription) park(d amqp.Delivery, delivery *Delivery, reason error) V
 	ctx, cancel := context.WithTimeout(context.Background(), parkTimeout)
 	defer cancel()
 	dead := delivery.Message
+	if dead.ID == "" { // nothing else is sent without one
+		dead.ID = uuid.NewString()
+	}
 	dead.UserID = "" // the broker takes our own only; the original is in a header
 	dead.Expiration = 0
 	dead.Headers = map[string]any{}
@@ -221,6 +227,7 @@ func newDelivery(d amqp.Delivery, queue string) *Delivery {
 		Exchange:    d.Exchange,
 		Key:         d.RoutingKey,
 		Redelivered: d.Redelivered,
+		ConsumerTag: d.ConsumerTag,
 		Attempt:     1,
 	}
 	if ms, err := strconv.ParseInt(d.Expiration, 10, 64); err == nil {
@@ -232,8 +239,29 @@ func newDelivery(d amqp.Delivery, queue string) *Delivery {
 	if count, ok := integer(d.Headers["x-delivery-count"]); ok {
 		out.Attempt = int(count) + 1
 	}
+	if count, ok := integer(d.Headers["x-acquired-count"]); ok {
+		out.Acquired = int(count)
+	}
 	if offset, ok := integer(d.Headers["x-stream-offset"]); ok {
 		out.Offset = offset
+	}
+	out.Deaths = deaths(d.Headers["x-death"])
+	return out
+}
+
+// deaths reads the header x-death, and passes over what is not as the broker
+// writes it: anybody may put a header of that name into a message.
+func deaths(header any) []Death {
+	list, _ := header.([]any)
+	var out []Death
+	for _, entry := range list {
+		table, _ := entry.(amqp.Table)
+		queue, _ := table["queue"].(string)
+		reason, _ := table["reason"].(string)
+		count, _ := integer(table["count"])
+		if queue != "" && reason != "" {
+			out = append(out, Death{Queue: queue, Reason: reason, Count: count})
+		}
 	}
 	return out
 }

@@ -48,6 +48,8 @@ const (
 	DropHead Overflow = "drop-head"
 	// RejectPublish refuses the new message: its publisher gets a nack.
 	RejectPublish Overflow = "reject-publish"
+	// RejectPublishDLX refuses the new message and dead-letters it too. Classic queues only.
+	RejectPublishDLX Overflow = "reject-publish-dlx"
 )
 
 // Unlimited is the [Queue.DeliveryLimit] that switches the broker's limit of 20 off.
@@ -61,7 +63,22 @@ type Exchange struct {
 	// With one, an unroutable message is confirmed and NOT returned to its
 	// publisher. Written as a policy, so that it can change later.
 	Alternate string
+	// Internal exchanges take messages from other exchanges only, not from publishers.
+	Internal bool
+	// AutoDelete removes the exchange when its last binding is gone.
+	AutoDelete bool
 }
+
+// LeaderLocator is where the leader of a new quorum queue or stream is put in a cluster.
+type LeaderLocator string
+
+// The leader locators.
+const (
+	// ClientLocal puts it on the node that the declaring client is connected to. The broker's default.
+	ClientLocal LeaderLocator = "client-local"
+	// Balanced puts it where the fewest leaders are.
+	Balanced LeaderLocator = "balanced"
+)
 
 // DeadLetter is where a queue sends what it gives up.
 type DeadLetter struct {
@@ -69,6 +86,10 @@ type DeadLetter struct {
 	// Key replaces the message's routing key. Required: the rule of this
 	// package is the name of the queue that the message died in.
 	Key string
+	// AtMostOnce gives up the strategy at-least-once of quorum queues: it asks for
+	// no reject-publish, and loses what falls due while the target cannot take it.
+	// Classic queues know no other.
+	AtMostOnce bool
 }
 
 // DelayedRetry is the broker's own delay before a failed message is delivered
@@ -95,6 +116,11 @@ type Queue struct {
 	// Exclusive queues belong to one connection and are gone with it. They are
 	// declared by [Conn.Listen], never by [Apply].
 	Exclusive bool
+	// AutoDelete removes the queue when its last consumer is gone. Classic queues only.
+	AutoDelete bool
+	// MaxPriority gives a classic queue that many priorities, 1 to 255; small is
+	// good. A quorum queue has 0 to 31 always.
+	MaxPriority uint8
 
 	// MaxLength and MaxLengthBytes bound the queue; 0 means no bound.
 	MaxLength      int64
@@ -114,6 +140,11 @@ type Queue struct {
 	// ConsumerTimeout is how long a consumer may hold a message; 0 leaves the
 	// broker's default (30 min).
 	ConsumerTimeout time.Duration
+	// Expires removes the queue, with what is in it, when nobody has used it for
+	// this long; 0 means never. Not for streams.
+	Expires time.Duration
+	// LeaderLocator is empty for the broker's default. Not for classic queues.
+	LeaderLocator LeaderLocator
 	// MaxAge is how long a stream keeps its messages; 0 means for ever.
 	MaxAge time.Duration
 }
@@ -249,7 +280,13 @@ func (q Queue) Validate() error {
 		{q.SingleActiveConsumer && q.Type == Stream, "SingleActiveConsumer", "not on a stream"},
 		{q.MaxLength < 0, "MaxLength", "must not be negative"},
 		{q.MaxLengthBytes < 0, "MaxLengthBytes", "must not be negative"},
-		{q.Overflow != "" && q.Overflow != DropHead && q.Overflow != RejectPublish, "Overflow", fmt.Sprintf("unknown behaviour %q", q.Overflow)},
+		{!slices.Contains([]Overflow{"", DropHead, RejectPublish, RejectPublishDLX}, q.Overflow), "Overflow", fmt.Sprintf("unknown behaviour %q", q.Overflow)},
+		{q.Overflow == RejectPublishDLX && q.Type != Classic, "Overflow", "reject-publish-dlx is for classic queues"},
+		{q.AutoDelete && q.Type != Classic, "AutoDelete", "only on a classic queue"},
+		{q.MaxPriority > 0 && q.Type != Classic, "MaxPriority", "only on a classic queue: a quorum queue has 32 priorities always"},
+		{q.Expires < 0 || q.Expires > 0 && (q.Expires < time.Millisecond || q.Type == Stream), "Expires", "at least 1 ms, and not on a stream"},
+		{!slices.Contains([]LeaderLocator{"", ClientLocal, Balanced}, q.LeaderLocator), "LeaderLocator", fmt.Sprintf("unknown locator %q", q.LeaderLocator)},
+		{q.LeaderLocator != "" && q.Type == Classic, "LeaderLocator", "not on a classic queue"},
 		{q.Overflow != "" && q.Type == Stream, "Overflow", "a stream truncates by age and size"},
 		{q.MessageTTL < 0 || q.MessageTTL > 0 && q.MessageTTL < time.Millisecond, "MessageTTL", "must be at least 1 ms"},
 		{q.MessageTTL > 0 && q.Type == Stream, "MessageTTL", "a stream has MaxAge"},
@@ -260,7 +297,7 @@ func (q Queue) Validate() error {
 		{q.DelayedRetry != nil && q.SingleActiveConsumer, "DelayedRetry", "lets later messages overtake, which breaks the order that a single active consumer is for"},
 		{q.DeadLetter != nil && q.Type == Stream, "DeadLetter", "not on a stream"},
 		{q.DeadLetter != nil && (q.DeadLetter.Exchange == "" || q.DeadLetter.Key == ""), "DeadLetter", "needs an exchange and a key"},
-		{q.DeadLetter != nil && quorum && q.Overflow != RejectPublish, "Overflow", "at-least-once dead-lettering needs reject-publish; without it the broker falls back to at-most-once"},
+		{q.DeadLetter != nil && quorum && !q.DeadLetter.AtMostOnce && q.Overflow != RejectPublish, "Overflow", "at-least-once dead-lettering needs reject-publish; without it the broker falls back to at-most-once"},
 		{q.ConsumerTimeout < 0, "ConsumerTimeout", "must not be negative"},
 		{q.ConsumerTimeout > 0 && !quorum, "ConsumerTimeout", "only on a quorum queue: the others do not look at it"},
 		{q.MaxAge < 0 || q.MaxAge > 0 && q.Type != Stream, "MaxAge", "only on a stream, and not negative"},

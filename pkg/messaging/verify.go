@@ -148,7 +148,7 @@ func (v *verifyRun) compareQueues(t Topology) {
 		differ := v.of("queue", want.Name)
 		differ("type", string(want.Type), q.Type)
 		differ("durable", true, q.Durable)
-		differ("auto_delete", false, q.AutoDelete)
+		differ("auto_delete", want.AutoDelete, q.AutoDelete)
 		differ("exclusive", false, q.Exclusive)
 		v.compareTables("queue", want.Name, want.arguments(), q.Arguments)
 		policy := want.mgmtPolicy()

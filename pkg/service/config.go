@@ -3,8 +3,8 @@ package service
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
-	"time"
 
 	"github.com/caarlos0/env/v11"
 	"go.uber.org/zap"
@@ -55,7 +55,7 @@ func Load[T any]() (T, error) {
 		if errors.As(err, &all) {
 			var lines []string
 			for _, e := range all.Errors {
-				lines = append(lines, e.Error())
+				lines = append(lines, describe[T](e))
 			}
 			err = errors.New(strings.Join(lines, "; "))
 		}
@@ -69,12 +69,16 @@ func Load[T any]() (T, error) {
 	return config, nil
 }
 
-// Positive is for Validate methods: it names the first variable that is not above zero.
-func Positive(settings map[string]time.Duration) error {
-	for name, d := range settings {
-		if d <= 0 {
-			return fmt.Errorf("%s: must be above zero", name)
+// describe names the variable where env names the field.
+func describe[T any](err error) string {
+	var malformed env.ParseError
+	if errors.As(err, &malformed) {
+		for _, field := range reflect.VisibleFields(reflect.TypeFor[T]()) {
+			if field.Name == malformed.Name {
+				variable, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+				return fmt.Sprintf("%s: %v", variable, malformed.Err)
+			}
 		}
 	}
-	return nil
+	return err.Error()
 }

@@ -16,8 +16,8 @@ import (
 	"example.com/orderflow/pkg/messaging/outbox"
 )
 
-// stopEach bounds each step of a stop.
-const stopEach = 10 * time.Second
+// stopEach bounds each step of a stop: longer than a handler of ours may take.
+const stopEach = 25 * time.Second
 
 // inboxMemory is how long a message is remembered: longer than the audit stream
 // keeps anything, and than dead letters should wait.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"reflect"
 	"strconv"
 	"time"
 )
@@ -73,8 +74,10 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	case err == nil:
 	case errors.As(err, &tooLarge):
 		return NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have %d bytes", maxBody))
+	case errors.As(err, &wrongType) && wrongType.Field == "":
+		return NewProblem(http.StatusBadRequest, "the body must be one JSON object and nothing else")
 	case errors.As(err, &wrongType):
-		return NewProblem(http.StatusBadRequest, "the body does not fit", FieldError{wrongType.Field, "must be a " + wrongType.Type.String()})
+		return NewProblem(http.StatusBadRequest, "the body does not fit", FieldError{wrongType.Field, "must be " + nameOf(wrongType.Type)})
 	default:
 		return NewProblem(http.StatusBadRequest, "the body is not the JSON that is wanted: "+err.Error())
 	}
@@ -82,4 +85,22 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 		return NewProblem(http.StatusBadRequest, "the body must be one JSON object and nothing else")
 	}
 	return nil
+}
+
+// nameOf is what a caller knows a Go type as.
+func nameOf(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	default:
+		return "a whole number in its range"
+	}
 }

@@ -42,6 +42,9 @@ func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m me
 	if m.ID == "" {
 		return errors.New("outbox: message without an id")
 	}
+	if len(route.Exchange) > 255 || len(route.Key) > 255 {
+		return fmt.Errorf("outbox: the route of message %s has a name of more than 255 bytes", m.ID)
+	}
 	encoded, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode message %s for the outbox: %w", m.ID, err)

@@ -162,6 +162,25 @@ func TestAFailureHoldsBackItsOwnKeyOnly(t *testing.T) {
 	require.Equal(t, second, f.received(t, "events")[0].MessageId)
 }
 
+func TestAMessageThatClosesTheChannelIsHeldBackAlone(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	m, err := messaging.NewMessage(kind, "poison")
+	require.NoError(t, err)
+	require.NoError(t, pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
+		return outbox.Add(t.Context(), tx, "poison", messaging.Route{Exchange: "no such exchange"}, m)
+	}))
+	for n := range 50 {
+		f.add(t, fmt.Sprint("key", n), "events", n)
+	}
+	_, _ = f.relay(t, f.conn.Publisher())
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		waiting, held, err := outbox.Count(t.Context(), f.pool)
+		require.NoError(t, err)
+		return waiting == 1 && held == 1, fmt.Sprintf("%d waiting, %d held back", waiting, held)
+	})
+}
+
 func TestACrashBetweenConfirmAndCommitRepeatsTheSameMessage(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

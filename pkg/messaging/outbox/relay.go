@@ -156,7 +156,21 @@ func isRefusal(err error) bool {
 	return errors.Is(err, messaging.ErrNacked) || errors.Is(err, messaging.ErrUnroutable) || errors.Is(err, errBadRow)
 }
 
-var errBadRow = errors.New("the row holds no message")
+// send publishes one row alone, so that a refusal is its own. A message that the
+// publisher will not send at all is refused too.
+func (r *Relay) send(ctx context.Context, o row) error {
+	var m messaging.Message
+	if err := json.Unmarshal(o.encoded, &m); err != nil {
+		return fmt.Errorf("%w: %w", errBadRow, err)
+	}
+	err := r.pub.Publish(ctx, o.route, m)
+	if errors.Is(err, messaging.ErrRefused) {
+		return fmt.Errorf("%w: %w", errBadRow, err)
+	}
+	return err
+}
+
+var errBadRow = errors.New("the row cannot be published")
 
 // publish sends the rows in waves: the first row of each key, and when those are
 // confirmed the next ones. A key whose row failed sends no more. broken is why the
@@ -186,7 +200,11 @@ func (r *Relay) publish(ctx context.Context, rows []row) (done []int64, failed [
 				continue
 			}
 			o := queues[key][0]
-			switch err := wave[i].Wait(ctx); {
+			err := wave[i].Wait(ctx)
+			if errors.Is(err, messaging.ErrRefused) {
+				err = r.send(ctx, o) // it, or another one of the wave
+			}
+			switch {
 			case err == nil:
 				done = append(done, o.id)
 				if queues[key] = queues[key][1:]; len(queues[key]) > 0 {

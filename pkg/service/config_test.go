@@ -1,0 +1,90 @@
+package service_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/service"
+)
+
+type settings struct {
+	service.HTTPConfig
+	service.DatabaseConfig
+	Limit int `env:"LIMIT" envDefault:"3"`
+}
+
+func (s settings) Validate() error {
+	if s.Limit < 1 {
+		return errors.New("LIMIT: must be at least 1")
+	}
+	return nil
+}
+
+// setenv sets what is required, and then what the test wants; "-" unsets.
+func setenv(t *testing.T, variables map[string]string) {
+	t.Helper()
+	all := map[string]string{"HTTP_ADDR": ":0", "DATABASE_URL": "postgres://localhost/test"}
+	for name, value := range variables {
+		all[name] = value
+	}
+	for name, value := range all {
+		t.Setenv(name, value)
+		if value == "-" {
+			require.NoError(t, os.Unsetenv(name))
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(secret, []byte("hush\n"), 0o600))
+	setenv(t, map[string]string{"DATABASE_PASSWORD_FILE": secret})
+	got, err := service.Load[settings]()
+	require.NoError(t, err)
+	require.Equal(t, settings{
+		HTTPConfig:     service.HTTPConfig{Addr: ":0"},
+		DatabaseConfig: service.DatabaseConfig{URL: "postgres://localhost/test", Password: "hush\n", MaxConns: 10},
+		Limit:          3,
+	}, got)
+}
+
+func TestLoadNamesTheVariable(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		variables map[string]string
+		want      []string
+	}{
+		{"missing", map[string]string{"HTTP_ADDR": "-"}, []string{"HTTP_ADDR"}},
+		{"empty", map[string]string{"HTTP_ADDR": ""}, []string{"HTTP_ADDR"}},
+		{"two at once", map[string]string{"HTTP_ADDR": "-", "DATABASE_URL": "-"}, []string{"HTTP_ADDR", "DATABASE_URL"}},
+		{"malformed", map[string]string{"LIMIT": "many"}, []string{"LIMIT", "invalid syntax"}},
+		{"malformed and embedded", map[string]string{"DATABASE_MAX_CONNS": "ten"}, []string{"DATABASE_MAX_CONNS", "invalid syntax"}},
+		{"no such file", map[string]string{"DATABASE_PASSWORD_FILE": "/nowhere"}, []string{"DATABASE_PASSWORD_FILE", "/nowhere"}},
+		{"refused by Validate", map[string]string{"LIMIT": "0"}, []string{"LIMIT: must be at least 1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			setenv(t, c.variables)
+			_, err := service.Load[settings]()
+			require.ErrorContains(t, err, "bad settings: ")
+			require.NotContains(t, err.Error(), "\n")
+			for _, want := range c.want {
+				require.ErrorContains(t, err, want)
+			}
+		})
+	}
+}
+
+func TestBrokerConfig(t *testing.T) {
+	t.Setenv("INSTANCE", "replica-2")
+	log := zap.NewNop()
+	got := service.BrokerConfig{URLs: []string{"amqp://rabbitmq"}, User: "orders", Password: "hush\n"}.Messaging("orders", log, messaging.Hooks{})
+	require.Equal(t, messaging.Config{
+		URLs: []string{"amqp://rabbitmq"}, User: "orders", Password: "hush", AppID: "orders", Name: "orders@replica-2", Logger: log,
+	}, got)
+}

@@ -1,0 +1,147 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/service"
+)
+
+const anyPort = "127.0.0.1:0"
+
+// serve runs a server until the test ends.
+func serve(t *testing.T, routes *http.ServeMux, registry *prometheus.Registry, checks ...service.Check) *service.Server {
+	t.Helper()
+	s, err := service.Listen(anyPort, routes, registry, checks...)
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	t.Cleanup(func() {
+		_ = s.Shutdown(context.Background())
+		require.NoError(t, <-served)
+	})
+	return s
+}
+
+func get(t *testing.T, s *service.Server, path string) (int, string) {
+	t.Helper()
+	res, err := http.Get("http://" + s.Addr() + path)
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode, string(body)
+}
+
+func TestHealthAndReadiness(t *testing.T) {
+	t.Parallel()
+	ok := service.Check{Name: "database", Func: func(context.Context) error { return nil }}
+	missing := service.Check{Name: "broker", Func: func(context.Context) error { return errors.New("not connected") }}
+
+	ready := serve(t, http.NewServeMux(), service.NewRegistry(), ok)
+	status, body := get(t, ready, "/readyz")
+	require.Equal(t, http.StatusOK, status)
+	require.JSONEq(t, `{"ready":true,"missing":{}}`, body)
+
+	waiting := serve(t, http.NewServeMux(), service.NewRegistry(), ok, missing)
+	status, body = get(t, waiting, "/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.JSONEq(t, `{"ready":false,"missing":{"broker":"not connected"}}`, body)
+	status, _ = get(t, waiting, "/healthz")
+	require.Equal(t, http.StatusOK, status, "alive all the same")
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	registry := service.NewRegistry()
+	hooks := service.MessagingMetrics(registry)
+	route := messaging.Route{Exchange: "orders.events", Key: "order.placed.eu.express"}
+	hooks.Published(route, "order.placed.v1", nil, time.Millisecond)
+	hooks.Published(route, "order.placed.v1", messaging.ErrNacked, time.Millisecond)
+	for _, queue := range []string{"billing.charge", "amq.gen-1", "amq.gen-2"} {
+		hooks.Settled(&messaging.Delivery{Queue: queue}, messaging.Verdict("acked"), time.Millisecond)
+	}
+	status, body := get(t, serve(t, http.NewServeMux(), registry), "/metrics")
+	require.Equal(t, http.StatusOK, status)
+	for _, want := range []string{
+		`messaging_publish_seconds_count{exchange="orders.events",outcome="confirmed",type="order.placed.v1"} 1`,
+		`messaging_publish_seconds_count{exchange="orders.events",outcome="failed",type="order.placed.v1"} 1`,
+		`messaging_handle_seconds_count{queue="billing.charge",verdict="acked"} 1`,
+		`messaging_handle_seconds_count{queue="(server-named)",verdict="acked"} 2`,
+		"go_goroutines ",
+	} {
+		require.Contains(t, body, want)
+	}
+}
+
+func TestListenRefusesABadAddress(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", anyPort)
+	require.NoError(t, err)
+	defer func() { _ = taken.Close() }()
+	for _, addr := range []string{taken.Addr().String(), "127.0.0.1:nonsense", "127.0.0.1:70000"} {
+		_, err := service.Listen(addr, http.NewServeMux(), service.NewRegistry())
+		require.ErrorContains(t, err, "HTTP_ADDR")
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	t.Run("of what was never served frees the port", func(t *testing.T) {
+		t.Parallel()
+		s, err := service.Listen(anyPort, http.NewServeMux(), service.NewRegistry())
+		require.NoError(t, err)
+		require.NoError(t, s.Shutdown(t.Context()))
+		_, err = net.Dial("tcp", s.Addr())
+		require.Error(t, err)
+		require.NoError(t, s.Serve(), "and it cannot be served any more")
+	})
+	t.Run("lets a request finish", func(t *testing.T) {
+		t.Parallel()
+		s, arrived, answer := slow(t)
+		stopped := make(chan error, 1)
+		go func() { <-arrived; stopped <- s.Shutdown(context.Background()) }()
+		go func() { <-arrived; close(answer) }()
+		status, _ := get(t, s, "/slow")
+		require.Equal(t, http.StatusOK, status)
+		require.NoError(t, <-stopped)
+	})
+	t.Run("waits no longer than it is told", func(t *testing.T) {
+		t.Parallel()
+		s, arrived, answer := slow(t)
+		defer close(answer)
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			if res, err := http.Get("http://" + s.Addr() + "/slow"); err == nil {
+				_ = res.Body.Close()
+			}
+		}()
+		<-arrived
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
+		<-gone
+	})
+}
+
+// slow serves a request that says when it has arrived, and waits to be answered.
+func slow(t *testing.T) (s *service.Server, arrived, answer chan struct{}) {
+	t.Helper()
+	arrived, answer = make(chan struct{}), make(chan struct{})
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /slow", func(http.ResponseWriter, *http.Request) {
+		close(arrived)
+		<-answer
+	})
+	return serve(t, routes, service.NewRegistry()), arrived, answer
+}
