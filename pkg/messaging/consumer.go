@@ -175,7 +175,7 @@ func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consume
 	return consumer, nil
 }
 
-// Ready is nil while the consumer is subscribed, and when it was stopped by its owner.
+// Ready is nil while the consumer is subscribed, and when its owner has stopped it.
 func (c *Consumer) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -379,6 +379,7 @@ func (s *subscription) drain(workers *sync.WaitGroup) error {
 		return nil
 	}
 	err := s.ep.guard(func() error { return s.ch.Cancel(s.tag, false) })
+	s.setState(fmt.Errorf("queue %q: draining", s.queueName))
 	workers.Wait()
 	if err != nil {
 		return fmt.Errorf("cancel the consumer: %w", err)

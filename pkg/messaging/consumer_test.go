@@ -138,9 +138,7 @@ func TestDrainLetsHandlersFinish(t *testing.T) {
 	drained := make(chan error, 1)
 	go func() { drained <- consumer.Drain(within(t, 10*time.Second)) }()
 	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
-		state, err := conn.QueueState(t.Context(), "jobs")
-		require.NoError(t, err)
-		return state.Consumers == 0, "not cancelled yet"
+		return consumer.Ready() != nil, "not cancelled yet"
 	})
 	close(finish)
 	require.NoError(t, <-drained)
