@@ -80,10 +80,12 @@ func (a *api) capture(w http.ResponseWriter, r *http.Request) error {
 	if err := checkMovement(in.OrderID, in.Amount); err != nil {
 		return err
 	}
-	if _, err := a.store.FindCapture(r.Context(), key); errors.Is(err, postgres.ErrNoCapture) {
-		if err := a.authorize(r.Context(), key, in.PaymentToken); err != nil {
-			return err
-		}
+	_, err = a.store.FindCapture(r.Context(), key)
+	if errors.Is(err, postgres.ErrNoCapture) {
+		err = a.authorize(r.Context(), key, in.PaymentToken)
+	}
+	if err != nil {
+		return err
 	}
 	m, isNew, err := a.store.Capture(r.Context(), postgres.Movement{Key: key, PaymentID: key, OrderID: in.OrderID, Amount: in.Amount})
 	if err != nil {

@@ -122,7 +122,7 @@ func (s *Store) Refund(ctx context.Context, m Movement) (stored Movement, isNew 
 		return stored, false, err
 	}
 	stored = found[0]
-	if stored.PaymentID != m.PaymentID || stored.Amount != m.Amount {
+	if stored.PaymentID != m.PaymentID || stored.OrderID != m.OrderID || stored.Amount != m.Amount {
 		return stored, false, ErrConflict
 	}
 	return stored, tag.RowsAffected() == 1, nil
