@@ -1,0 +1,78 @@
+package app_test
+
+import (
+	"context"
+	"net/http"
+	"net/smtp"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"example.com/orderflow/pkg/messaging/messagingtest"
+	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/tools/sandbox/app"
+)
+
+func setup(t *testing.T) app.Config {
+	t.Helper()
+	return app.Config{
+		HTTPConfig:     service.HTTPConfig{Addr: "127.0.0.1:0"},
+		DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)},
+		SMTPAddr:       "127.0.0.1:0",
+	}
+}
+
+func TestRunAndStop(t *testing.T) {
+	t.Parallel()
+	a, err := app.New(t.Context(), setup(t), zap.NewNop())
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+
+	res, err := http.Get("http://" + a.Addr() + "/readyz")
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.NoError(t, smtp.SendMail(a.SMTPAddr(), nil, "shop@example.com", []string{"ada@example.com"}, []byte("Subject: hello\r\n\r\n")))
+
+	stop()
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "does not stop")
+	}
+}
+
+func TestStopBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	a, err := app.New(t.Context(), setup(t), zap.NewNop())
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	require.NoError(t, a.Run(ctx))
+}
+
+func TestBadAddresses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		mutate func(*app.Config)
+	}{
+		{"HTTP_ADDR", func(c *app.Config) { c.Addr = "127.0.0.1:nonsense" }},
+		{"SMTP_LISTEN_ADDR", func(c *app.Config) { c.SMTPAddr = "127.0.0.1:nonsense" }},
+		{"DATABASE_URL", func(c *app.Config) { c.URL = "postgres://127.0.0.1:nonsense/" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			config := setup(t)
+			c.mutate(&config)
+			_, err := app.New(t.Context(), config, zap.NewNop())
+			require.ErrorContains(t, err, c.name)
+		})
+	}
+}

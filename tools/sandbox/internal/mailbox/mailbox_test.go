@@ -1,0 +1,106 @@
+package mailbox_test
+
+import (
+	"context"
+	"net/smtp"
+	"net/textproto"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"example.com/orderflow/pkg/messaging/messagingtest"
+	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/tools/sandbox/internal/mailbox"
+	"example.com/orderflow/tools/sandbox/internal/postgres"
+)
+
+type fixture struct {
+	addr  string
+	store *postgres.Store
+	pool  *pgxpool.Pool
+}
+
+// setup takes mail until the test ends.
+func setup(t *testing.T) *fixture {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	require.NoError(t, service.Migrate(t.Context(), pool, service.Migrations{VersionTable: "sandbox_version", Files: postgres.Migrations}))
+	store := postgres.NewStore(pool)
+	server, err := mailbox.Listen("127.0.0.1:0", store, zap.NewNop())
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	t.Cleanup(func() {
+		require.NoError(t, server.Shutdown(context.Background()))
+		require.NoError(t, <-served)
+	})
+	return &fixture{server.Addr(), store, pool}
+}
+
+func (f *fixture) send(mail string, to ...string) error {
+	return smtp.SendMail(f.addr, nil, "shop@example.com", to, []byte(strings.ReplaceAll(mail, "\n", "\r\n")))
+}
+
+func TestMail(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	require.NoError(t, f.send(`From: shop@example.com
+Subject: =?UTF-8?q?Gr=C3=BC=C3=9Fe_=E2=82=AC?=
+X-Dedupe-Key: receipt:p1
+Content-Type: text/plain; charset=UTF-8
+Content-Transfer-Encoding: quoted-printable
+
+19.99 =E2=82=AC, thank =
+you.
+`, "ada@example.com", "grace@example.com"))
+
+	all, err := f.store.Mails(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Len(t, all, 2, "one for each recipient")
+	mails, err := f.store.Mails(t.Context(), "ada@example.com", 10)
+	require.NoError(t, err)
+	require.Len(t, mails, 1)
+	require.Equal(t, "shop@example.com", mails[0].From)
+	require.Equal(t, "Grüße €", mails[0].Subject)
+	require.Equal(t, "19.99 €, thank you.", strings.TrimSpace(mails[0].Text))
+	require.Equal(t, "receipt:p1", mails[0].DedupeKey)
+}
+
+func TestPlainMail(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	require.NoError(t, f.send("Subject: plain\n\n.a line with a dot\n", "ada@example.com"))
+	mails, err := f.store.Mails(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Equal(t, "plain", mails[0].Subject)
+	require.Equal(t, ".a line with a dot", strings.TrimSpace(mails[0].Text))
+	require.Empty(t, mails[0].DedupeKey)
+}
+
+func TestRefusedMail(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	var refused *textproto.Error
+	require.ErrorAs(t, f.send("this is no mail", "ada@example.com"), &refused)
+	require.Equal(t, 554, refused.Code, "for good")
+	f.pool.Close()
+	require.ErrorAs(t, f.send("Subject: later\n\n", "ada@example.com"), &refused)
+	require.Equal(t, 451, refused.Code, "for now")
+}
+
+func TestListen(t *testing.T) {
+	t.Parallel()
+	_, err := mailbox.Listen("127.0.0.1:nonsense", nil, zap.NewNop())
+	require.ErrorContains(t, err, "SMTP_LISTEN_ADDR")
+	never, err := mailbox.Listen("127.0.0.1:0", nil, zap.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, never.Shutdown(t.Context()), "of what was never served")
+	again, err := mailbox.Listen(never.Addr(), nil, zap.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, again.Shutdown(t.Context()))
+}
