@@ -54,7 +54,7 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		{"not a string", json, `{"name":1}`, http.StatusBadRequest, "name must be a string"},
 		{"not a list", json, `{"items":{}}`, http.StatusBadRequest, "items must be a list"},
 		{"not a whole number", json, `{"items":[{"quantity":1.5}]}`, http.StatusBadRequest, "items.quantity must be a whole number in its range"},
-		{"a field that is not there", json, `{"nmae":"ada"}`, http.StatusBadRequest, `"nmae"`},
+		{"a field that is not there", json, `{"nickname":"ada"}`, http.StatusBadRequest, `"nickname"`},
 		{"two objects", json, `{} {}`, http.StatusBadRequest, "nothing else"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
