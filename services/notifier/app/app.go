@@ -3,6 +3,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"go.uber.org/zap"
@@ -25,6 +26,14 @@ type Config struct {
 	MailFrom     string `env:"MAIL_FROM" envDefault:"shop@example.com"`
 	WebhookURL   string `env:"WEBHOOK_URL,required,notEmpty"`
 	Concurrency  int    `env:"CONCURRENCY" envDefault:"4"`
+}
+
+// Validate names the setting that is wrong.
+func (c Config) Validate() error {
+	if c.Concurrency < 1 {
+		return errors.New("CONCURRENCY: must be at least 1")
+	}
+	return nil
 }
 
 // App is a running notifier.

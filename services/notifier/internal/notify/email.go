@@ -34,6 +34,9 @@ func NewEmail(addr, from string, starttls bool) (*Email, error) {
 	if starttls {
 		policy = mail.TLSMandatory
 	}
+	if err := mail.NewMsg().From(from); err != nil {
+		return nil, fmt.Errorf("MAIL_FROM: %w", err)
+	}
 	client, err := mail.NewClient(host, mail.WithPort(port), mail.WithTLSPolicy(policy), mail.WithTimeout(10*time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("make the mail client: %w", err)
