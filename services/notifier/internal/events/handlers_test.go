@@ -1,0 +1,168 @@
+package events_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/inbox"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/services/notifier/internal/events"
+	"example.com/orderflow/services/notifier/internal/notify"
+	"example.com/orderflow/services/notifier/internal/postgres"
+)
+
+// fixture is the handlers on a real database, a receiver of webhooks that answers
+// as told, and a mail server that is away.
+type fixture struct {
+	*events.Handlers
+	pool   *pgxpool.Pool
+	woken  atomic.Int32
+	status atomic.Int32 // what the receiver answers
+	calls  atomic.Int32 // that it got
+	during func()       // what happens while it is called
+}
+
+func setup(t *testing.T) *fixture {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	require.NoError(t, service.Migrate(t.Context(), pool,
+		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
+		service.Migrations{VersionTable: inbox.VersionTable, Files: inbox.Migrations},
+		service.Migrations{VersionTable: "notifier_version", Files: postgres.Migrations}))
+	f := &fixture{pool: pool, during: func() {}}
+	f.status.Store(http.StatusNoContent)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		f.calls.Add(1)
+		f.during()
+		w.WriteHeader(int(f.status.Load()))
+	}))
+	webhook := notify.NewWebhook(receiver.URL)
+	t.Cleanup(func() {
+		webhook.Close()
+		receiver.Close()
+	})
+	email, err := notify.NewEmail("127.0.0.1:1", "shop@example.com", false)
+	require.NoError(t, err)
+	f.Handlers = &events.Handlers{
+		Store: postgres.NewStore(pool), Email: email, Webhook: webhook, Wake: func() { f.woken.Add(1) }, Log: zap.NewNop(),
+	}
+	return f
+}
+
+// from makes a delivery as the type's owner would cause it.
+func from(t *testing.T, queue messaging.Queue, kind messaging.MessageType, body any) *messaging.Delivery {
+	t.Helper()
+	m, err := messaging.NewMessage(kind, body)
+	require.NoError(t, err)
+	m.UserID, m.CorrelationID = kind.Owner, "o1"
+	return &messaging.Delivery{Message: m, Queue: queue.Name, Exchange: kind.Exchange, Attempt: 1}
+}
+
+func notification(t *testing.T, n contract.Notification) *messaging.Delivery {
+	t.Helper()
+	return from(t, contract.NotifierWebhook, contract.NotificationType, n)
+}
+
+func TestDecideOncePerMessage(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	paid := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard})
+	captured := from(t, contract.NotifierReceipts, contract.PaymentCaptured, contract.PaymentEvent{PaymentID: "p1", OrderID: "o1", CustomerID: "ada"})
+	quiet := from(t, contract.NotifierOrders, contract.OrderPlaced, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard})
+	for range 3 {
+		for _, d := range []*messaging.Delivery{paid, captured, quiet} {
+			require.NoError(t, f.Decide().Handle(t.Context(), d))
+		}
+	}
+	waiting, _, err := outbox.Count(t.Context(), f.pool)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, waiting, "a mail and a receipt")
+	require.NotZero(t, f.woken.Load())
+}
+
+func TestDecideParksWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	nameless := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1"})
+	require.ErrorContains(t, f.Decide().Handle(t.Context(), nameless), "customer_id is missing")
+	stranger := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1", CustomerID: "ada"})
+	stranger.UserID = contract.PricingUser
+	require.ErrorIs(t, f.Decide().Handle(t.Context(), stranger), messaging.ErrUntrustedSource)
+	for _, d := range []*messaging.Delivery{nameless, stranger} {
+		require.True(t, messaging.IsPermanent(f.Decide().Handle(t.Context(), d)))
+	}
+	require.Zero(t, f.woken.Load())
+}
+
+func TestSendOncePerDedupeKey(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	n := contract.Notification{Template: notify.TemplatePlaced, DedupeKey: "order-placed:o1"}
+	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, n)))
+	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, n)), "a second copy, with an id of its own")
+	require.EqualValues(t, 1, f.calls.Load())
+
+	n.DedupeKey = "order-placed:o2"
+	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, n)))
+	require.EqualValues(t, 2, f.calls.Load())
+}
+
+func TestSendAgainAfterAFailure(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	d := notification(t, contract.Notification{Template: notify.TemplatePlaced, DedupeKey: "k1"})
+	f.status.Store(http.StatusServiceUnavailable)
+	err := f.SendWebhook().Handle(t.Context(), d)
+	require.Error(t, err)
+	require.False(t, messaging.IsPermanent(err))
+	f.status.Store(http.StatusOK)
+	require.NoError(t, f.SendWebhook().Handle(t.Context(), d))
+	require.EqualValues(t, 2, f.calls.Load())
+}
+
+func TestSentIsSentThoughItIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.during = f.pool.Close
+	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, contract.Notification{Template: "e", DedupeKey: "k1"})))
+}
+
+func TestSendFails(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.status.Store(http.StatusGone)
+	ada := "ada@example.com"
+	for _, c := range []struct {
+		name      string
+		handler   messaging.Handler
+		body      contract.Notification
+		permanent bool
+		want      string
+	}{
+		{"webhook refused", f.SendWebhook(), contract.Notification{Template: "e", DedupeKey: "k"}, true, "410 Gone"},
+		{"no template", f.SendEmail(), contract.Notification{Recipient: ada, DedupeKey: "k"}, true, "template is missing"},
+		{"no dedupe key", f.SendEmail(), contract.Notification{Recipient: ada, Template: notify.TemplatePaid}, true, "dedupe_key is missing"},
+		{"unknown template", f.SendEmail(), contract.Notification{Recipient: ada, Template: "poem", DedupeKey: "k"}, true, "poem"},
+		{"no address", f.SendEmail(), contract.Notification{Recipient: "ada", Template: notify.TemplatePaid, DedupeKey: "k"}, true, "not a mail address"},
+		{"mail server away", f.SendEmail(), contract.Notification{Recipient: ada, Template: notify.TemplatePaid, DedupeKey: "k"}, false, "send a mail"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			err := c.handler.Handle(t.Context(), notification(t, c.body))
+			require.ErrorContains(t, err, c.want)
+			require.Equal(t, c.permanent, messaging.IsPermanent(err))
+		})
+	}
+}
