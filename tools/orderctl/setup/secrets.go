@@ -63,7 +63,7 @@ func Secrets(dirs Dirs) (made int, err error) {
 			}
 			made += isNew
 		}
-		if err := os.Chown(dir, a.uid, a.uid); err != nil {
+		if err := give(dir, a.uid); err != nil {
 			return made, fmt.Errorf("make secrets of %s: %w", a.name, err)
 		}
 	}
@@ -96,14 +96,27 @@ func writeOnce(path string, mode fs.FileMode, uid int, content func(secret strin
 	if _, err := rand.Read(random); err != nil {
 		return 0, err
 	}
-	// Written aside and renamed: a file that is there is whole.
+	// Written aside and renamed: a file that is there is whole. What a run that was
+	// cut off has left may be unwritable.
+	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
 	if err := os.WriteFile(path+".new", []byte(content(hex.EncodeToString(random))), mode); err != nil {
 		return 0, err
 	}
-	if err := os.Chown(path+".new", uid, uid); err != nil {
+	if err := give(path+".new", uid); err != nil {
 		return 0, err
 	}
 	return 1, os.Rename(path+".new", path)
+}
+
+// give makes the user the owner. Only root can; what anybody else makes, for
+// services run by hand, stays their own.
+func give(path string, uid int) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Chown(path, uid, uid)
 }
 
 // BrokerPassword reads the password of a broker user.
