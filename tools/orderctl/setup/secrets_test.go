@@ -1,0 +1,146 @@
+package setup_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/tools/orderctl/setup"
+)
+
+func newDirs(t *testing.T) setup.Dirs {
+	t.Helper()
+	dir := t.TempDir()
+	return setup.Dirs{
+		Services:   filepath.Join(dir, "services"),
+		RabbitMQ:   filepath.Join(dir, "rabbitmq"),
+		PostgreSQL: filepath.Join(dir, "postgres"),
+	}
+}
+
+// files gives the content of every file below the directories.
+func files(t *testing.T, dirs setup.Dirs) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	root := filepath.Dir(dirs.Services)
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		name, _ := filepath.Rel(root, path)
+		found[name] = string(content)
+		return err
+	}))
+	return found
+}
+
+// everything is what there is, with its mode and its owner's id.
+var everything = map[string]struct {
+	mode fs.FileMode
+	uid  int
+}{
+	"services/orders":                        {0o700, 10001},
+	"services/orders/amqp_password":          {0o400, 10001},
+	"services/orders/database_password":      {0o400, 10001},
+	"services/billing":                       {0o700, 10002},
+	"services/billing/amqp_password":         {0o400, 10002},
+	"services/billing/database_password":     {0o400, 10002},
+	"services/notifier":                      {0o700, 10003},
+	"services/notifier/amqp_password":        {0o400, 10003},
+	"services/notifier/database_password":    {0o400, 10003},
+	"services/pricing-rpc":                   {0o700, 10004},
+	"services/pricing-rpc/amqp_password":     {0o400, 10004},
+	"services/pricing-rpc/database_password": {0o400, 10004},
+	"services/pricing-rpc/operator_token":    {0o400, 10004},
+	"services/sandbox":                       {0o700, 10005},
+	"services/sandbox/database_password":     {0o400, 10005},
+	"services/operator":                      {0o700, 0},
+	"services/operator/amqp_password":        {0o400, 0},
+	"services/ledger":                        {0o700, 0},
+	"services/ledger/database_password":      {0o400, 0},
+	"rabbitmq/10-admin.conf":                 {0o444, 0},
+	"postgres/password":                      {0o444, 0},
+}
+
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	dirs := newDirs(t)
+	made, err := setup.Secrets(dirs)
+	require.NoError(t, err)
+	first := files(t, dirs)
+	require.Len(t, first, made)
+
+	count := 0
+	for name, want := range everything {
+		info, err := os.Stat(filepath.Join(filepath.Dir(dirs.Services), name))
+		require.NoError(t, err)
+		require.Equal(t, want.mode, info.Mode().Perm(), name)
+		if os.Geteuid() != 0 {
+			want.uid = os.Geteuid() // only root can give files away
+		}
+		require.EqualValues(t, want.uid, info.Sys().(*syscall.Stat_t).Uid, name)
+		if !info.IsDir() {
+			count++
+		}
+	}
+	require.Equal(t, count, made, "nothing else")
+
+	distinct := map[string]bool{}
+	for name, content := range first {
+		if name != "rabbitmq/10-admin.conf" {
+			require.Regexp(t, `^[0-9a-f]{48}$`, content, name)
+		}
+		distinct[content] = true
+	}
+	require.Len(t, distinct, made, "no password twice")
+
+	made, err = setup.Secrets(dirs)
+	require.NoError(t, err)
+	require.Zero(t, made)
+	require.Equal(t, first, files(t, dirs))
+}
+
+func TestSecretsAfterARunThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	dirs := newDirs(t)
+	all, err := setup.Secrets(dirs)
+	require.NoError(t, err)
+	lost := filepath.Join(dirs.Services, contract.OrdersUser, "amqp_password")
+	require.NoError(t, os.Rename(lost, lost+".new"))
+	made, err := setup.Secrets(dirs)
+	require.NoError(t, err)
+	require.Equal(t, 1, made)
+	require.Len(t, files(t, dirs), all, "and nothing is left beside")
+}
+
+func TestReadPasswords(t *testing.T) {
+	t.Parallel()
+	dirs := newDirs(t)
+	_, err := dirs.BrokerPassword(contract.OrdersUser)
+	require.ErrorContains(t, err, "orderctl setup secrets")
+	_, err = dirs.AdminPassword()
+	require.ErrorIs(t, err, fs.ErrNotExist)
+
+	_, err = setup.Secrets(dirs)
+	require.NoError(t, err)
+	found := files(t, dirs)
+	got, err := dirs.BrokerPassword(contract.OrdersUser)
+	require.NoError(t, err)
+	require.Equal(t, found["services/orders/amqp_password"], got)
+	admin, err := dirs.AdminPassword()
+	require.NoError(t, err)
+	require.Equal(t, "default_user = "+setup.BrokerAdmin+"\ndefault_pass = "+admin+"\n", found["rabbitmq/10-admin.conf"])
+	require.Len(t, strings.TrimSpace(admin), 48)
+
+	other := setup.Dirs{RabbitMQ: t.TempDir()}
+	require.NoError(t, os.WriteFile(filepath.Join(other.RabbitMQ, "10-admin.conf"), []byte("default_user = admin\n"), 0o600))
+	_, err = other.AdminPassword()
+	require.ErrorContains(t, err, "no default_pass")
+}
