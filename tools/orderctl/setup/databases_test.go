@@ -1,6 +1,7 @@
 package setup_test
 
 import (
+	"context"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func (s *server) connect(t *testing.T, role, database string) (*pgx.Conn, error)
 	u.User, u.Path = url.UserPassword(role, string(password)), "/"+database
 	conn, err := pgx.Connect(t.Context(), u.String())
 	if err == nil {
-		t.Cleanup(func() { _ = conn.Close(t.Context()) })
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	}
 	return conn, err
 }
@@ -72,11 +73,27 @@ func replace(t *testing.T, path, content string) {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o400))
 }
 
+// dropAll lets the test run again on the same server.
+func dropAll(t *testing.T, adminURL string) func() {
+	t.Helper()
+	return func() {
+		ctx := context.Background()
+		admin, err := pgx.Connect(ctx, adminURL)
+		require.NoError(t, err)
+		defer func() { _ = admin.Close(ctx) }()
+		for name := range accounts {
+			_, err := admin.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+			require.NoError(t, err)
+		}
+	}
+}
+
 // Roles belong to the whole server, which this binary's tests share: one test has it all.
 func TestDatabases(t *testing.T) {
 	t.Parallel()
 	u, err := url.Parse(messagingtest.Database(t))
 	require.NoError(t, err)
+	t.Cleanup(dropAll(t, u.String()))
 	password, _ := u.User.Password()
 	u.User = url.User(u.User.Username())
 	s := &server{u, newDirs(t)}
