@@ -98,5 +98,7 @@ remove_project() {
 	docker network ls -q --filter "$mine" | xargs -r docker network rm >/dev/null
 	docker volume ls -q --filter "$mine" | xargs -r docker volume rm >/dev/null
 	docker images -q "$1/*" | sort -u | xargs -r docker rmi -f >/dev/null
+	# Images that a newer build has taken the name of.
+	docker images -q --filter label=orderflow.project=true --filter dangling=true | xargs -r docker rmi -f >/dev/null
 	rm -f "$cache/built-$1"
 }
