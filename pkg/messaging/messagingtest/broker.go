@@ -75,7 +75,7 @@ type shared struct {
 	err   error
 }
 
-func (s *shared) get(t testing.TB) testcontainers.Container {
+func (s *shared) get(t failer) testcontainers.Container {
 	t.Helper()
 	s.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -160,19 +160,33 @@ type BrokerInfo struct {
 	container     testcontainers.Container
 }
 
+// failer is what the helpers need of a testing.TB; an example has it too.
+type failer interface {
+	Helper()
+	Context() context.Context
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // Broker gives the test a virtual host of its own, which is removed at its end.
 func Broker(t testing.TB) *BrokerInfo {
+	t.Helper()
+	b := newVHost(t)
+	t.Cleanup(func() { b.Management(t, http.MethodDelete, "/api/vhosts/"+b.VHost, nil, nil) })
+	return b
+}
+
+func newVHost(t failer) *BrokerInfo {
 	t.Helper()
 	c := broker.get(t)
 	b := &BrokerInfo{User: adminUser, Password: adminPassword, VHost: "test-" + uuid.NewString(), container: c}
 	b.ManagementURL = "http://" + endpoint(t, c, "15672/tcp")
 	b.URL = fmt.Sprintf("amqp://%s:%s@%s/%s", b.User, b.Password, endpoint(t, c, "5672/tcp"), b.VHost)
 	b.Management(t, http.MethodPut, "/api/vhosts/"+b.VHost, nil, nil)
-	t.Cleanup(func() { b.Management(t, http.MethodDelete, "/api/vhosts/"+b.VHost, nil, nil) })
 	return b
 }
 
-func endpoint(t testing.TB, c testcontainers.Container, port string) string {
+func endpoint(t failer, c testcontainers.Container, port string) string {
 	t.Helper()
 	mapped, err := c.MappedPort(t.Context(), port)
 	if err != nil {
@@ -208,7 +222,7 @@ func (b *BrokerInfo) Connect(t testing.TB, config messaging.Config) *messaging.C
 var management = &http.Client{Timeout: 15 * time.Second}
 
 // Management calls the management API; a status of 300 or more ends the test.
-func (b *BrokerInfo) Management(t testing.TB, method, path string, in, out any) {
+func (b *BrokerInfo) Management(t failer, method, path string, in, out any) {
 	t.Helper()
 	var body io.Reader
 	if in != nil {

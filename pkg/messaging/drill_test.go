@@ -1,0 +1,242 @@
+package messaging_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// What each verdict costs, as the broker counts it: a rejection is an attempt, a
+// message that was given back is not.
+func TestWhatTheBrokerCounts(t *testing.T) {
+	t.Parallel()
+	errTransient := errors.New("not now")
+	cases := map[string]struct {
+		first    func(ctx context.Context, stop func()) error
+		delivery any // x-delivery-count of the next delivery
+		acquired any // x-acquired-count
+	}{
+		"rejected":    {func(context.Context, func()) error { return errTransient }, int64(1), int64(1)},
+		"a panic":     {func(context.Context, func()) error { panic("oops") }, int64(1), int64(1)},
+		"its timeout": {func(ctx context.Context, _ func()) error { <-ctx.Done(); return ctx.Err() }, int64(1), int64(1)},
+		"given back": {func(ctx context.Context, stop func()) error {
+			stop()
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}, nil, int64(1)},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := messagingtest.Broker(t)
+			queue := declare(t, raw(t, b), "jobs", 20)
+			conn := b.Connect(t, b.Config())
+			type counts struct{ delivery, acquired any }
+			seen := make(chan counts, 2)
+			stopped := make(chan error, 1)
+			var consumer *messaging.Consumer
+			ready := make(chan struct{})
+			stop := func() { go func() { <-ready; stopped <- consumer.Stop(context.Background()) }() }
+			handler := func(handle func(ctx context.Context) error) messaging.Handler {
+				return messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
+					seen <- counts{d.Headers["x-delivery-count"], d.Headers["x-acquired-count"]}
+					return handle(ctx)
+				})
+			}
+			tried := false
+			var err error
+			consumer, err = conn.Consume(queue, handler(func(ctx context.Context) error {
+				if tried {
+					return nil
+				}
+				tried = true
+				return c.first(ctx, stop)
+			}), messaging.HandlerTimeout(500*time.Millisecond))
+			require.NoError(t, err)
+			close(ready)
+			publishTo(t, conn, "jobs", "x")
+			require.Equal(t, counts{nil, nil}, <-seen, "the first delivery")
+			if name == "given back" {
+				require.NoError(t, <-stopped)
+				_, err := conn.Consume(queue, handler(func(context.Context) error { return nil }))
+				require.NoError(t, err)
+			}
+			require.Equal(t, counts{c.delivery, c.acquired}, <-seen, "the second delivery")
+		})
+	}
+}
+
+// The drill that loses messages with a recovery that reuses channels: handlers
+// outlive the connection that brought their message, and acknowledge afterwards.
+func TestStaleAcknowledgements(t *testing.T) {
+	t.Parallel()
+	const messages, cuts = 150, 4
+	b := messagingtest.Broker(t)
+	queue := declare(t, raw(t, b), "jobs", 20)
+	conn := b.Connect(t, b.Config())
+	sent := map[string]int{} // by id: its number
+	p := conn.Publisher()
+	for i := range messages {
+		m := message(t, i)
+		sent[m.ID] = i
+		require.NoError(t, p.Publish(within(t, time.Minute), messaging.Route{Key: "jobs"}, m))
+	}
+	var mu sync.Mutex
+	failures := map[string]int{}
+	done := map[string]int{} // effects by message id
+	duplicates := 0
+	finished := func() int { mu.Lock(); defer mu.Unlock(); return len(done) }
+	_, err := conn.Consume(queue, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
+		number := sent[d.ID]
+		work := time.NewTimer(time.Duration(200+number*700/messages) * time.Millisecond)
+		defer work.Stop()
+		<-work.C // whatever happens to the connection: this handler ignores its context
+		mu.Lock()
+		defer mu.Unlock()
+		if number%3 == 0 && failures[d.ID] < 2 {
+			failures[d.ID]++
+			return errors.New("fails twice")
+		}
+		if done[d.ID] > 0 {
+			duplicates++ // recognised by its id
+		}
+		done[d.ID]++
+		return nil
+	}), messaging.Concurrency(10))
+	require.NoError(t, err)
+	for n := range cuts {
+		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
+			return finished() >= (n+1)*messages/(cuts+2), fmt.Sprint(finished())
+		})
+		b.CloseAllConnections(t)
+	}
+	messagingtest.Eventually(t, 2*time.Minute, func() (bool, string) { return finished() == messages, fmt.Sprint(finished()) })
+	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
+		n := b.Depth(t, "jobs")
+		return n == 0, fmt.Sprint(n)
+	})
+	require.Zero(t, b.Depth(t, "jobs.dead"))
+	t.Logf("%d messages, 0 lost, %d duplicates recognised", messages, duplicates)
+}
+
+// Publishing while the connection comes back over a slow network: a recovery that
+// publishes before confirms are selected reports messages that the broker never
+// stored as confirmed.
+func TestNoFalseConfirms(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	declare(t, raw(t, b), "jobs", 20)
+	proxy := messagingtest.NewProxy(t, b)
+	proxy.Latency(40 * time.Millisecond)
+	config := b.Config()
+	config.URLs = []string{proxy.URL}
+	conn := b.Connect(t, config)
+	p := conn.Publisher()
+	ctx := within(t, 3*time.Minute)
+
+	for round := range 20 {
+		stop := make(chan struct{})
+		confirmed := make(chan string, 10_000)
+		var publishers sync.WaitGroup
+		for range 4 {
+			publishers.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					m, err := messaging.NewMessage(work, round)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if p.Publish(ctx, messaging.Route{Key: "jobs"}, m) == nil {
+						confirmed <- m.ID
+					}
+				}
+			})
+		}
+		proxy.Cut()
+		proxy.Restore()
+		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { return len(confirmed) >= 10, fmt.Sprint(len(confirmed)) })
+		close(stop)
+		publishers.Wait()
+		close(confirmed)
+
+		stored := map[string]bool{}
+		look := raw(t, b)
+		for {
+			d, ok, err := look.Get("jobs", true)
+			require.NoError(t, err)
+			if !ok {
+				break
+			}
+			stored[d.MessageId] = true
+		}
+		for id := range confirmed {
+			require.True(t, stored[id], "round %d: confirmed and not stored", round)
+		}
+	}
+}
+
+// Not parallel: the alarm blocks the publishers of every test.
+func TestPublishingUnderAMemoryAlarm(t *testing.T) {
+	b := messagingtest.Broker(t)
+	declare(t, raw(t, b), "jobs", 20)
+	conn := b.Connect(t, b.Config())
+	p := conn.Publisher()
+	large := message(t, string(make([]byte, 256<<10)))
+	require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Key: "jobs"}, large))
+
+	b.Exec(t, "rabbitmqctl", "set_vm_memory_high_watermark", "0.0000001")
+	calm := func() { b.Exec(t, "rabbitmqctl", "set_vm_memory_high_watermark", "0.6") }
+	defer calm()
+	// Fill the socket: nobody reads from it any more.
+	flood, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	for flood.Err() == nil {
+		m := large
+		m.ID = message(t, "").ID
+		p.PublishAsync(flood, messaging.Route{Key: "jobs"}, m)
+	}
+	require.ErrorContains(t, conn.Ready(), "blocked")
+	var late []time.Duration // behind the context
+	for range 9 {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		started := time.Now()
+		err := p.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x"))
+		late = append(late, time.Since(started)-100*time.Millisecond)
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	slices.Sort(late)
+	require.Less(t, late[len(late)/2], 100*time.Millisecond, "the median of %v", late)
+	// Closing takes at most its deadline, and a little.
+	other := b.Connect(t, b.Config())
+	stuck := other.Publisher()
+	ctx, cancel2 := context.WithTimeout(t.Context(), time.Second)
+	defer cancel2()
+	stuck.PublishAsync(ctx, messaging.Route{Key: "jobs"}, message(t, "x"))
+	started := time.Now()
+	closing, cancel3 := context.WithTimeout(t.Context(), time.Second)
+	defer cancel3()
+	_ = other.Close(closing) // an error or not: in time is what matters
+	require.Less(t, time.Since(started), 3*time.Second)
+
+	calm()
+	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
+		err := conn.Ready()
+		return err == nil, fmt.Sprint(err)
+	})
+	require.NoError(t, p.Publish(within(t, 20*time.Second), messaging.Route{Key: "jobs"}, message(t, "x")))
+}

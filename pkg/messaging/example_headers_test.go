@@ -1,0 +1,40 @@
+package messaging_test
+
+import (
+	"fmt"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// Headers: a headers exchange looks at the headers and not at the key. With
+// x-match=all every argument of the binding must be there, with any one of them.
+func Example_headers() {
+	email := messaging.Queue{Name: "email", Type: messaging.Quorum}
+	pager := messaging.Queue{Name: "pager", Type: messaging.Quorum}
+	ctx, conn, done := messagingtest.ForExample(messaging.Topology{
+		Exchanges: []messaging.Exchange{{Name: "notify", Kind: messaging.Headers}},
+		Queues:    []messaging.Queue{email, pager},
+		Bindings: []messaging.Binding{
+			{Source: "notify", Destination: email.Name, Match: map[string]any{"x-match": "all", "channel": "email"}},
+			{Source: "notify", Destination: pager.Name, Match: map[string]any{"x-match": "any", "channel": "pager", "urgency": "high"}},
+		},
+	})
+	defer done()
+
+	publisher := conn.Publisher()
+	send := func(text, channel, urgency string) {
+		m := newNote(text)
+		m.Headers = map[string]any{"channel": channel, "urgency": urgency}
+		check(publisher.Publish(ctx, messaging.Route{Exchange: "notify"}, m))
+	}
+	send("receipt", "email", "normal")
+	send("outage", "email", "high")
+	send("on call", "pager", "normal")
+
+	fmt.Println("email:", receive(ctx, conn, email, 2))
+	fmt.Println("pager:", receive(ctx, conn, pager, 2))
+	// Output:
+	// email: [receipt outage]
+	// pager: [outage on call]
+}

@@ -1,0 +1,57 @@
+package messaging_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// Sharded: x-modulus-hash spreads keys over queues, and a key is always in the
+// same one. With a single active consumer on each, the events of one key are
+// handled in order, while different keys are handled in parallel, however many
+// replicas there are.
+func Example_sharded() {
+	topology := messaging.Topology{Exchanges: []messaging.Exchange{{Name: "payments", Kind: messaging.ModulusHash}}}
+	for i := range 4 {
+		shard := messaging.Queue{Name: fmt.Sprint("payments.", i), Type: messaging.Quorum, SingleActiveConsumer: true}
+		topology.Queues = append(topology.Queues, shard)
+		topology.Bindings = append(topology.Bindings, messaging.Binding{Source: "payments", Destination: shard.Name})
+	}
+	ctx, conn, done := messagingtest.ForExample(topology)
+	defer done()
+
+	var mu sync.Mutex
+	seen := map[string][]string{}   // by key
+	shards := map[string]struct{}{} // that were used
+	var all sync.WaitGroup
+	all.Add(20 * 3)
+	handler := messaging.JSON(func(_ context.Context, d *messaging.Delivery, event string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[d.Key] = append(seen[d.Key], event)
+		shards[d.Queue] = struct{}{}
+		all.Done()
+		return nil
+	})
+	for range 2 { // two replicas, each on all shards
+		for _, shard := range topology.Queues {
+			must(conn.Consume(shard, handler))
+		}
+	}
+
+	publisher := conn.Publisher()
+	for _, event := range []string{"authorised", "captured", "refunded"} {
+		for order := range 20 {
+			check(publisher.Publish(ctx, messaging.Route{Exchange: "payments", Key: fmt.Sprint("order-", order)}, newNote(event)))
+		}
+	}
+	all.Wait()
+	fmt.Println("order-7:", seen["order-7"])
+	fmt.Println("more than one shard:", len(shards) > 1)
+	// Output:
+	// order-7: [authorised captured refunded]
+	// more than one shard: true
+}

@@ -1,0 +1,41 @@
+package messaging_test
+
+import (
+	"errors"
+	"fmt"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// Unroutable messages: a confirm says only that the broker took the message, and
+// it confirms one that goes nowhere too. Publishing is mandatory here, so such a
+// message comes back; an exchange with an alternate sends it there instead.
+func Example_unroutable() {
+	unrouted := messaging.Queue{Name: "unrouted", Type: messaging.Quorum}
+	ctx, conn, done := messagingtest.ForExample(messaging.Topology{
+		Exchanges: []messaging.Exchange{
+			{Name: "commands", Kind: messaging.Direct},
+			{Name: "events", Kind: messaging.Topic, Alternate: "unrouted"},
+			{Name: "unrouted", Kind: messaging.Fanout},
+		},
+		Queues:   []messaging.Queue{unrouted},
+		Bindings: []messaging.Binding{{Source: "unrouted", Destination: unrouted.Name}},
+	})
+	defer done()
+	publisher := conn.Publisher()
+
+	err := publisher.Publish(ctx, messaging.Route{Exchange: "commands", Key: "charge"}, newNote("charge ada"))
+	var returned *messaging.ReturnedError
+	fmt.Println("command:", errors.Is(err, messaging.ErrUnroutable), errors.As(err, &returned), returned.Text)
+
+	err = publisher.Publish(ctx, messaging.Route{Exchange: "commands", Key: "charge"}, newNote("charge ada"), messaging.AllowUnroutable())
+	fmt.Println("command, allowed:", err)
+
+	err = publisher.Publish(ctx, messaging.Route{Exchange: "events", Key: "order.placed"}, newNote("placed"))
+	fmt.Println("event:", err, receive(ctx, conn, unrouted, 1))
+	// Output:
+	// command: true true NO_ROUTE
+	// command, allowed: <nil>
+	// event: <nil> [placed]
+}

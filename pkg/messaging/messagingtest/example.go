@@ -1,0 +1,44 @@
+package messagingtest
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+// ForExample gives an example, which has no testing.T, a virtual host with a
+// topology in it and a connection. What goes wrong ends the process. done closes
+// the connection and removes the virtual host.
+func ForExample(topology messaging.Topology) (ctx context.Context, conn *messaging.Conn, done func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t := &exampleT{}
+	b := newVHost(t)
+	if err := messaging.Apply(ctx, b.Admin(), topology); err != nil {
+		log.Fatal(err)
+	}
+	conn, err := messaging.Connect(ctx, b.Config())
+	if err != nil {
+		log.Fatal(err)
+	}
+	return ctx, conn, func() {
+		if err := conn.Close(ctx); err != nil {
+			log.Fatal(err)
+		}
+		b.Management(t, http.MethodDelete, "/api/vhosts/"+b.VHost, nil, nil)
+		cancel()
+	}
+}
+
+// exampleT is what the helpers need of a testing.TB.
+type exampleT struct{}
+
+func (*exampleT) Helper()                  {}
+func (*exampleT) Context() context.Context { return context.Background() }
+func (*exampleT) Fatal(args ...any)        { log.Fatal(args...) }
+func (*exampleT) Fatalf(format string, args ...any) {
+	log.Fatal(fmt.Sprintf(format, args...))
+}
