@@ -96,7 +96,9 @@ func (h *Handlers) settle(ctx context.Context, d *messaging.Delivery, id string,
 		log.Info("event changed nothing: it came before, or was overtaken")
 		return nil
 	}
-	h.Moved.WithLabelValues(string(o.Status)).Inc()
-	log.Info("order moved", zap.String("status", string(o.Status)), zap.String("effect", string(effect)))
+	if effect == order.Announce {
+		h.Moved.WithLabelValues(string(o.Status)).Inc()
+	}
+	log.Info("event applied", zap.String("status", string(o.Status)), zap.String("effect", string(effect)))
 	return nil
 }

@@ -4,9 +4,9 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"example.com/orderflow/contract"
@@ -40,9 +40,9 @@ func viewOf(o *order.Order) view {
 // place answers POST /v1/orders.
 func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	key := r.Header.Get("Idempotency-Key")
-	if len(key) > maxKey {
-		return service.NewProblem(http.StatusBadRequest, "the header Idempotency-Key is too long",
-			service.FieldError{Field: "Idempotency-Key", Detail: "may have 255 characters"})
+	if len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return service.NewProblem(http.StatusBadRequest, "the header Idempotency-Key does not fit",
+			service.FieldError{Field: "Idempotency-Key", Detail: "may have 255 printable ASCII characters"})
 	}
 	var request order.Request
 	if err := service.DecodeJSON(w, r, &request); err != nil {
@@ -132,10 +132,8 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 		limit = n
 	}
 	cursor := query.Get("cursor")
-	if cursor != "" {
-		if _, err := uuid.Parse(cursor); err != nil {
-			return badQuery("cursor", "must be a cursor that was given before")
-		}
+	if cursor != "" && !order.ValidID(cursor) {
+		return badQuery("cursor", "must be a cursor that was given before")
 	}
 	orders, err := a.Store.List(r.Context(), status, cursor, limit)
 	if err != nil {

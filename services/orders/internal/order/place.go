@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 
@@ -28,6 +30,13 @@ var (
 	// ErrKeyReused says that an idempotency key came with another body.
 	ErrKeyReused = errors.New("the idempotency key was used for another order")
 )
+
+// ValidID says whether a text can be an order's id. Other spellings of a UUID,
+// with braces or as a URN, are none.
+func ValidID(id string) bool {
+	_, err := uuid.Parse(id)
+	return err == nil && len(id) == 36
+}
 
 // Invalid names the fields of a request that cannot be, each with the reason.
 type Invalid map[string]string
@@ -58,8 +67,8 @@ func (r Request) Validate() error {
 	if !slices.Contains([]string{contract.TierStandard, contract.TierExpress}, r.Tier) {
 		invalid["tier"] = "must be standard or express"
 	}
-	if r.PaymentToken == "" || len(r.PaymentToken) > maxText {
-		invalid["payment_token"] = fmt.Sprintf("must have 1 to %d characters", maxText)
+	if !isText(r.PaymentToken) {
+		invalid["payment_token"] = wantText
 	}
 	if len(r.Items) == 0 || len(r.Items) > MaxItems {
 		invalid["items"] = fmt.Sprintf("must be 1 to %d", MaxItems)
@@ -68,8 +77,8 @@ func (r Request) Validate() error {
 	for i, item := range r.Items {
 		field := fmt.Sprintf("items[%d].", i)
 		switch {
-		case item.SKU == "" || len(item.SKU) > maxText:
-			invalid[field+"sku"] = fmt.Sprintf("must have 1 to %d characters", maxText)
+		case !isText(item.SKU):
+			invalid[field+"sku"] = wantText
 		case seen[item.SKU]:
 			invalid[field+"sku"] = "stands in the order twice"
 		}
@@ -82,6 +91,13 @@ func (r Request) Validate() error {
 		return invalid
 	}
 	return nil
+}
+
+var wantText = fmt.Sprintf("must have 1 to %d bytes, and no control characters", maxText)
+
+// isText keeps out what neither a database nor a log can take, such as NUL.
+func isText(s string) bool {
+	return s != "" && len(s) <= maxText && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 // CheckSKUs gives an [Invalid] that names the items whose SKU is not known.

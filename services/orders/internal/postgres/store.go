@@ -188,7 +188,7 @@ type querier interface {
 }
 
 func find(ctx context.Context, q querier, id, lock string) (*order.Order, error) {
-	if _, err := uuid.Parse(id); err != nil {
+	if !order.ValidID(id) {
 		return nil, order.ErrNotFound
 	}
 	list, err := read(ctx, q, `SELECT `+columns+` FROM orders WHERE id = $1 `+lock, id)

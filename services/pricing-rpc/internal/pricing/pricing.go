@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"strings"
+	"unicode"
 
 	"example.com/orderflow/contract"
 )
@@ -46,8 +48,8 @@ func (p Price) Validate() error {
 	if !sku.MatchString(p.SKU) {
 		invalid["sku"] = "must be 1 to 64 small letters, digits and dashes"
 	}
-	if p.Name == "" || len(p.Name) > maxName {
-		invalid["name"] = fmt.Sprintf("must have 1 to %d bytes", maxName)
+	if p.Name == "" || len(p.Name) > maxName || strings.ContainsFunc(p.Name, unicode.IsControl) {
+		invalid["name"] = fmt.Sprintf("must have 1 to %d bytes, and no control characters", maxName)
 	}
 	if p.Price.AmountMinor < 1 || p.Price.AmountMinor > MaxAmount {
 		invalid["price.amount_minor"] = fmt.Sprintf("must be 1 to %d", MaxAmount)

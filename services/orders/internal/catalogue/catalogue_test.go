@@ -1,0 +1,117 @@
+package catalogue_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/services/orders/internal/catalogue"
+)
+
+// pricing answers fetches one at a time, when the test says so.
+type pricing struct {
+	fetches int
+	answers chan []string
+}
+
+func (p *pricing) fetch(context.Context) ([]string, error) {
+	p.fetches++
+	return <-p.answers, nil
+}
+
+// ask asks for "mug" and gives the answer when it is there.
+func ask(t *testing.T, c *catalogue.Catalogue) <-chan bool {
+	t.Helper()
+	answer := make(chan bool, 1)
+	go func() {
+		knows, err := c.Knows(t.Context())
+		answer <- err == nil && knows("mug")
+	}()
+	synctest.Wait()
+	return answer
+}
+
+func TestCallersShareOneFetch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &pricing{answers: make(chan []string)}
+		c := catalogue.New(p.fetch)
+		var answers []<-chan bool
+		for range 8 {
+			answers = append(answers, ask(t, c))
+		}
+		p.answers <- []string{"mug"}
+		for _, answer := range answers {
+			require.True(t, <-answer)
+		}
+		require.True(t, <-ask(t, c), "from memory")
+		require.Equal(t, 1, p.fetches)
+
+		knows, err := c.Knows(t.Context())
+		require.NoError(t, err)
+		require.False(t, knows("unicorn"))
+	})
+}
+
+func TestDropForgets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &pricing{answers: make(chan []string, 1)}
+		c := catalogue.New(p.fetch)
+		p.answers <- []string{"mug"}
+		require.True(t, <-ask(t, c))
+		c.Drop()
+		p.answers <- nil // mug is no longer sold
+		require.False(t, <-ask(t, c))
+		require.Equal(t, 2, p.fetches)
+	})
+}
+
+func TestDropDuringAFetchIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &pricing{answers: make(chan []string)}
+		c := catalogue.New(p.fetch)
+		early := ask(t, c)
+		c.Drop()
+		late := ask(t, c) // must not get what was fetched before the drop
+		require.Equal(t, 2, p.fetches)
+
+		p.answers <- []string{"mug"}
+		require.True(t, <-early)
+		select {
+		case <-late:
+			require.Fail(t, "answered from before the drop")
+		default:
+		}
+		p.answers <- nil
+		require.False(t, <-late)
+		require.False(t, <-ask(t, c), "the later fetch is the one that is kept")
+	})
+}
+
+func TestErrorsAreNotKept(t *testing.T) {
+	t.Parallel()
+	away := errors.New("away")
+	err := away
+	c := catalogue.New(func(context.Context) ([]string, error) { return []string{"mug"}, err })
+	_, got := c.Knows(t.Context())
+	require.ErrorIs(t, got, away)
+
+	err = nil
+	knows, got := c.Knows(t.Context())
+	require.NoError(t, got)
+	require.True(t, knows("mug"))
+}
+
+func TestAFetchOutlivesItsFirstCaller(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := catalogue.New(func(ctx context.Context) ([]string, error) { return nil, ctx.Err() })
+	_, err := c.Knows(ctx)
+	require.NoError(t, err)
+}
