@@ -2,7 +2,6 @@ package messagingtest
 
 import (
 	"context"
-	"fmt"
 	"log"
 	"net/http"
 	"time"
@@ -40,5 +39,5 @@ func (*exampleT) Helper()                  {}
 func (*exampleT) Context() context.Context { return context.Background() }
 func (*exampleT) Fatal(args ...any)        { log.Fatal(args...) }
 func (*exampleT) Fatalf(format string, args ...any) {
-	log.Fatal(fmt.Sprintf(format, args...))
+	log.Fatalf(format, args...)
 }

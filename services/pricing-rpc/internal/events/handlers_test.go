@@ -98,7 +98,7 @@ func TestRemote(t *testing.T) {
 			var got *messaging.RemoteError
 			require.ErrorAs(t, remote(fmt.Errorf("quote: %w", c.err)), &got)
 			require.Equal(t, c.code, got.Code)
-			require.Equal(t, fields, map[string]string(got.Fields))
+			require.Equal(t, fields, got.Fields)
 		})
 	}
 	database := errors.New("database away")
