@@ -40,6 +40,11 @@ test: ## run every test, with the race detector, against real servers
 lint: ## check formatting, vet, linters, module versions, known vulnerabilities
 	@scripts/lint.sh
 
+.PHONY: fuzz
+fuzz: ## fuzz what decodes messages (FUZZTIME=20s for each target)
+	@cd pkg/messaging && for target in $$(grep -ho 'func Fuzz[A-Za-z]*' *_test.go | cut -c6-); do \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime "$${FUZZTIME:-20s}" .; done
+
 .PHONY: tidy
 tidy: ## tidy every module
 	@go work sync

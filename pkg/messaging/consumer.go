@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -82,7 +83,9 @@ func ConsumerTag(tag string) ConsumeOption { return func(c *Consumer) { c.tag = 
 
 // ConsumerPriority makes this consumer get messages before those with a lower
 // one, as long as it has room (https://www.rabbitmq.com/docs/consumer-priority).
-// Defaults to 0.
+// Defaults to 0; on a queue with a single active consumer to a number drawn at
+// random, which spreads many such queues over the replicas. With equal ones the
+// replica that starts first would be the active consumer of all.
 func ConsumerPriority(n int) ConsumeOption { return func(c *Consumer) { c.priority = n } }
 
 // ExclusiveConsumer asks to be the queue's only consumer. While there is another
@@ -96,6 +99,9 @@ func AutoAck() ConsumeOption { return func(c *Consumer) { c.autoAck = true } }
 // OnSubscribe is called after each subscription, before the first delivery: the
 // place to drop a cache, since messages may have been missed. It must not block.
 func OnSubscribe(f func()) ConsumeOption { return func(c *Consumer) { c.onSubscribe = f } }
+
+// maxSpread bounds the random priorities; large, so that they are seldom equal.
+const maxSpread = 10_000
 
 // Consume starts a consumer of a queue that exists already, and returns at once;
 // it subscribes in the background. The queue's description says how to settle:
@@ -138,6 +144,7 @@ func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consume
 	consumer.finishToOrder = q.SingleActiveConsumer
 	if q.SingleActiveConsumer {
 		consumer.retryInside = 75 * time.Second
+		consumer.priority = 1 + rand.IntN(maxSpread)
 	}
 	for _, opt := range opts {
 		opt(consumer)

@@ -265,6 +265,64 @@ func TestSingleActiveConsumerKeepsOrderAcrossAHandOver(t *testing.T) {
 	}
 }
 
+// Replicas share the shards, also those that start later; no key's order breaks
+// when a shard changes hands.
+func TestShardsSpreadOverReplicas(t *testing.T) {
+	t.Parallel()
+	const shards, keys, each = 12, 30, 20
+	b := messagingtest.Broker(t)
+	topology := messaging.Topology{Exchanges: []messaging.Exchange{{Name: "events", Kind: messaging.ModulusHash}}}
+	for i := range shards {
+		q := messaging.Queue{Name: fmt.Sprint("events.", i), Type: messaging.Quorum, SingleActiveConsumer: true}
+		topology.Queues = append(topology.Queues, q)
+		topology.Bindings = append(topology.Bindings, messaging.Binding{Source: "events", Destination: q.Name})
+	}
+	require.NoError(t, messaging.Apply(within(t, 30*time.Second), b.Admin(), topology))
+	var mu sync.Mutex
+	seen := map[string][]string{}
+	handledBy := map[int]int{}
+	total := func() int { mu.Lock(); defer mu.Unlock(); return handledBy[0] + handledBy[1] + handledBy[2] }
+	start := func(replica int) {
+		conn := b.Connect(t, b.Config())
+		for _, q := range topology.Queues {
+			_, err := conn.Consume(q, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if n := len(seen[d.Key]); n == 0 || seen[d.Key][n-1] != string(d.Body) { // a copy is no disorder
+					seen[d.Key] = append(seen[d.Key], string(d.Body))
+				}
+				handledBy[replica]++
+				return nil
+			}))
+			require.NoError(t, err)
+		}
+	}
+	start(0)
+	p := b.Connect(t, b.Config()).Publisher()
+	for n := range each {
+		if n == each/4 {
+			start(1)
+			start(2)
+		}
+		for k := range keys {
+			m := message(t, n)
+			require.NoError(t, p.Publish(within(t, 20*time.Second), messaging.Route{Exchange: "events", Key: fmt.Sprint("key", k)}, m))
+		}
+	}
+	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { return total() >= keys*each, fmt.Sprint(total()) })
+	mu.Lock()
+	defer mu.Unlock()
+	for k := range keys {
+		var want []string
+		for n := range each {
+			want = append(want, fmt.Sprint(n))
+		}
+		require.Equal(t, want, seen[fmt.Sprint("key", k)])
+	}
+	// The draw is random: one of three may get none of twelve, all but one may not.
+	require.Greater(t, len(handledBy), 1, "%v", handledBy)
+}
+
 func TestListenHearsEverything(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

@@ -95,6 +95,20 @@ func answerReady(w http.ResponseWriter, r *http.Request, checks []Check) {
 	WriteJSON(w, status, map[string]any{"ready": len(missing) == 0, "missing": missing})
 }
 
+// Routes makes a mux of handlers that may fail. problem is the one place where a
+// service's errors become HTTP.
+func Routes(problem func(err error) *Problem, handlers map[string]func(w http.ResponseWriter, r *http.Request) error) *http.ServeMux {
+	mux := http.NewServeMux()
+	for pattern, handle := range handlers {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := handle(w, r); err != nil {
+				problem(err).Write(w)
+			}
+		})
+	}
+	return mux
+}
+
 // WriteJSON answers with a JSON body.
 func WriteJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")

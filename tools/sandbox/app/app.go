@@ -3,7 +3,6 @@ package app
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -45,9 +44,7 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 		pool.Close()
 		return nil, err
 	}
-	routes := http.NewServeMux()
-	httpapi.Register(routes, store, log)
-	server, err := service.Listen(c.Addr, routes, service.NewRegistry(), service.Check{Name: "database", Func: pool.Ping})
+	server, err := service.Listen(c.Addr, httpapi.Routes(store, log), service.NewRegistry(), service.Check{Name: "database", Func: pool.Ping})
 	if err != nil {
 		_ = mail.Shutdown(ctx)
 		pool.Close()

@@ -40,20 +40,12 @@ type API struct {
 
 // Routes are the API's routes.
 func (a *API) Routes() *http.ServeMux {
-	mux := http.NewServeMux()
-	for pattern, handle := range map[string]func(w http.ResponseWriter, r *http.Request) error{
+	return service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
 		"POST /v1/orders":             a.place,
 		"GET /v1/orders":              a.list,
 		"GET /v1/orders/{id}":         a.get,
 		"POST /v1/orders/{id}/cancel": a.cancel,
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := handle(w, r); err != nil {
-				a.problem(err).Write(w)
-			}
-		})
-	}
-	return mux
+	})
 }
 
 // problem is the one place where errors become HTTP.

@@ -30,18 +30,10 @@ type API struct {
 
 // Routes are the API's routes.
 func (a *API) Routes() *http.ServeMux {
-	mux := http.NewServeMux()
-	for pattern, handle := range map[string]func(w http.ResponseWriter, r *http.Request) error{
+	return service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
 		"GET /v1/prices":       a.list,
 		"PUT /v1/prices/{sku}": a.put,
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := handle(w, r); err != nil {
-				a.problem(err).Write(w)
-			}
-		})
-	}
-	return mux
+	})
 }
 
 // problem is the one place where errors become HTTP.

@@ -28,10 +28,10 @@ type api struct {
 	log   *zap.Logger
 }
 
-// Register adds the sandbox's routes.
-func Register(mux *http.ServeMux, store *postgres.Store, log *zap.Logger) {
+// Routes are the sandbox's routes.
+func Routes(store *postgres.Store, log *zap.Logger) *http.ServeMux {
 	a := &api{store, log}
-	for pattern, handle := range map[string]func(w http.ResponseWriter, r *http.Request) error{
+	return service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
 		"POST /v1/captures": a.capture,
 		"POST /v1/refunds":  a.refund,
 		"POST /webhooks":    a.webhook,
@@ -39,13 +39,7 @@ func Register(mux *http.ServeMux, store *postgres.Store, log *zap.Logger) {
 		"GET /v1/refunds":   a.listRefunds,
 		"GET /v1/mails":     a.listMails,
 		"GET /v1/webhooks":  a.listWebhooks,
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := handle(w, r); err != nil {
-				a.problem(err).Write(w)
-			}
-		})
-	}
+	})
 }
 
 // problem is the one place where errors become HTTP.

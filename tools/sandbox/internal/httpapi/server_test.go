@@ -32,9 +32,8 @@ func setup(t *testing.T) *fixture {
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	require.NoError(t, service.Migrate(t.Context(), pool, service.Migrations{VersionTable: "sandbox_version", Files: postgres.Migrations}))
-	f := &fixture{http.NewServeMux(), postgres.NewStore(pool), pool}
-	httpapi.Register(f.ServeMux, f.store, zap.NewNop())
-	return f
+	store := postgres.NewStore(pool)
+	return &fixture{httpapi.Routes(store, zap.NewNop()), store, pool}
 }
 
 func (f *fixture) post(path, key, body string) *httptest.ResponseRecorder {
