@@ -174,8 +174,6 @@ func (p *Publisher) Close(ctx context.Context) error {
 func (p *Publisher) run(ctx context.Context) {
 	defer close(p.done)
 	defer p.stop()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	for wait := newBackoff(p.conn.config.MaxBackoff); ; {
 		ep, err := p.awaitEpoch(ctx)
 		if err != nil {
@@ -265,7 +263,7 @@ func (s *publishing) run(ctx context.Context) error {
 		select {
 		case c := <-intake:
 			if err := s.send(c); err != nil {
-				return err
+				return s.finish(err, closed, confirms, returns)
 			}
 		case confirm, ok := <-confirms:
 			if !ok {
@@ -275,7 +273,7 @@ func (s *publishing) run(ctx context.Context) error {
 			if held := s.held; held != nil && !s.ids[held.message.ID] {
 				s.held = nil
 				if err := s.send(held); err != nil {
-					return err
+					return s.finish(err, closed, confirms, returns)
 				}
 			}
 		case r, ok := <-returns:
@@ -287,16 +285,36 @@ func (s *publishing) run(ctx context.Context) error {
 		case <-closing:
 			closing = nil
 		case reason := <-closed:
-			if s.confirms {
-				for confirm := range confirms { // what came before the end still counts
-					s.settle(confirm, returns)
-				}
-			}
+			s.drain(confirms, returns)
 			return ended(reason)
 		case <-ctx.Done():
 			s.ep.closeChannel(ch)
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// finish is for a write that failed: most often the channel has been closed
+// already, and the reason of that is on its way. It says more than the write.
+func (s *publishing) finish(err error, closed <-chan *amqp.Error, confirms <-chan amqp.Confirmation, returns <-chan amqp.Return) error {
+	timer := time.NewTimer(s.ep.callTimeout)
+	defer timer.Stop()
+	select {
+	case reason := <-closed:
+		s.drain(confirms, returns)
+		return ended(reason)
+	case <-timer.C:
+		return err
+	}
+}
+
+// drain settles what was confirmed before the channel ended.
+func (s *publishing) drain(confirms <-chan amqp.Confirmation, returns <-chan amqp.Return) {
+	if !s.confirms {
+		return
+	}
+	for confirm := range confirms {
+		s.settle(confirm, returns)
 	}
 }
 
@@ -324,16 +342,16 @@ func (s *publishing) send(c *Confirmation) error {
 		s.held = c // a return names its message by the id alone
 		return nil
 	}
+	s.pending[s.next] = c
 	err := s.ch.Publish(c.route.Exchange, c.route.Key, c.mandatory, false, publishing091(c.message))
 	if err != nil {
-		c.resolve(fmt.Errorf("publish %s: %w: %w", c.message.ID, ErrConnectionLost, err))
-		return fmt.Errorf("write: %w", err)
+		return fmt.Errorf("write: %w", err) // c fails with all that is pending
 	}
 	if !s.confirms {
+		delete(s.pending, s.next)
 		c.resolve(nil)
 		return nil
 	}
-	s.pending[s.next] = c
 	s.ids[c.message.ID] = true
 	s.next++
 	return nil

@@ -170,7 +170,7 @@ func TestAMessageThatClosesTheChannelIsHeldBackAlone(t *testing.T) {
 	require.NoError(t, pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
 		return outbox.Add(t.Context(), tx, "poison", messaging.Route{Exchange: "no such exchange"}, m)
 	}))
-	for n := range 50 {
+	for n := range 400 { // enough to be still writing when the channel closes
 		f.add(t, fmt.Sprint("key", n), "events", n)
 	}
 	_, _ = f.relay(t, f.conn.Publisher())

@@ -129,6 +129,3 @@ func (o *Order) Apply(event Event, reason string, at time.Time) Effect {
 	}
 	return Nothing
 }
-
-// Terminal says that nothing more is to come by itself.
-func (o *Order) Terminal() bool { return o.Status != Placed && !o.RefundOpen }

@@ -70,16 +70,6 @@ func TestApply(t *testing.T) {
 	}
 }
 
-func TestTerminal(t *testing.T) {
-	t.Parallel()
-	for _, status := range order.Statuses {
-		o := order.Order{Status: status}
-		require.Equal(t, status != order.Placed, o.Terminal(), status)
-		o.RefundOpen = true
-		require.False(t, o.Terminal(), status)
-	}
-}
-
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
