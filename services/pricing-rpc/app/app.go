@@ -31,6 +31,9 @@ func (c Config) Validate() error {
 	if strings.TrimSpace(c.OperatorToken) == "" {
 		return errors.New("OPERATOR_TOKEN_FILE: the file is empty")
 	}
+	if c.Concurrency < 1 {
+		return errors.New("CONCURRENCY: must be at least 1")
+	}
 	return nil
 }
 

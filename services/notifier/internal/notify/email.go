@@ -45,7 +45,8 @@ func NewEmail(addr, from string, starttls bool) (*Email, error) {
 }
 
 // Send sends one mail. The dedupe key goes along, so that a reader can tell a
-// second copy. [ErrBadAddress] is for a recipient that will never be right.
+// second copy. [ErrBadAddress] and [ErrRefused] (a 5xx of the mail server) are for
+// a mail that will never go out; all else is worth another try.
 func (e *Email) Send(ctx context.Context, to, subject, body, dedupeKey string) error {
 	m := mail.NewMsg()
 	if err := m.From(e.from); err != nil {
@@ -57,8 +58,14 @@ func (e *Email) Send(ctx context.Context, to, subject, body, dedupeKey string) e
 	m.Subject(subject)
 	m.SetGenHeader("X-Dedupe-Key", dedupeKey)
 	m.SetBodyString(mail.TypeTextPlain, body)
-	if err := e.client.DialAndSendWithContext(ctx, m); err != nil {
+	err := e.client.DialAndSendWithContext(ctx, m)
+	var sendErr *mail.SendError
+	switch {
+	case err == nil, m.IsDelivered(): // the server has it, whatever the goodbye was like
+		return nil
+	case errors.As(err, &sendErr) && sendErr.ErrorCode() >= 500 && sendErr.ErrorCode() < 600:
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	default:
 		return fmt.Errorf("send a mail: %w", err)
 	}
-	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// ErrRefused says that the receiver will never take this webhook.
-var ErrRefused = errors.New("the receiver refuses the webhook")
+// ErrRefused says that the receiver will never take this notification.
+var ErrRefused = errors.New("the receiver refuses the notification")
 
 // Webhook posts to one receiver.
 type Webhook struct {
