@@ -64,7 +64,7 @@ func TestApplyChangesTunablesOfALiveQueue(t *testing.T) {
 	deliveries, err := ch.Consume("work", "", false, false, false, false, nil)
 	require.NoError(t, err)
 	put(t, ch, "", "work", amqp.Publishing{Body: []byte("before")})
-	first := <-deliveries
+	first := next(t, deliveries)
 
 	q := &topology.Queues[sampleWork]
 	q.MaxLength, q.MaxLengthBytes, q.MessageTTL, q.DelayedRetry, q.ConsumerTimeout = 7, 0, 0, nil, time.Hour
@@ -74,7 +74,7 @@ func TestApplyChangesTunablesOfALiveQueue(t *testing.T) {
 
 	require.NoError(t, first.Ack(false))
 	put(t, ch, "", "work", amqp.Publishing{Body: []byte("after")})
-	require.Equal(t, "after", string((<-deliveries).Body), "the consumer has lived through the change")
+	require.Equal(t, "after", string(next(t, deliveries).Body), "the consumer has lived through the change")
 	_, err = ch.QueueDeclarePassive("work", true, false, false, false, nil)
 	require.NoError(t, err)
 }
@@ -228,7 +228,7 @@ func TestDelayedRetryIsSpaced(t *testing.T) {
 
 	var rejected time.Time
 	for attempt, wait := range []time.Duration{0, minimum, 2 * minimum, 2 * minimum} {
-		d := <-deliveries
+		d := next(t, deliveries)
 		if attempt > 0 {
 			waited := time.Since(rejected)
 			require.GreaterOrEqual(t, waited, wait, "attempt %d", attempt+1)
@@ -279,7 +279,7 @@ func TestApplyUsers(t *testing.T) {
 			ch := channel(t)
 			closed := ch.NotifyClose(make(chan *amqp.Error, 1))
 			require.NoError(t, ch.PublishWithContext(t.Context(), exchange, "work", false, false, amqp.Publishing{}))
-			requireRefused(t, <-closed)
+			requireRefused(t, next(t, closed))
 		}
 	})
 	t.Run("may not consume elsewhere", func(t *testing.T) {

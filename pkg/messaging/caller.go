@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -24,35 +25,43 @@ const maxCalls = 1000
 // their answers are lost with it.
 type Caller struct {
 	conn    *Conn
-	log     *zap.Logger
-	intake  chan *openCall
+	session current[callSession]
+	places  chan struct{} // one for each open call
 	closing chan struct{}
 	once    sync.Once
 	done    chan struct{}
 	late    atomic.Int64
+}
+
+// A callSession is a Caller's life on one channel of one epoch. Callers write, one
+// at a time; the goroutine in run hands out the answers.
+type callSession struct {
+	*Caller
+	ep      *epoch
+	ch      *amqp.Channel
+	closed  <-chan *amqp.Error
+	returns <-chan amqp.Return
+	answers <-chan amqp.Delivery
+	ended   chan struct{} // closed when nothing is sent any more
 
 	mu   sync.Mutex
+	over bool
 	open map[string]*openCall
 }
 
 type openCall struct {
-	ctx     context.Context
-	route   Route
-	message Message
-	done    chan struct{}
-	answer  *Delivery
-	err     error
+	done   chan struct{}
+	answer *Delivery
+	err    error
 }
 
 // Caller makes a caller with a channel of its own.
 func (c *Conn) Caller() *Caller {
 	caller := &Caller{
 		conn:    c,
-		log:     c.config.Logger,
-		intake:  make(chan *openCall),
+		places:  make(chan struct{}, maxCalls),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
-		open:    map[string]*openCall{},
 	}
 	go caller.run()
 	c.mu.Lock()
@@ -75,158 +84,183 @@ func (c *Caller) Close(ctx context.Context) error {
 	}
 }
 
-func (c *Caller) call(ctx context.Context, route Route, m Message) (*Delivery, error) {
+// call sends a request and waits for its answer.
+func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Delivery, err error) {
 	m.ReplyTo = directReplyTo
 	m.AppID = c.conn.config.AppID
-	m.UserID = c.conn.config.user()
-	call := &openCall{ctx: ctx, route: route, message: m, done: make(chan struct{})}
+	m.UserID = c.conn.user
+	if c.conn.config.Hooks.Publishing != nil {
+		var finish func(error)
+		if m, finish = c.conn.publishing(ctx, route, m); finish != nil {
+			defer func() { finish(err) }()
+		}
+	}
+	if err := validate(route, &m); err != nil {
+		return nil, err
+	}
 	select {
-	case c.intake <- call:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-c.done:
+	case c.places <- struct{}{}:
+		defer func() { <-c.places }()
+	case <-c.closing:
 		return nil, ErrClosed
-	}
-	select {
-	case <-call.done:
-		return call.answer, call.err
 	case <-ctx.Done():
-		c.take(m.ID)
 		return nil, context.Cause(ctx)
 	}
-}
-
-// take removes an open call; nil if it is not open any more.
-func (c *Caller) take(id string) *openCall {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	call := c.open[id]
-	delete(c.open, id)
-	return call
-}
-
-func (c *Caller) finish(id string, answer *Delivery, err error) bool {
-	call := c.take(id)
-	if call == nil {
-		return false
-	}
-	call.answer, call.err = answer, err
-	close(call.done)
-	return true
-}
-
-func (c *Caller) failAll(reason error) {
-	c.mu.Lock()
-	open := c.open
-	c.open = map[string]*openCall{}
-	c.mu.Unlock()
-	for _, call := range open {
-		call.err = reason
-		close(call.done)
+	for {
+		s, err := c.session.await(ctx, c.closing)
+		if err == nil {
+			err = s.ep.writable(ctx, c.closing)
+		}
+		if err != nil {
+			return nil, err
+		}
+		call, err := s.send(route, &m)
+		if err != nil { // the channel is closed or about to be: nothing was sent
+			select {
+			case <-s.ended:
+				continue
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		select {
+		case <-call.done:
+			return call.answer, call.err
+		case <-ctx.Done():
+			s.take(m.ID)
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 
 func (c *Caller) run() {
 	defer close(c.done)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	closed := make(chan struct{})
-	defer func() { <-closed }()
-	defer cancel()
-	go func() { // the end of closing is the end of ctx
-		defer close(closed)
-		select {
-		case <-c.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	ctx := context.Background() // closing ends what waits here
 	for wait := newBackoff(c.conn.config.MaxBackoff); ; {
-		ep, err := c.conn.publish.await(ctx)
+		ep, err := c.conn.publish.epochs.await(ctx, c.closing)
 		if err != nil {
 			return
 		}
-		err = c.session(ctx, ep, wait)
-		if ctx.Err() != nil {
-			c.failAll(ErrClosed)
+		s, err := c.openSession(ep)
+		if err == nil {
+			wait.reset()
+			c.session.set(s)
+			err = s.run()
+			c.session.set(nil)
+			s.end(err)
+		}
+		if isDone(c.closing) {
 			return
 		}
-		c.failAll(fmt.Errorf("%w: %w", ErrConnectionLost, err))
-		c.log.Debug("caller channel ended", zap.Error(err))
-		if !wait.sleep(ctx) {
+		c.conn.config.Logger.Debug("caller channel ended", zap.Error(err))
+		if !wait.sleepUnless(ctx, c.closing) {
 			return
 		}
 	}
 }
 
-// session runs on one channel of one epoch. Requests and answers must use the
-// same channel, and the consumer must be there before the first request.
-func (c *Caller) session(ctx context.Context, ep *epoch, wait *backoff) error {
+// openSession opens a channel and consumes answers on it, before the first request.
+func (c *Caller) openSession(ep *epoch) (*callSession, error) {
 	ch, err := ep.channel()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer ep.closeChannel(ch)
-	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
-	returns := ch.NotifyReturn(make(chan amqp.Return, maxCalls))
-	var answers <-chan amqp.Delivery
+	s := &callSession{
+		Caller:  c,
+		ep:      ep,
+		ch:      ch,
+		closed:  ch.NotifyClose(make(chan *amqp.Error, 1)),
+		returns: ch.NotifyReturn(make(chan amqp.Return, maxCalls)),
+		ended:   make(chan struct{}),
+		open:    map[string]*openCall{},
+	}
 	err = ep.guard(func() (err error) {
-		answers, err = ch.Consume(directReplyTo, "", true, true, false, false, nil)
+		s.answers, err = ch.Consume(directReplyTo, "", true, true, false, false, nil)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("consume answers: %w", err)
+		ep.closeChannel(ch)
+		return nil, fmt.Errorf("consume answers: %w", err)
 	}
-	wait.reset()
+	return s, nil
+}
+
+// run hands out answers until the channel ends or the caller is closed.
+func (s *callSession) run() error {
 	for {
-		blocked, flipped := ep.isBlocked()
-		intake := c.intake
-		if blocked || c.countOpen() >= maxCalls {
-			intake = nil
-		}
 		select {
-		case call := <-intake:
-			if err := c.send(ch, call); err != nil {
-				return err
-			}
-		case d, ok := <-answers:
+		case d, ok := <-s.answers:
 			if !ok {
-				return endOf(closed)
+				return ended(<-s.closed)
 			}
-			if !c.finish(d.CorrelationId, newDelivery(d, directReplyTo), nil) {
-				c.late.Add(1)
-				c.log.Debug("late answer dropped", zap.String("correlation_id", d.CorrelationId))
-			}
-		case r, ok := <-returns:
+			s.answer(d)
+		case r, ok := <-s.returns:
 			if !ok {
-				return endOf(closed)
+				return ended(<-s.closed)
 			}
-			c.finish(r.MessageId, nil, returned(r))
-		case <-flipped:
-		case reason := <-closed:
+			if call := s.take(r.MessageId); call != nil {
+				call.finish(nil, returned(r))
+			}
+		case reason := <-s.closed:
 			return ended(reason)
-		case <-ctx.Done():
+		case <-s.closing:
 			return ErrClosed
 		}
 	}
 }
 
-func (c *Caller) countOpen() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.open)
+func (s *callSession) answer(d amqp.Delivery) {
+	call := s.take(d.CorrelationId)
+	if call == nil {
+		s.late.Add(1)
+		s.conn.config.Logger.Debug("late answer dropped", zap.String("correlation_id", d.CorrelationId))
+		return
+	}
+	call.finish(newDelivery(d, directReplyTo), nil)
 }
 
-func (c *Caller) send(ch *amqp.Channel, call *openCall) error {
-	if call.ctx.Err() != nil {
-		return nil // its caller has gone already
+// end fails the calls that are open: their answers are lost.
+func (s *callSession) end(reason error) {
+	if !errors.Is(reason, ErrClosed) || !isDone(s.closing) {
+		reason = fmt.Errorf("%w: %w", ErrConnectionLost, reason)
 	}
-	c.mu.Lock()
-	c.open[call.message.ID] = call
-	c.mu.Unlock()
-	err := ch.Publish(call.route.Exchange, call.route.Key, true, false, publishing091(call.message))
-	if err != nil {
-		return fmt.Errorf("write a request: %w", err)
+	s.mu.Lock()
+	open := s.open
+	s.open = nil
+	s.over = true
+	s.mu.Unlock()
+	close(s.ended)
+	for _, call := range open {
+		call.finish(nil, reason)
 	}
-	return nil
+	s.ep.closeChannel(s.ch)
+}
+
+// send writes a request. An error says that the channel is closed.
+func (s *callSession) send(route Route, m *Message) (*openCall, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return nil, ErrClosed
+	}
+	if err := s.ch.Publish(route.Exchange, route.Key, true, false, publishing091(m)); err != nil {
+		return nil, err
+	}
+	call := &openCall{done: make(chan struct{})}
+	s.open[m.ID] = call
+	return call, nil
+}
+
+// take removes an open call; nil if it is not open any more.
+func (s *callSession) take(id string) *openCall {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	call := s.open[id]
+	delete(s.open, id)
+	return call
+}
+
+func (c *openCall) finish(answer *Delivery, err error) {
+	c.answer, c.err = answer, err
+	close(c.done)
 }

@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -45,6 +46,10 @@ type Config struct {
 // Hooks is where metrics come in. They run on the path of every message: return
 // at once and never block.
 type Hooks struct {
+	// Publishing is called before a message or a call is sent, with the context of
+	// whoever sends it, and may add headers. What it returns, which may be nil, is
+	// called with the outcome. m.Headers is the hook's to change.
+	Publishing func(ctx context.Context, route Route, m *Message) (done func(err error))
 	// Published is called when the outcome of a publish is known.
 	Published func(route Route, messageType string, err error, took time.Duration)
 	// Settled is called when a delivery has got its verdict.
@@ -91,8 +96,12 @@ func (c Config) validate() error {
 		return errors.New("messaging: URLs: at least one is needed")
 	}
 	for i, u := range c.URLs {
-		if _, err := amqp.ParseURI(u); err != nil {
+		uri, err := amqp.ParseURI(u)
+		switch {
+		case err != nil:
 			return fmt.Errorf("messaging: URLs: number %d is not an AMQP URL", i+1)
+		case c.User == "" && uri.Username != c.user(): // who is in every message, and must be who logs in
+			return fmt.Errorf("messaging: URLs: number %d has another user than the first", i+1)
 		}
 	}
 	for name, d := range map[string]time.Duration{

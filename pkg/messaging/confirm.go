@@ -15,26 +15,86 @@ const maxShortString = 255
 
 // Confirmation is the outcome, still to come, of a message that was published.
 type Confirmation struct {
-	ctx       context.Context
+	id        string
+	kind      string
 	route     Route
-	message   Message
 	mandatory bool
 	started   time.Time
-	hook      func(Route, string, error, time.Duration)
+	hooks     *Hooks
+	finish    func(error) // of Hooks.Publishing; may be nil
 
-	done chan struct{}
-	err  error
+	// Set when the message was sent; without a session the outcome is known already.
+	session *session
+	wire    *amqp.DeferredConfirmation
+
+	// Guarded by the session, where there is one.
+	returned *ReturnedError
+	settled  bool
+	err      error
+}
+
+// settledAlready is the Done of what never was on its way.
+var settledAlready = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// Done is closed when the outcome is known.
+func (c *Confirmation) Done() <-chan struct{} {
+	if c.session == nil {
+		return settledAlready
+	}
+	return c.wire.Done()
+}
+
+// Err is the outcome, as [Publisher.Publish] would have returned it. Valid when Done is closed.
+func (c *Confirmation) Err() error {
+	if !isDone(c.Done()) {
+		return nil
+	}
+	return c.outcome()
+}
+
+// Wait waits for the outcome until ctx is done, whose error leaves it unknown.
+func (c *Confirmation) Wait(ctx context.Context) error {
+	select {
+	case <-c.Done():
+		return c.outcome()
+	case <-ctx.Done():
+	}
+	if isDone(c.Done()) { // both at once: the outcome says more
+		return c.outcome()
+	}
+	return fmt.Errorf("publish %s: outcome unknown: %w", c.id, context.Cause(ctx))
+}
+
+// outcome settles the confirmation if nobody has yet. Done is closed.
+func (c *Confirmation) outcome() error {
+	if c.session != nil {
+		c.session.settle(c)
+	}
+	return c.err // never written again
+}
+
+// resolve sets the outcome of what is not on its way.
+func (c *Confirmation) resolve(err error) {
+	c.err = err
+	c.tell()
+}
+
+// tell calls the hooks with the outcome.
+func (c *Confirmation) tell() {
+	c.hooks.Published(c.route, c.kind, c.err, time.Since(c.started))
+	if c.finish != nil {
+		c.finish(c.err)
+	}
 }
 
 // validate refuses what AMQP cannot carry: some of it would cost the connection,
 // and with it the outcome of every other message that is on its way.
-func (c *Confirmation) validate() error {
-	m := c.message
+func validate(route Route, m *Message) error {
 	if m.ID == "" {
 		return errors.New("messaging: Message.ID: must not be empty")
 	}
-	for _, f := range []struct{ name, value string }{
-		{"Route.Exchange", c.route.Exchange}, {"Route.Key", c.route.Key}, {"Message.ID", m.ID}, {"Message.Type", m.Type},
+	for _, f := range [...]struct{ name, value string }{
+		{"Route.Exchange", route.Exchange}, {"Route.Key", route.Key}, {"Message.ID", m.ID}, {"Message.Type", m.Type},
 		{"Message.CorrelationID", m.CorrelationID}, {"Message.ReplyTo", m.ReplyTo}, {"Message.AppID", m.AppID},
 		{"Message.UserID", m.UserID}, {"Message.ContentType", m.ContentType}, {"Message.ContentEncoding", m.ContentEncoding},
 	} {
@@ -48,42 +108,8 @@ func (c *Confirmation) validate() error {
 	return nil
 }
 
-func (c *Confirmation) resolve(err error) {
-	c.err = err
-	c.hook(c.route, c.message.Type, err, time.Since(c.started))
-	close(c.done)
-}
-
-// Done is closed when the outcome is known.
-func (c *Confirmation) Done() <-chan struct{} { return c.done }
-
-// Err is the outcome, as [Publisher.Publish] would have returned it. Valid when Done is closed.
-func (c *Confirmation) Err() error {
-	select {
-	case <-c.done:
-		return c.err
-	default:
-		return nil
-	}
-}
-
-// Wait waits for the outcome until ctx is done, whose error leaves it unknown.
-func (c *Confirmation) Wait(ctx context.Context) error {
-	select {
-	case <-c.done:
-		return c.err
-	case <-ctx.Done():
-	}
-	select {
-	case <-c.done: // both at once: the outcome says more
-		return c.err
-	default:
-		return fmt.Errorf("publish %s: outcome unknown: %w", c.message.ID, context.Cause(ctx))
-	}
-}
-
 // publishing091 puts a message into the client library's form.
-func publishing091(m Message) amqp.Publishing {
+func publishing091(m *Message) amqp.Publishing {
 	p := amqp.Publishing{
 		Headers:         m.Headers,
 		ContentType:     m.ContentType,

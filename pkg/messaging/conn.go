@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -16,6 +17,7 @@ import (
 // Safe for concurrent use.
 type Conn struct {
 	config  Config
+	user    string // the broker user, on every message
 	publish *link
 	consume *link
 
@@ -32,8 +34,8 @@ type closer interface {
 
 // Connect dials the broker and returns when it is connected. Until then it tries
 // again, with backoff, until ctx is done. It fails at once for a bad Config and with
-// [ErrBrokerTooOld], and soon, after three attempts, for credentials or a virtual
-// host that are refused.
+// [ErrBrokerTooOld], and soon, after three attempts, for credentials or a virtual host
+// that are refused, and for certificates that either side refuses at every URL.
 //
 // Afterwards ctx has no effect; use [Conn.Close].
 func Connect(ctx context.Context, c Config) (*Conn, error) {
@@ -50,7 +52,7 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		publish.close(ctx)
 		return nil, err
 	}
-	return &Conn{config: c, publish: publish, consume: consume}, nil
+	return &Conn{config: c, user: c.user(), publish: publish, consume: consume}, nil
 }
 
 // Ready is nil when both connections are up, the broker does not block them and
@@ -124,6 +126,16 @@ func (c *Conn) QueueState(ctx context.Context, name string) (QueueState, error) 
 		return QueueState{}, fmt.Errorf("look at the queue %q: %w", name, err)
 	}
 	return QueueState{Messages: q.Messages, Consumers: q.Consumers}, nil
+}
+
+// publishing calls the hook with a copy of the message, whose headers it may change.
+// By value, so that without a hook no message is moved to the heap.
+func (c *Conn) publishing(ctx context.Context, route Route, m Message) (Message, func(error)) {
+	headers := make(map[string]any, len(m.Headers)+2)
+	maps.Copy(headers, m.Headers)
+	m.Headers = headers
+	finish := c.config.Hooks.Publishing(ctx, route, &m)
+	return m, finish
 }
 
 // parking is the publisher that consumers park messages with, made when first needed.

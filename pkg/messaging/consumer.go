@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -25,6 +24,10 @@ import (
 // do that, also on a queue with a single active consumer: it is no fence, so
 // effects must be idempotent.
 //
+// A busy consumer holds acknowledgements back, at most 50, a quarter of the prefetch
+// and one millisecond, to send many in one frame: what was handled in that time is
+// delivered again if the connection breaks.
+//
 // Safe for concurrent use.
 type Consumer struct {
 	conn     *Conn
@@ -44,6 +47,7 @@ type Consumer struct {
 	exclusive     bool
 	priority      int
 	finishToOrder bool // see subscription.drain
+	tenure        time.Duration
 
 	handlers context.Context // parent of all handlers' contexts
 	abort    context.CancelCauseFunc
@@ -83,10 +87,18 @@ func ConsumerTag(tag string) ConsumeOption { return func(c *Consumer) { c.tag = 
 
 // ConsumerPriority makes this consumer get messages before those with a lower
 // one, as long as it has room (https://www.rabbitmq.com/docs/consumer-priority).
-// Defaults to 0; on a queue with a single active consumer to a number drawn at
-// random, which spreads many such queues over the replicas. With equal ones the
-// replica that starts first would be the active consumer of all.
+// Defaults to 0. Refused on a queue with a single active consumer: RabbitMQ 4.3
+// keeps one that dies while a higher one is taking over, and later makes that ghost
+// the active consumer for ever; see DESIGN.md.
 func ConsumerPriority(n int) ConsumeOption { return func(c *Consumer) { c.priority = n } }
+
+// Tenure is how long a consumer of a queue with a single active consumer stays the
+// active one, about: after it the consumer goes behind the others that wait, with
+// the acknowledgement of a message, so order holds. That spreads many such queues
+// over the replicas; without it the one that starts first would be active for all.
+// Each time is drawn anew, between half of it and half more. Defaults to one minute;
+// zero is for ever.
+func Tenure(d time.Duration) ConsumeOption { return func(c *Consumer) { c.tenure = d } }
 
 // ExclusiveConsumer asks to be the queue's only consumer. While there is another
 // one, subscribing fails and is tried again. Classic queues only.
@@ -100,8 +112,8 @@ func AutoAck() ConsumeOption { return func(c *Consumer) { c.autoAck = true } }
 // place to drop a cache, since messages may have been missed. It must not block.
 func OnSubscribe(f func()) ConsumeOption { return func(c *Consumer) { c.onSubscribe = f } }
 
-// maxSpread bounds the random priorities; large, so that they are seldom equal.
-const maxSpread = 10_000
+// errHandedOver ends a subscription whose tenure is over.
+var errHandedOver = errors.New("handed over")
 
 // Consume starts a consumer of a queue that exists already, and returns at once;
 // it subscribes in the background. The queue's description says how to settle:
@@ -144,7 +156,7 @@ func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consume
 	consumer.finishToOrder = q.SingleActiveConsumer
 	if q.SingleActiveConsumer {
 		consumer.retryInside = 75 * time.Second
-		consumer.priority = 1 + rand.IntN(maxSpread)
+		consumer.tenure = time.Minute
 	}
 	for _, opt := range opts {
 		opt(consumer)
@@ -161,6 +173,10 @@ func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consume
 		return nil, errors.New("messaging: HandlerTimeout: must be positive")
 	case q.SingleActiveConsumer && consumer.prefetch != 1:
 		return nil, errors.New("messaging: Prefetch: a single active consumer keeps order with 1 only")
+	case q.SingleActiveConsumer && consumer.priority != 0:
+		return nil, errors.New("messaging: ConsumerPriority: not for a single active consumer, see its documentation")
+	case !q.SingleActiveConsumer && consumer.tenure != 0:
+		return nil, errors.New("messaging: Tenure: for a single active consumer only")
 	case q.ConsumerTimeout > 0 && consumer.timeout+consumer.retryInside >= q.ConsumerTimeout:
 		return nil, fmt.Errorf("messaging: HandlerTimeout: must, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
 	}
@@ -237,6 +253,9 @@ func (c *Consumer) run(ctx context.Context) {
 			return
 		default:
 		}
+		if errors.Is(err, errHandedOver) {
+			continue
+		}
 		c.setState(fmt.Errorf("queue %q: not subscribed: %w", c.queue.Name, err))
 		c.log.Warn("subscription ended, subscribing again", zap.Error(err))
 		if subscribed {
@@ -256,7 +275,11 @@ func (c *Consumer) subscribe(ep *epoch) (bool, error) {
 		return false, err
 	}
 	defer ep.closeChannel(ch)
-	s := &subscription{Consumer: c, ep: ep, ch: ch, queueName: c.queue.Name, ended: make(chan struct{})}
+	s := &subscription{
+		Consumer: c, ep: ep, ch: ch, acks: newAcks(ch, c.prefetch), queueName: c.queue.Name,
+		handedOver: make(chan struct{}), ended: make(chan struct{}),
+	}
+	defer s.acks.stop()
 	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
 	cancelled := ch.NotifyCancel(make(chan string, 1))
 	if err := ep.guard(s.start); err != nil {
@@ -275,6 +298,9 @@ func (c *Consumer) subscribe(ep *epoch) (bool, error) {
 	select {
 	case <-c.draining:
 		return true, s.drain(&workers)
+	case <-s.handedOver:
+		workers.Wait()
+		return true, errHandedOver
 	case e := <-closed:
 		reason = ErrConnectionLost
 		if e != nil {
@@ -297,8 +323,11 @@ type subscription struct {
 	*Consumer
 	ep         *epoch
 	ch         *amqp.Channel
+	acks       *acks
 	queueName  string
 	deliveries <-chan amqp.Delivery
+	leave      time.Time     // when the tenure is over; zero before the first delivery
+	handedOver chan struct{} // the last acknowledgement was sent behind a cancel
 	ended      chan struct{} // from now on nothing may be settled
 
 	mu       sync.Mutex
@@ -353,6 +382,8 @@ func (s *subscription) work(ctx context.Context) {
 		select {
 		case <-s.draining:
 			return
+		case <-s.handedOver:
+			return
 		case <-s.ended:
 			return
 		default:
@@ -394,6 +425,7 @@ func (s *subscription) drain(workers *sync.WaitGroup) error {
 	if s.autoAck {
 		return nil
 	}
+	s.acks.flush()
 	for d := range s.deliveries { // what the library had buffered; it closes after a cancel
 		s.giveBack = append(s.giveBack, d)
 	}

@@ -54,5 +54,10 @@
 // [Apply] makes a broker have it, [Verify] lists what differs. What can never
 // change is a queue argument, everything else a policy. Services declare nothing.
 //
+// # Watching
+//
+// [Conn.Ready] and [Consumer.Ready] say what is missing. [Hooks] are called for
+// every message; package otelmessaging makes traces and metrics of them.
+//
 // DESIGN.md, beside this file, says what is where and what is not obvious.
 package messaging

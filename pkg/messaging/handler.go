@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Delivery is a message as a consumer gets it. It has no Ack: the error that the
@@ -74,7 +76,8 @@ func Chain(h Handler, middleware ...Middleware) Handler {
 }
 
 // JSON makes a typed function a Handler: it decodes the body into a T. Fields
-// that T does not have are ignored. A body that does not decode is [Permanent]
+// that T does not have are ignored. Of content encodings only utf-8, and none, are
+// known. A body that does not decode is [Permanent]
 // with [ErrUndecodable], since it will not decode the next time either; a T with
 // a Validate() error method is checked in the same way.
 func JSON[T any](handle func(ctx context.Context, d *Delivery, body T) error) Handler {
@@ -91,6 +94,12 @@ func decode[T any](d *Delivery) (T, error) {
 	var body T
 	if d.ContentType != contentTypeJSON {
 		return body, fmt.Errorf("%w: content type %q", ErrUndecodable, d.ContentType)
+	}
+	if d.ContentEncoding != "" && !strings.EqualFold(d.ContentEncoding, "utf-8") {
+		return body, fmt.Errorf("%w: content encoding %q", ErrUndecodable, d.ContentEncoding)
+	}
+	if !utf8.Valid(d.Body) { // the decoder would put U+FFFD in its place, and say nothing
+		return body, fmt.Errorf("%w: %s: not UTF-8", ErrUndecodable, d.Type)
 	}
 	if err := json.Unmarshal(d.Body, &body); err != nil {
 		return body, fmt.Errorf("%w: %s: %w", ErrUndecodable, d.Type, err)

@@ -2,10 +2,12 @@ package messaging
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,9 +32,9 @@ type link struct {
 	role   string
 	log    *zap.Logger
 
+	epochs current[epoch]
+
 	mu      sync.Mutex
-	current *epoch
-	changed chan struct{} // closed and replaced when current changes
 	lastErr error
 
 	stop context.CancelFunc
@@ -42,7 +44,7 @@ type link struct {
 // An epoch is one connection, from its handshake to its end.
 type epoch struct {
 	conn        *amqp.Connection
-	raw         net.Conn
+	raw         *socket
 	callTimeout time.Duration
 
 	done chan struct{} // closed at the end
@@ -53,26 +55,48 @@ type epoch struct {
 	flipped chan struct{} // closed and replaced when blocked changes
 }
 
+// writable waits until the broker takes messages and the socket has room for one.
+func (ep *epoch) writable(ctx context.Context, closing <-chan struct{}) error {
+	for {
+		wait := ep.raw.full()
+		if blocked, flipped := ep.isBlocked(); blocked {
+			wait = flipped
+		}
+		if wait == nil {
+			return nil
+		}
+		select {
+		case <-wait:
+		case <-ep.done: // whoever writes now gets the reason
+			return nil
+		case <-closing:
+			return ErrClosed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // newLink dials until the broker answers, ctx is done, or the answer is one that
 // waiting will not change.
 func newLink(ctx context.Context, config Config, role string) (*link, error) {
 	l := &link{
-		config:  config,
-		role:    role,
-		log:     config.Logger.With(zap.String("connection", role)),
-		changed: make(chan struct{}),
-		done:    make(chan struct{}),
+		config: config,
+		role:   role,
+		log:    config.Logger.With(zap.String("connection", role)),
+		done:   make(chan struct{}),
 	}
 	refusals := 0
+	var last error
 	for wait := newBackoff(config.MaxBackoff); ; {
-		first, err := l.dial(ctx)
+		first, refused, err := l.dial(ctx)
 		if err == nil {
 			supervised, cancel := context.WithCancel(context.WithoutCancel(ctx))
 			l.stop = cancel
 			go l.supervise(supervised, first)
 			return l, nil
 		}
-		if isTerminal(err) {
+		if refused {
 			// The library reads a handshake that breaks off as a refusal too.
 			if refusals++; refusals == maxRefusals || errors.Is(err, ErrBrokerTooOld) {
 				return nil, err
@@ -80,20 +104,35 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 		} else {
 			refusals = 0
 		}
+		// An attempt that ctx has cut short says nothing but that.
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		if ctx.Err() == nil {
 			l.log.Warn("broker not reachable, trying again", zap.Error(err))
 		}
 		if !wait.sleep(ctx) {
-			return nil, fmt.Errorf("connect to the broker: %w (last attempt: %w)", context.Cause(ctx), err)
+			return nil, fmt.Errorf("connect to the broker: %w (last attempt: %w)", context.Cause(ctx), last)
 		}
 	}
 }
 
-// isTerminal says whether a dial failed for a reason that only people can cure.
-func isTerminal(err error) bool {
-	var e *amqp.Error
-	// 403: user, password or rights. 530: no such virtual host.
-	return errors.Is(err, ErrBrokerTooOld) || errors.As(err, &e) && (e.Code == amqp.AccessRefused || e.Code == amqp.NotAllowed)
+// isRefusal says whether the broker refuses us for a reason that only people can
+// cure, and that every node of it would give.
+func isRefusal(err error) bool {
+	var refused *amqp.Error
+	if errors.As(err, &refused) && (refused.Code == amqp.AccessRefused || refused.Code == amqp.NotAllowed) {
+		return true // 403: user, password or rights. 530: no such virtual host.
+	}
+	return errors.Is(err, ErrBrokerTooOld)
+}
+
+// isDistrust says whether one of the two sides refuses the other's certificate or
+// version of TLS. Only people can cure that, but another node may have a better one.
+func isDistrust(err error) bool {
+	var distrusted *tls.CertificateVerificationError
+	// An alert of the broker has no type in crypto/tls.
+	return errors.As(err, &distrusted) || strings.Contains(err.Error(), "remote error: tls: ")
 }
 
 func (l *link) supervise(ctx context.Context, ep *epoch) {
@@ -119,7 +158,7 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 			return
 		}
 		var err error
-		if ep, err = l.dial(ctx); err != nil {
+		if ep, _, err = l.dial(ctx); err != nil {
 			ep = nil
 			l.set(nil, err)
 			if ctx.Err() == nil {
@@ -129,38 +168,22 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 	}
 }
 
-// set publishes the epoch to all who await one.
+// set publishes the epoch, or why there is none, to all who await one.
 func (l *link) set(ep *epoch, err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.current, l.lastErr = ep, err
-	close(l.changed)
-	l.changed = make(chan struct{})
+	l.lastErr = err
+	l.mu.Unlock()
+	l.epochs.set(ep)
 }
 
 // await gives the current epoch, and waits for one while the broker is away.
-func (l *link) await(ctx context.Context) (*epoch, error) {
-	for {
-		l.mu.Lock()
-		ep, changed := l.current, l.changed
-		l.mu.Unlock()
-		if ep != nil {
-			return ep, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-l.done:
-			return nil, ErrClosed
-		}
-	}
-}
+func (l *link) await(ctx context.Context) (*epoch, error) { return l.epochs.await(ctx, l.done) }
 
 // ready is nil while the link is connected and not blocked.
 func (l *link) ready() error {
+	ep, _ := l.epochs.get()
 	l.mu.Lock()
-	ep, last := l.current, l.lastErr
+	last := l.lastErr
 	l.mu.Unlock()
 	if ep == nil {
 		return fmt.Errorf("%s connection is down: %w", l.role, errors.Join(last, ErrConnectionLost))
@@ -174,10 +197,7 @@ func (l *link) ready() error {
 // close ends the link and waits for its goroutine; from the end of ctx on without
 // the courtesy of a closing handshake.
 func (l *link) close(ctx context.Context) {
-	l.mu.Lock()
-	ep := l.current
-	l.mu.Unlock()
-	if ep != nil {
+	if ep, _ := l.epochs.get(); ep != nil {
 		release := context.AfterFunc(ctx, func() { _ = ep.raw.Close() })
 		defer release()
 	}
@@ -185,20 +205,23 @@ func (l *link) close(ctx context.Context) {
 	<-l.done
 }
 
-// dial tries each URL once, in random order.
-func (l *link) dial(ctx context.Context) (*epoch, error) {
+// dial tries each URL once, in random order. refused says that waiting will not
+// help: the broker refuses us, or there is no trust at any URL.
+func (l *link) dial(ctx context.Context) (ep *epoch, refused bool, err error) {
 	var errs []error
+	refused = true
 	for _, i := range rand.Perm(len(l.config.URLs)) {
 		ep, err := l.dialOne(ctx, l.config.URLs[i])
 		if err == nil {
-			return ep, nil
+			return ep, false, nil
 		}
-		if isTerminal(err) {
-			return nil, err
+		if isRefusal(err) {
+			return nil, true, err
 		}
+		refused = refused && isDistrust(err)
 		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return nil, refused, errors.Join(errs...)
 }
 
 func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
@@ -212,7 +235,8 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
-	var raw net.Conn
+	var raw *socket
+	release := func() bool { return true }
 	config := amqp.Config{
 		// The library wipes the password after use: a new one for each attempt.
 		SASL:       []amqp.Authentication{&amqp.PlainAuth{Username: uri.Username, Password: uri.Password}},
@@ -223,12 +247,11 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 			if err != nil {
 				return nil, err
 			}
-			deadline, _ := ctx.Deadline()
-			if err := conn.SetDeadline(deadline); err != nil { // the library clears it after the handshake
-				return nil, errors.Join(err, conn.Close())
-			}
-			raw = conn
-			return &boundedConn{Conn: conn, timeout: c.WriteTimeout}, nil
+			// The handshakes end with ctx, which may be cancelled before its deadline.
+			// The library sets deadlines of its own afterwards.
+			release = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+			raw = newSocket(conn, c.WriteTimeout)
+			return raw, nil
 		},
 	}
 	config.Properties.SetClientConnectionName(c.Name + "/" + l.role)
@@ -236,7 +259,11 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 		config.TLSClientConfig = c.TLS.Clone()
 	}
 	conn, err := amqp.DialConfig(url, config)
+	release() // before cancel
 	if err != nil {
+		if raw != nil {
+			_ = raw.Close()
+		}
 		return nil, fmt.Errorf("connect to %s:%d: %w", uri.Host, uri.Port, err)
 	}
 	version, _ := conn.Properties["version"].(string)
@@ -248,7 +275,7 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 	return newEpoch(conn, raw, c.CallTimeout), nil
 }
 
-func newEpoch(conn *amqp.Connection, raw net.Conn, callTimeout time.Duration) *epoch {
+func newEpoch(conn *amqp.Connection, raw *socket, callTimeout time.Duration) *epoch {
 	ep := &epoch{
 		conn:        conn,
 		raw:         raw,
@@ -333,17 +360,4 @@ func (ep *epoch) close() {
 	_ = ep.guard(ep.conn.Close)
 	_ = ep.raw.Close()
 	<-ep.done
-}
-
-// boundedConn gives every write a deadline.
-type boundedConn struct {
-	net.Conn
-	timeout time.Duration
-}
-
-func (c *boundedConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(b)
 }

@@ -74,6 +74,18 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+// next takes what a handler has sent, and fails the test when nothing comes.
+func next[T any](t *testing.T, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-within(t, time.Minute).Done():
+		t.Fatal("nothing has come for a minute")
+		panic("not reached")
+	}
+}
+
 func publishTo(t *testing.T, conn *messaging.Conn, queue string, body any) messaging.Message {
 	t.Helper()
 	m := message(t, body)

@@ -45,7 +45,7 @@ func TestPropertiesRoundTrip(t *testing.T) {
 		return nil
 	}), messaging.ConsumerTag("the-tag"))
 	require.NoError(t, err)
-	d := <-got
+	d := next(t, got)
 	want := sent
 	want.AppID, want.UserID = "tests", owner
 	require.WithinDuration(t, at, d.Timestamp, 0)
@@ -113,7 +113,7 @@ func TestDeadLetterReasons(t *testing.T) {
 			return nil
 		}))
 		require.NoError(t, err)
-		d := <-got
+		d := next(t, got)
 		require.Equal(t, sent.ID, d.ID, queue)
 		require.Equal(t, []messaging.Death{{Queue: queue, Reason: queue, Count: 1}}, d.Deaths)
 		require.NoError(t, consumer.Drain(within(t, 5*time.Second)))

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"go.uber.org/zap"
 )
 
@@ -24,10 +22,9 @@ type Publisher struct {
 	conn     *Conn
 	confirms bool
 	window   int
-	log      *zap.Logger
+	session  current[session]
 
-	intake  chan *Confirmation
-	closing chan struct{} // no more intake
+	closing chan struct{} // no more messages
 	once    sync.Once
 	stop    context.CancelFunc
 	done    chan struct{}
@@ -37,8 +34,8 @@ type Publisher struct {
 type PublisherOption func(*Publisher)
 
 // WithoutConfirms makes a fire-and-forget publisher: Publish returns when the
-// message is written to the socket, and nobody learns whether it arrived.
-// Messages are not mandatory.
+// message is in the connection's write buffer, and nobody learns whether it
+// arrived. Messages are not mandatory.
 func WithoutConfirms() PublisherOption { return func(p *Publisher) { p.confirms = false } }
 
 // Window bounds how many messages may await their confirm at once. Defaults to 1000.
@@ -66,8 +63,6 @@ func (c *Conn) newPublisher(opts ...PublisherOption) *Publisher {
 		conn:     c,
 		confirms: true,
 		window:   defaultWindow,
-		log:      c.config.Logger,
-		intake:   make(chan *Confirmation),
 		closing:  make(chan struct{}),
 		stop:     stop,
 		done:     make(chan struct{}),
@@ -96,36 +91,34 @@ func (p *Publisher) Publish(ctx context.Context, route Route, m Message, opts ..
 // [Confirmation] gets the outcome. It blocks while the window is full, the
 // connection is down or the broker blocks it, until ctx is done.
 func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, opts ...PublishOption) *Confirmation {
+	if m.AppID == "" {
+		m.AppID = p.conn.config.AppID
+	}
+	if m.UserID == "" {
+		m.UserID = p.conn.user
+	}
 	c := &Confirmation{
-		ctx:       ctx,
+		id:        m.ID,
+		kind:      m.Type,
 		route:     route,
-		message:   p.stamp(m),
 		mandatory: p.confirms,
 		started:   time.Now(),
-		hook:      p.conn.config.Hooks.Published,
-		done:      make(chan struct{}),
+		hooks:     &p.conn.config.Hooks,
+	}
+	if c.hooks.Publishing != nil {
+		m, c.finish = p.conn.publishing(ctx, route, m)
 	}
 	for _, opt := range opts {
 		opt(c)
 	}
-	if err := c.validate(); err != nil {
+	if err := validate(route, &m); err != nil {
 		c.resolve(fmt.Errorf("publish %s: %w", m.ID, err))
 		return c
 	}
-	select {
-	case <-p.closing: // first, so that a closed publisher never accepts
-		c.resolve(ErrClosed)
-		return c
-	default:
-	}
-	select {
-	case p.intake <- c:
-	case <-ctx.Done():
-		c.resolve(fmt.Errorf("publish %s: not sent: %w", m.ID, context.Cause(ctx)))
-	case <-p.closing:
-		c.resolve(ErrClosed)
-	case <-p.done:
-		c.resolve(ErrClosed)
+	if err := p.send(ctx, c, &m); err != nil {
+		c.resolve(err)
+	} else if !p.confirms {
+		c.resolve(nil)
 	}
 	return c
 }
@@ -146,17 +139,6 @@ func (p *Publisher) PublishBatch(ctx context.Context, route Route, messages []Me
 	return errors.Join(errs...)
 }
 
-// stamp fills in who sends.
-func (p *Publisher) stamp(m Message) Message {
-	if m.AppID == "" {
-		m.AppID = p.conn.config.AppID
-	}
-	if m.UserID == "" {
-		m.UserID = p.conn.config.user()
-	}
-	return m
-}
-
 // Close refuses new messages, waits for the outstanding confirms until ctx is
 // done, and closes the channel. What is unconfirmed then gets [ErrConnectionLost].
 func (p *Publisher) Close(ctx context.Context) error {
@@ -175,245 +157,50 @@ func (p *Publisher) run(ctx context.Context) {
 	defer close(p.done)
 	defer p.stop()
 	for wait := newBackoff(p.conn.config.MaxBackoff); ; {
-		ep, err := p.awaitEpoch(ctx)
+		ep, err := p.conn.publish.epochs.await(ctx, p.closing) // a closing publisher has nothing left to send
 		if err != nil {
 			return
 		}
-		s := publishing{
-			Publisher: p, ep: ep, pending: map[uint64]*Confirmation{}, ids: map[string]bool{}, returned: map[string]*ReturnedError{},
+		s, err := p.open(ep)
+		if err == nil {
+			p.session.set(s)
+			err = s.run(ctx)
+			p.session.set(nil)
+			if s.confirmed.Load() {
+				wait.reset()
+			}
 		}
-		err = s.run(ctx)
-		s.failPending(err)
 		if err == nil {
 			return
 		}
-		p.log.Debug("publisher channel ended", zap.Error(err))
-		if s.confirmed {
-			wait.reset()
-		}
+		p.conn.config.Logger.Debug("publisher channel ended", zap.Error(err))
 		if !wait.sleep(ctx) {
 			return
 		}
 	}
 }
 
-// awaitEpoch waits for a connection; a closing publisher has nothing left to send.
-func (p *Publisher) awaitEpoch(ctx context.Context) (*epoch, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stopped := make(chan struct{})
-	defer close(stopped)
-	go func() {
-		select {
-		case <-p.closing:
-			cancel(ErrClosed)
-		case <-stopped:
-		}
-	}()
-	return p.conn.publish.await(ctx)
-}
-
-// publishing is a publisher's session on one channel of one epoch. One goroutine
-// writes, and collects confirms and returns. While it is stuck in a write, the
-// two buffers take everything that can still arrive, so the library's reader
-// never waits for us.
-type publishing struct {
-	*Publisher
-	ep *epoch
-	ch *amqp.Channel
-
-	next      uint64 // delivery tag of the next message, counted as the broker does
-	pending   map[uint64]*Confirmation
-	ids       map[string]bool           // of what is pending
-	held      *Confirmation             // waits until the message with the same id is settled
-	returned  map[string]*ReturnedError // by message id, until its confirm comes
-	confirmed bool
-}
-
-// run returns nil when the publisher was closed and nothing is outstanding.
-func (s *publishing) run(ctx context.Context) error {
-	ch, err := s.ep.channel()
-	if err != nil {
-		return err
-	}
-	s.ch = ch
-	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
-	returns := ch.NotifyReturn(make(chan amqp.Return, s.window))
-	var confirms chan amqp.Confirmation
-	if s.confirms {
-		// The broker counts from here on. Nothing is published before, or every
-		// confirm would settle an earlier message than its own.
-		if err := s.ep.guard(func() error { return ch.Confirm(false) }); err != nil {
-			return fmt.Errorf("select confirms: %w", err)
-		}
-		confirms = ch.NotifyPublish(make(chan amqp.Confirmation, s.window))
-	}
-	s.next = 1
-	closing := s.closing
+// send puts a message on its way, in the first session that takes it.
+func (p *Publisher) send(ctx context.Context, c *Confirmation, m *Message) error {
 	for {
-		blocked, flipped := s.ep.isBlocked()
-		intake := s.intake
-		if blocked || len(s.pending) >= s.window || closing == nil || s.held != nil {
-			intake = nil
+		s, err := p.session.await(ctx, p.closing)
+		if err == nil {
+			err = s.ep.writable(ctx, p.closing)
 		}
-		if closing == nil && len(s.pending) == 0 && s.held == nil {
-			s.ep.closeChannel(ch)
+		if err == nil {
+			err = s.send(ctx, c, m)
+		}
+		switch {
+		case errors.Is(err, errSessionOver):
+			continue
+		case errors.Is(err, ErrClosed):
+			return ErrClosed
+		case errors.Is(err, ErrConnectionLost):
+			return fmt.Errorf("publish %s: %w", m.ID, err)
+		case err != nil:
+			return fmt.Errorf("publish %s: not sent: %w", m.ID, err)
+		default:
 			return nil
 		}
-		select {
-		case c := <-intake:
-			if err := s.send(c); err != nil {
-				return s.finish(err, closed, confirms, returns)
-			}
-		case confirm, ok := <-confirms:
-			if !ok {
-				return endOf(closed)
-			}
-			s.settle(confirm, returns)
-			if held := s.held; held != nil && !s.ids[held.message.ID] {
-				s.held = nil
-				if err := s.send(held); err != nil {
-					return s.finish(err, closed, confirms, returns)
-				}
-			}
-		case r, ok := <-returns:
-			if !ok {
-				return endOf(closed)
-			}
-			s.keep(r)
-		case <-flipped:
-		case <-closing:
-			closing = nil
-		case reason := <-closed:
-			s.drain(confirms, returns)
-			return ended(reason)
-		case <-ctx.Done():
-			s.ep.closeChannel(ch)
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// finish is for a write that failed: most often the channel has been closed
-// already, and the reason of that is on its way. It says more than the write.
-func (s *publishing) finish(err error, closed <-chan *amqp.Error, confirms <-chan amqp.Confirmation, returns <-chan amqp.Return) error {
-	timer := time.NewTimer(s.ep.callTimeout)
-	defer timer.Stop()
-	select {
-	case reason := <-closed:
-		s.drain(confirms, returns)
-		return ended(reason)
-	case <-timer.C:
-		return err
-	}
-}
-
-// drain settles what was confirmed before the channel ended.
-func (s *publishing) drain(confirms <-chan amqp.Confirmation, returns <-chan amqp.Return) {
-	if !s.confirms {
-		return
-	}
-	for confirm := range confirms {
-		s.settle(confirm, returns)
-	}
-}
-
-// endOf gives the reason of a channel that is known to have ended.
-func endOf(closed <-chan *amqp.Error) error { return ended(<-closed) }
-
-// ended makes an error of the reason for which a channel has ended.
-func ended(reason *amqp.Error) error {
-	switch {
-	case reason == nil:
-		return ErrClosed
-	case reason.Server && slices.Contains([]int{amqp.AccessRefused, amqp.NotFound, amqp.PreconditionFailed}, reason.Code):
-		return fmt.Errorf("%w: %w", ErrRefused, reason)
-	default:
-		return reason
-	}
-}
-
-func (s *publishing) send(c *Confirmation) error {
-	if c.ctx.Err() != nil {
-		c.resolve(fmt.Errorf("publish %s: not sent: %w", c.message.ID, context.Cause(c.ctx)))
-		return nil
-	}
-	if s.ids[c.message.ID] {
-		s.held = c // a return names its message by the id alone
-		return nil
-	}
-	s.pending[s.next] = c
-	err := s.ch.Publish(c.route.Exchange, c.route.Key, c.mandatory, false, publishing091(c.message))
-	if err != nil {
-		return fmt.Errorf("write: %w", err) // c fails with all that is pending
-	}
-	if !s.confirms {
-		delete(s.pending, s.next)
-		c.resolve(nil)
-		return nil
-	}
-	s.ids[c.message.ID] = true
-	s.next++
-	return nil
-}
-
-// collect takes the returns that have arrived, without waiting.
-func (s *publishing) collect(returns <-chan amqp.Return) {
-	for {
-		select {
-		case r, ok := <-returns:
-			if !ok {
-				return
-			}
-			s.keep(r)
-		default:
-			return
-		}
-	}
-}
-
-func (s *publishing) keep(r amqp.Return) {
-	if !s.confirms {
-		return
-	}
-	s.returned[r.MessageId] = returned(r)
-}
-
-func returned(r amqp.Return) *ReturnedError {
-	return &ReturnedError{
-		MessageID: r.MessageId,
-		Route:     Route{Exchange: r.Exchange, Key: r.RoutingKey},
-		Code:      r.ReplyCode,
-		Text:      r.ReplyText,
-	}
-}
-
-func (s *publishing) settle(confirm amqp.Confirmation, returns <-chan amqp.Return) {
-	s.collect(returns) // a return comes before the confirm of its message: it is here already
-	c, ok := s.pending[confirm.DeliveryTag]
-	if !ok {
-		return
-	}
-	delete(s.pending, confirm.DeliveryTag)
-	delete(s.ids, c.message.ID)
-	s.confirmed = true
-	returned, wasReturned := s.returned[c.message.ID]
-	delete(s.returned, c.message.ID)
-	switch {
-	case !confirm.Ack:
-		c.resolve(fmt.Errorf("publish %s: %w", c.message.ID, ErrNacked))
-	case wasReturned:
-		c.resolve(returned)
-	default:
-		c.resolve(nil)
-	}
-}
-
-func (s *publishing) failPending(reason error) {
-	if s.held != nil {
-		s.held.resolve(fmt.Errorf("publish %s: not sent: %w", s.held.message.ID, ErrConnectionLost))
-	}
-	for _, c := range s.pending {
-		c.resolve(fmt.Errorf("publish %s: %w: %w", c.message.ID, ErrConnectionLost, reason))
 	}
 }

@@ -80,7 +80,10 @@ func Call[Req, Rep any](ctx context.Context, c *Caller, p Procedure[Req, Rep], r
 // "unavailable" without its text. A request whose deadline has passed is dropped
 // unhandled, and the function's context ends with the deadline.
 //
-// An answer to a caller that is gone is lost, and nobody is told.
+// An answer to a caller that is gone is lost, and nobody is told. The request is
+// acknowledged when the answer is confirmed; with a publisher [WithoutConfirms] when
+// it is on its way, which is sooner, and a connection that breaks then takes the
+// answer along: the caller's deadline tells it.
 func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx context.Context, d *Delivery, request Req) (Rep, error)) Handler {
 	return HandlerFunc(func(ctx context.Context, d *Delivery) error {
 		if d.ReplyTo == "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -130,19 +131,48 @@ func (s *subscription) settle(ctx context.Context, d amqp.Delivery, delivery *De
 	case IsPermanent(err) || s.isLastAttempt(delivery):
 		return s.park(d, delivery, err)
 	default:
-		return s.done(d.Reject(true), Rejected)
+		return s.done(s.reject(d, true), Rejected)
 	}
 }
 
 // ack acknowledges. On a queue that keeps order the last acknowledgement comes
 // behind a cancel, or the next message would still come to us.
 func (s *subscription) ack(d amqp.Delivery) error {
-	if s.finishToOrder && isDone(s.draining) {
+	if !s.finishToOrder {
+		return s.acks.ack(d.DeliveryTag, time.Now())
+	}
+	over := s.tenureOver(time.Now())
+	if over || isDone(s.draining) {
 		if err := s.ch.Cancel(s.tag, true); err != nil {
 			return err
 		}
 	}
-	return d.Ack(false)
+	err := s.acks.ack(d.DeliveryTag, time.Now())
+	if over {
+		close(s.handedOver)
+	}
+	return err
+}
+
+// tenureOver says whether it is another consumer's turn. The tenure begins with the
+// first message that is settled: who waits its turn does not know it.
+func (s *subscription) tenureOver(now time.Time) bool {
+	if s.tenure <= 0 {
+		return false
+	}
+	if s.leave.IsZero() {
+		s.leave = now.Add(s.tenure/2 + rand.N(s.tenure))
+	}
+	return now.After(s.leave)
+}
+
+// reject gives a failed message back, or to the dead letters. Only what is
+// settled on the wire may be counted as such, or an acknowledgement of "multiple"
+// would take it along.
+func (s *subscription) reject(d amqp.Delivery, requeue bool) error {
+	err := d.Reject(requeue)
+	s.acks.settle(d.DeliveryTag)
+	return err
 }
 
 // done turns a failed settle into Stale: the channel is gone, so is the verdict.
@@ -189,7 +219,7 @@ func (s *subscription) park(d amqp.Delivery, delivery *Delivery, reason error) V
 	if err != nil {
 		s.log.Error("parking failed, the broker dead-letters it without the reason",
 			zap.String("message_id", delivery.ID), zap.Error(err))
-		return s.done(d.Reject(false), Parked)
+		return s.done(s.reject(d, false), Parked)
 	}
 	return s.done(s.ack(d), Parked)
 }

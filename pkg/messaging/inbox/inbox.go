@@ -51,6 +51,21 @@ func Record(ctx context.Context, tx pgx.Tx, queue, messageID string) (first bool
 	return tag.RowsAffected() == 1, nil
 }
 
+// Seen says whether a message was recorded. It is for effects that cannot be in the
+// transaction, such as a call to somebody else's system: ask before, and [Record]
+// afterwards. Two copies that are handled at the same moment may both be told no.
+// A message without an id is [messaging.Permanent] with [ErrNoID].
+func Seen(ctx context.Context, pool *pgxpool.Pool, queue, messageID string) (seen bool, err error) {
+	if messageID == "" {
+		return false, messaging.Permanent(ErrNoID)
+	}
+	err = pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM inbox WHERE queue = $1 AND message_id = $2)`, queue, messageID).Scan(&seen)
+	if err != nil {
+		return false, fmt.Errorf("look for message %s: %w", messageID, err)
+	}
+	return seen, nil
+}
+
 // Prune forgets what was seen longer ago than this, and says how much. Keep more
 // than anything can come back after: dead letters, and the audit stream's age.
 func Prune(ctx context.Context, pool *pgxpool.Pool, olderThan time.Duration) (int64, error) {

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -97,19 +98,20 @@ func (s *shared) terminate() error {
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
-var broker = &shared{start: startBroker}
+var broker = &shared{start: func(ctx context.Context) (testcontainers.Container, error) { return startBroker(ctx) }}
 
-func startBroker(ctx context.Context) (testcontainers.Container, error) {
+// startBroker starts a RabbitMQ with further files and open ports.
+func startBroker(ctx context.Context, changes ...testcontainers.ContainerCustomizer) (testcontainers.Container, error) {
 	// A published port is drawn anew at each start of a container. Restart needs it to stay.
 	amqpPort, managementPort, err := freePorts()
 	if err != nil {
 		return nil, err
 	}
-	return testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{
+	request := testcontainers.GenericContainerRequest{
 		Started: true,
 		ContainerRequest: testcontainers.ContainerRequest{
 			Image:        imageOf("RABBITMQ_IMAGE", "rabbitmq:4.3-management"),
-			Labels:       labels,
+			Labels:       maps.Clone(labels), // testcontainers adds to it
 			Env:          map[string]string{"RABBITMQ_DEFAULT_USER": adminUser, "RABBITMQ_DEFAULT_PASS": adminPassword, "RABBITMQ_NODENAME": "rabbit@localhost"},
 			ExposedPorts: []string{"5672/tcp", "15672/tcp"},
 			HostConfigModifier: func(h *container.HostConfig) {
@@ -120,7 +122,13 @@ func startBroker(ctx context.Context) (testcontainers.Container, error) {
 			},
 			WaitingFor: wait.ForLog("Server startup complete").WithStartupTimeout(startTimeout),
 		},
-	})
+	}
+	for _, change := range changes {
+		if err := change.Customize(&request); err != nil {
+			return nil, err
+		}
+	}
+	return testcontainers.GenericContainer(ctx, request)
 }
 
 // freePorts finds two ports that nobody listens on.
@@ -174,6 +182,51 @@ func Broker(t testing.TB) *BrokerInfo {
 	b := newVHost(t)
 	t.Cleanup(func() { b.Management(t, http.MethodDelete, "/api/vhosts/"+b.VHost, nil, nil) })
 	return b
+}
+
+// TLSBroker starts a broker of its own that takes amqps only from clients with a
+// certificate of the same authority. The files are PEM.
+func TLSBroker(t testing.TB, authority, certificate, key []byte) *BrokerInfo {
+	t.Helper()
+	const settings = `
+listeners.ssl.default = 5671
+ssl_options.cacertfile = /etc/rabbitmq/tls/ca.pem
+ssl_options.certfile = /etc/rabbitmq/tls/server.pem
+ssl_options.keyfile = /etc/rabbitmq/tls/server-key.pem
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+`
+	files := map[string][]byte{
+		"conf.d/20-tls.conf": []byte(settings), "tls/ca.pem": authority, "tls/server.pem": certificate, "tls/server-key.pem": key,
+	}
+	_, port, err := freePorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	c, err := startBroker(ctx, testcontainers.CustomizeRequestOption(func(r *testcontainers.GenericContainerRequest) error {
+		for name, content := range files {
+			r.Files = append(r.Files, testcontainers.ContainerFile{
+				Reader: bytes.NewReader(content), ContainerFilePath: "/etc/rabbitmq/" + name, FileMode: 0o644,
+			})
+		}
+		r.ExposedPorts = append(r.ExposedPorts, "5671/tcp")
+		ports := r.HostConfigModifier
+		r.HostConfigModifier = func(h *container.HostConfig) {
+			ports(h)
+			h.PortBindings[network.MustParsePort("5671/tcp")] = []network.PortBinding{{HostIP: loopback, HostPort: port}}
+		}
+		return nil
+	}))
+	testcontainers.CleanupContainer(t, c)
+	if err != nil {
+		t.Fatalf("start a broker with TLS: %v", err)
+	}
+	return &BrokerInfo{
+		URL: "amqps://127.0.0.1:" + port + "/", ManagementURL: "http://" + endpoint(t, c, "15672/tcp"),
+		User: adminUser, Password: adminPassword, VHost: "/", container: c,
+	}
 }
 
 func newVHost(t failer) *BrokerInfo {
@@ -315,6 +368,31 @@ func (b *BrokerInfo) Depth(t testing.TB, queue string) int {
 		t.Fatal(err)
 	}
 	return q.Messages
+}
+
+// Unsettled is how many messages a queue has, those that consumers hold included,
+// as the broker itself counts.
+func (b *BrokerInfo) Unsettled(t testing.TB, queue string) int {
+	t.Helper()
+	for _, line := range strings.Split(b.Exec(t, "rabbitmqctl", "-q", "-p", b.VHost, "list_queues", "--no-table-headers", "name", "messages"), "\n") {
+		name, count, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		if name != queue {
+			continue
+		}
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			t.Fatalf("read %q: %v", line, err)
+		}
+		return n
+	}
+	t.Fatalf("there is no queue %q", queue)
+	return 0
+}
+
+// DeleteQueue deletes a queue, as an operator does.
+func (b *BrokerInfo) DeleteQueue(t testing.TB, queue string) {
+	t.Helper()
+	b.Exec(t, "rabbitmqctl", "-q", "-p", b.VHost, "delete_queue", queue)
 }
 
 // Admin applies and verifies topologies as the administrator.

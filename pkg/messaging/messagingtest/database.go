@@ -3,6 +3,7 @@ package messagingtest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func startDatabase(ctx context.Context) (testcontainers.Container, error) {
 		Started: true,
 		ContainerRequest: testcontainers.ContainerRequest{
 			Image:        imageOf("POSTGRES_IMAGE", "postgres:18"),
-			Labels:       labels,
+			Labels:       maps.Clone(labels),
 			Env:          map[string]string{"POSTGRES_PASSWORD": adminPassword},
 			Cmd:          []string{"postgres", "-c", "fsync=off", "-c", "max_connections=400"},
 			ExposedPorts: []string{"5432/tcp"},

@@ -91,6 +91,13 @@ func (p *Proxy) Latency(d time.Duration) {
 	p.latency = d
 }
 
+// Connections is how many clients are connected.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns) / 2 // each has its other half to the broker
+}
+
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()

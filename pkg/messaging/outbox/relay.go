@@ -18,8 +18,11 @@ import (
 const (
 	// batchSize bounds one round, and so how long it holds its transaction.
 	batchSize = 500
-	// roundTimeout bounds one round; PostgreSQL ends a transaction that idles longer.
-	roundTimeout = 20 * time.Second
+	// roundTimeout bounds the publishing of one round. PostgreSQL ends a transaction
+	// that idles for longer, by idleSlack: a process that is frozen, or cut off, in
+	// the middle of a round holds up the other replicas until then.
+	roundTimeout = 5 * time.Second
+	idleSlack    = time.Second
 	// stopTimeout is what a running round gets to finish when the relay is stopped.
 	stopTimeout = 5 * time.Second
 	// pollInterval finds what replicas that are gone have left behind.
@@ -115,7 +118,7 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 // take locks out other relays and selects the rows whose key is not held back.
 // Times are the clock's and not the transaction's, which may have waited long.
 func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
-	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+stopTimeout).Milliseconds()))
+	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+idleSlack).Milliseconds()))
 	if err != nil {
 		return nil, fmt.Errorf("limit the relay's transaction: %w", err)
 	}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"syscall"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// A scenario is one kind of work that several contenders do.
+type scenario struct {
+	name       string
+	what       string
+	messages   int
+	backlog    bool // the messages are in the queue before it begins
+	publishes  bool // they are in the queue afterwards
+	contenders []contender
+}
+
+// A contender is one way to do a scenario's work. The first of a scenario is the
+// baseline of its ratios.
+type contender struct {
+	name string
+	// share is the part of the scenario's messages that a slow one does.
+	share float64
+	// start prepares, and gives the work that is measured and the clean-up.
+	start func(ctx context.Context, b *broker, n int) (job, error)
+}
+
+// A job does the work; it gives the latency of each message where that is what counts.
+type job struct {
+	run   func(ctx context.Context) ([]time.Duration, error)
+	close func() error
+}
+
+// A sample is what one run of one contender measured. Allocations and CPU are this
+// process's, per message.
+type sample struct {
+	rate   float64 // messages a second
+	p50    time.Duration
+	p99    time.Duration
+	allocs float64
+	bytes  float64
+	cpu    time.Duration
+}
+
+func (s sample) String() string {
+	text := fmt.Sprintf("%8.0f/s %6.1f allocs %6.0f B %7s cpu", s.rate, s.allocs, s.bytes, s.cpu.Round(10*time.Nanosecond))
+	if s.p50 > 0 {
+		text += fmt.Sprintf("  p50 %s p99 %s", s.p50.Round(time.Microsecond), s.p99.Round(time.Microsecond))
+	}
+	return text
+}
+
+func measure(ctx context.Context, b *broker, s scenario, c contender, scale float64) (sample, error) {
+	n := int(float64(s.messages) * scale)
+	if c.share > 0 {
+		n = int(float64(n) * c.share)
+	}
+	n = max(n, 100)
+	if err := b.prepare(); err != nil {
+		return sample{}, err
+	}
+	defer b.clear()
+	if s.backlog {
+		if err := b.fill(ctx, n); err != nil {
+			return sample{}, err
+		}
+	}
+	job, err := c.start(ctx, b, n)
+	if err != nil {
+		return sample{}, err
+	}
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	cpu, started := cpuTime(), time.Now()
+	latencies, err := job.run(ctx)
+	took, used := time.Since(started), cpuTime()-cpu
+	runtime.ReadMemStats(&after)
+	if err == nil {
+		// Before the close: it makes the broker forget acknowledgements that a quorum
+		// queue has not taken yet, and the messages would be in the queue again.
+		err = b.check(s, n)
+	}
+	if closeErr := job.close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return sample{}, err
+	}
+	per := float64(n)
+	got := sample{
+		rate:   per / took.Seconds(),
+		allocs: float64(after.Mallocs-before.Mallocs) / per,
+		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / per,
+		cpu:    time.Duration(float64(used) / per),
+	}
+	got.p50, got.p99 = quantile(latencies, 0.5), quantile(latencies, 0.99)
+	return got, nil
+}
+
+// cpuTime is what this process has used, in all threads, in both modes.
+func cpuTime() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return 0
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// broker is what both kinds of contenders work on: one quorum queue behind a
+// fanout exchange, so that routing keys are free, and one classic queue for calls.
+type broker struct {
+	url     string
+	version string
+	conn    *amqp.Connection
+	ch      *amqp.Channel
+}
+
+const (
+	exchange = "bench"
+	queue    = "bench"
+	requests = "bench.requests"
+)
+
+func dial(url string) (*broker, error) {
+	conn, err := amqp.Dial(url)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the broker (scripts/bench.sh starts one): %w", err)
+	}
+	ch, err := conn.Channel()
+	if err != nil {
+		return nil, err
+	}
+	version, _ := conn.Properties["version"].(string)
+	return &broker{url: url, version: version, conn: conn, ch: ch}, nil
+}
+
+func (b *broker) close() { _ = b.conn.Close() }
+
+// prepare makes everything anew: no run finds what another has left.
+func (b *broker) prepare() error {
+	if err := b.ch.ExchangeDeclare(exchange, "fanout", true, false, false, false, nil); err != nil {
+		return err
+	}
+	if _, err := b.ch.QueueDeclare(queue, true, false, false, false, amqp.Table{"x-queue-type": "quorum"}); err != nil {
+		return err
+	}
+	if err := b.ch.QueueBind(queue, "", exchange, false, nil); err != nil {
+		return err
+	}
+	_, err := b.ch.QueueDeclare(requests, true, false, false, false, amqp.Table{"x-queue-type": "classic"})
+	return err
+}
+
+func (b *broker) clear() {
+	_, _ = b.ch.QueueDelete(queue, false, false, false)
+	_, _ = b.ch.QueueDelete(requests, false, false, false)
+}
+
+// fill puts n messages into the queue.
+func (b *broker) fill(ctx context.Context, n int) error {
+	filler, err := rawTuned(1, window)(ctx, b, n)
+	if err != nil {
+		return err
+	}
+	if _, err := filler.run(ctx); err != nil {
+		return err
+	}
+	return filler.close()
+}
+
+// check refuses a run that did not do its work: a fast way to lose messages is no contender.
+func (b *broker) check(s scenario, n int) error {
+	want := 0
+	if s.publishes {
+		want = n
+	}
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		q, err := b.ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+		if err != nil {
+			return err
+		}
+		if q.Messages == want {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d messages are in the queue, %d should be", q.Messages, want)
+		}
+		<-poll.C
+	}
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// results are the samples of all rounds.
+type results struct {
+	version string
+	rounds  int
+	samples map[string]map[string][]sample // by scenario and contender
+}
+
+func newResults(version string, rounds int) *results {
+	return &results{version: version, rounds: rounds, samples: map[string]map[string][]sample{}}
+}
+
+func (r *results) add(s scenario, c contender, got sample) {
+	if r.samples[s.name] == nil {
+		r.samples[s.name] = map[string][]sample{}
+	}
+	r.samples[s.name][c.name] = append(r.samples[s.name][c.name], got)
+}
+
+// A metric is one thing that a sample tells.
+type metric func(sample) float64
+
+func rate(s sample) float64   { return s.rate }
+func allocs(s sample) float64 { return s.allocs }
+func cpu(s sample) float64    { return s.cpu.Seconds() * 100_000 } // of 100,000 messages
+func p50(s sample) float64    { return float64(s.p50.Microseconds()) }
+func p99(s sample) float64    { return float64(s.p99.Microseconds()) }
+
+// figure is a median with its spread, from the lowest to the highest round.
+type figure struct{ median, low, high float64 }
+
+func (r *results) figure(scenario, contender string, of metric) figure {
+	var values []float64
+	for _, got := range r.samples[scenario][contender] {
+		values = append(values, of(got))
+	}
+	return figure{quantile(values, 0.5), quantile(values, 0), quantile(values, 1)}
+}
+
+// paired is the median of the rounds' ratios of one contender to another. Both ran
+// within seconds of each other in every round, so a slow minute slows both.
+func (r *results) paired(scenario, contender, base string, of metric) float64 {
+	var ratios []float64
+	bases := r.samples[scenario][base]
+	for i, got := range r.samples[scenario][contender] {
+		ratios = append(ratios, of(got)/of(bases[i]))
+	}
+	return quantile(ratios, 0.5)
+}
+
+// overlaps says whether two spreads do: then the medians' difference is a tie.
+func (f figure) overlaps(g figure) bool { return f.low <= g.high && g.low <= f.high }
+
+// A comparison is one of the ratios that the project promises.
+type comparison struct {
+	name, scenario string
+	of             metric
+	want           string
+}
+
+var comparisons = []comparison{
+	{"publish_1", "publish_1", rate, ">= 1.10"},
+	{"publish_64", "publish_64", rate, ">= 0.90"},
+	{"consume", "consume", rate, ">= 1.00"},
+	{"rpc_1", "rpc_1", rate, ">= 0.95"},
+	{"rpc_64", "rpc_64", rate, ">= 0.95"},
+	{"latency_p50", "latency", p50, "<= 1.10"},
+	{"allocs_publish", "publish_1", allocs, "<= 1.15"},
+	{"allocs_handle", "consume", allocs, "<= 1.20"},
+}
+
+// ratio compares pkg/messaging with the first contender of a scenario.
+func (r *results) ratio(c comparison, chosen []scenario) (float64, bool, bool) {
+	for _, s := range chosen {
+		if s.name != c.scenario {
+			continue
+		}
+		base, own := r.figure(s.name, s.contenders[0].name, c.of), r.figure(s.name, ours, c.of)
+		return r.paired(s.name, ours, s.contenders[0].name, c.of), own.overlaps(base), true
+	}
+	return 0, false, false
+}
+
+// clientCPU compares what publishing and handling a message cost this process.
+func (r *results) clientCPU() float64 {
+	var ratios []float64
+	handled := r.samples["consume"]
+	for i, published := range r.samples["publish_1"][ours] {
+		own, base := cpu(published), cpu(r.samples["publish_1"]["raw tuned"][i])
+		if i < len(handled[ours]) {
+			own, base = own+cpu(handled[ours][i]), base+cpu(handled["raw tuned"][i])
+		}
+		ratios = append(ratios, own/base)
+	}
+	return quantile(ratios, 0.5)
+}
+
+func (r *results) table(chosen []scenario) string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // a strings.Builder takes everything
+	for _, s := range chosen {
+		line("%s: %s\n", s.name, s.what)
+		header := "  contender\tmessages/s\tspread\tratio\tallocs\tCPU s/100k"
+		if s.name == "latency" {
+			header += "\tp50\tspread\tratio\tp99"
+		}
+		line("%s\n", header)
+		base := s.contenders[0].name
+		for _, c := range s.contenders {
+			f := r.figure(s.name, c.name, rate)
+			line("  %s\t%.0f\t%.0f - %.0f\t%s\t%.1f\t%.2f", c.name, f.median, f.low, f.high,
+				r.against(s.name, base, c.name, rate), r.figure(s.name, c.name, allocs).median, r.figure(s.name, c.name, cpu).median)
+			if s.name == "latency" {
+				l := r.figure(s.name, c.name, p50)
+				line("\t%s\t%s - %s\t%s\t%s", us(l.median), us(l.low), us(l.high),
+					r.against(s.name, base, c.name, p50), us(r.figure(s.name, c.name, p99).median))
+			}
+			line("\n")
+		}
+		line("\n")
+	}
+	_ = w.Flush()
+	return out.String()
+}
+
+// against is the ratio of two medians; a tie is called one.
+func (r *results) against(scenario, base, contender string, of metric) string {
+	b, c := r.figure(scenario, base, of), r.figure(scenario, contender, of)
+	text := fmt.Sprintf("%.2f", r.paired(scenario, contender, base, of))
+	if contender != base && c.overlaps(b) {
+		text += " (tie)"
+	}
+	return text
+}
+
+func us(v float64) time.Duration { return time.Duration(v) * time.Microsecond }
+
+// promises are the ratios beside what they should be.
+func (r *results) promises(chosen []scenario) string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+	line("ratio\tmeasured\twanted\t\n")
+	for _, c := range comparisons {
+		if ratio, tie, ok := r.ratio(c, chosen); ok {
+			line("%s\t%.2f\t%s\t%s\n", c.name, ratio, c.want, map[bool]string{true: "spreads overlap"}[tie])
+		}
+	}
+	line("client_cpu\t%.2f\t<= 1.00\t\n", r.clientCPU())
+	_ = w.Flush()
+	return out.String()
+}
+
+// write puts the results where the repository keeps them.
+func (r *results) write(folder string, chosen []scenario) error {
+	ratios := map[string]float64{"client_cpu": round(r.clientCPU())}
+	for _, c := range comparisons {
+		ratio, _, ok := r.ratio(c, chosen)
+		if !ok {
+			return fmt.Errorf("%s was not measured: run all scenarios to write results", c.scenario)
+		}
+		ratios[c.name] = round(ratio)
+	}
+	encoded, err := json.MarshalIndent(map[string]any{"ratios": ratios}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(folder, "results.json"), append(encoded, '\n'), 0o600); err != nil {
+		return err
+	}
+	if err := r.plot(filepath.Join(folder, "results.png"), chosen); err != nil {
+		return err
+	}
+	text := fmt.Sprintf(page, time.Now().UTC().Format(time.DateOnly), r.rounds, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH,
+		runtime.Version(), r.version, r.promises(chosen), r.table(chosen))
+	return os.WriteFile(filepath.Join(folder, "RESULTS.md"), []byte(text), 0o600)
+}
+
+func round(v float64) float64 { return float64(int(v*1000+0.5)) / 1000 }
+
+const page = `# What pkg/messaging costs
+
+Written by ` + "`make bench`" + ` on %s: medians of %d interleaved rounds in one run, %d CPUs, %s/%s, %s, RabbitMQ %s on the same machine with host networking and a volume, one node. Every message is persistent, has a body of 1 KiB and the properties that a service needs; every queue that is measured is a quorum queue, but for calls.
+
+## Against raw tuned amqp091-go
+
+` + "```text\n%s```" + `
+
+The baseline is what a careful author writes by hand: one channel, at most 1,000 deferred confirms outstanding, acknowledgements in multiples of 50. Client CPU is that of one publish and one handled message. "Spreads overlap" means that some round of the one was as good as some round of the other: a tie.
+
+## All contenders
+
+Rates are medians over the rounds, the spread goes from the slowest to the fastest round, ratios are the medians of the rounds' own ratios to the first line, which ran within seconds of the other. Allocations are per message, CPU is this process's alone. All contenders run in one process, one after another, each with connections of its own and new queues; who begins changes with every round.
+
+` + "```text\n%s```" + `
+
+![rates against the baseline](results.png)
+
+The picture has the medians of the rates, the tables the medians of the rounds' ratios.
+
+publish_64 has at most 64 messages on their way, since each goroutine waits for its confirm: compare it with "raw tuned, window of 64". pkg/messaging/DESIGN.md says where the rest of the time goes.
+
+Rates are this machine's, and vary with its disk from minute to minute. Ratios of one run can be compared.
+`

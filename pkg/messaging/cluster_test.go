@@ -1,0 +1,260 @@
+package messaging_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// Not parallel: three brokers are enough for two cores.
+func TestCluster(t *testing.T) {
+	c := messagingtest.Cluster(t)
+	connect := func(t *testing.T, urls ...string) *messaging.Conn {
+		t.Helper()
+		return c.Nodes[0].Connect(t, messaging.Config{URLs: urls, Name: "test"})
+	}
+
+	// One client has both its connections to the node that is killed and finds
+	// another one; the other client keeps its connections, and only the queue gets a
+	// new leader. Nothing that was confirmed is lost for either.
+	t.Run("the node of a quorum queue's leader is killed", func(t *testing.T) {
+		near, killed := connectToOneNode(t, c, "near")
+		far := connect(t, c.Nodes[(killed+1)%len(c.Nodes)].URL, c.Nodes[(killed+2)%len(c.Nodes)].URL)
+		declareOn(t, c.Nodes[killed].URL, "jobs", amqp.Table{
+			"x-queue-type": "quorum", "x-queue-leader-locator": "client-local",
+			// The queue holds back what consumers of a dead node had in hand; by default
+			// for 60 s, or until the node is back.
+			"x-consumer-disconnected-timeout": 5000,
+		})
+		require.Equal(t, killed, c.Leader(t, "jobs"))
+
+		ctx, stop := context.WithTimeout(t.Context(), 90*time.Second)
+		clients := []*jobsClient{newJobsClient(t, near), newJobsClient(t, far)}
+		var publishers sync.WaitGroup
+		defer publishers.Wait()
+		defer stop() // runs first
+		for _, client := range clients {
+			for range 2 {
+				publishers.Go(func() { client.publish(ctx) })
+			}
+		}
+		more := func(n int) {
+			t.Helper()
+			for i, client := range clients {
+				want := client.confirmed() + n
+				messagingtest.Eventually(t, 45*time.Second, func() (bool, string) {
+					return client.confirmed() >= want, fmt.Sprintf("client %d: %d confirmed, waiting for %d", i, client.confirmed(), want)
+				})
+			}
+		}
+		more(200)
+		c.Kill(t, killed)
+		defer c.Start(t, killed)
+		struck := time.Now()
+		more(300)
+		t.Logf("both clients publish again %s after the kill", time.Since(struck).Round(time.Millisecond))
+		stop()
+		publishers.Wait()
+		compareJobs(t, clients)
+
+		require.NoError(t, near.Ready())
+		witness := c.Nodes[(killed+1)%len(c.Nodes)]
+		for _, node := range nodesOf(t, witness, "near") {
+			require.NotEqual(t, killed, node)
+		}
+		require.Greater(t, clients[0].subscriptions.Load(), int32(1), "its node was killed")
+		require.Equal(t, int32(1), clients[1].subscriptions.Load(), "a new leader ends no subscription")
+	})
+
+	// A classic queue lives on one node. Its consumer, on another node, is cancelled
+	// by the broker, says so, and comes back with the node.
+	t.Run("the node of a classic queue stops", func(t *testing.T) {
+		declareOn(t, c.Nodes[1].URL, "local", amqp.Table{"x-queue-type": "classic", "x-queue-leader-locator": "client-local"})
+		home := c.Leader(t, "local")
+		conn := connect(t, c.Nodes[(home+1)%len(c.Nodes)].URL)
+		got := make(chan string, 10)
+		consumer, err := conn.Consume(messaging.Queue{Name: "local", Type: messaging.Classic}, messaging.HandlerFunc(
+			func(_ context.Context, d *messaging.Delivery) error { got <- d.ID; return nil }))
+		require.NoError(t, err)
+		ready := func(want bool) func() (bool, string) {
+			return func() (bool, string) {
+				err := consumer.Ready()
+				return (err == nil) == want, fmt.Sprint(err)
+			}
+		}
+		messagingtest.Eventually(t, 20*time.Second, ready(true))
+		c.Stop(t, home)
+		messagingtest.Eventually(t, 20*time.Second, ready(false))
+		require.Error(t, conn.Ready(), "and so does the connection")
+		c.Start(t, home)
+		messagingtest.Eventually(t, 45*time.Second, ready(true))
+		sent := publishTo(t, conn, "local", "x")
+		require.Equal(t, sent.ID, next(t, got))
+	})
+}
+
+// connectToOneNode gives a Conn that knows all nodes and has both its connections to
+// the same one, and which that is. The nodes are drawn at random: again until it fits.
+func connectToOneNode(t *testing.T, c *messagingtest.ClusterInfo, name string) (*messaging.Conn, int) {
+	t.Helper()
+	for range 30 {
+		conn, err := messaging.Connect(within(t, 20*time.Second), messaging.Config{URLs: c.URLs(), Name: name})
+		require.NoError(t, err)
+		nodes := nodesOf(t, c.Nodes[0], name)
+		if nodes[0] == nodes[1] {
+			t.Cleanup(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+				defer cancel()
+				require.NoError(t, conn.Close(ctx))
+			})
+			return conn, nodes[0]
+		}
+		require.NoError(t, conn.Close(within(t, 10*time.Second)))
+		messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+			n := len(connectionsOf(t, c.Nodes[0], name))
+			return n == 0, fmt.Sprintf("%d connections are still shown", n)
+		})
+	}
+	t.Fatal("30 times on two nodes")
+	return nil, 0
+}
+
+// nodesOf waits until a node shows the two connections of a client, and says where
+// they are.
+func nodesOf(t *testing.T, witness *messagingtest.BrokerInfo, name string) []int {
+	t.Helper()
+	var nodes []int
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		nodes = connectionsOf(t, witness, name)
+		return len(nodes) == 2, fmt.Sprintf("%d connections of %q are shown", len(nodes), name)
+	})
+	return nodes
+}
+
+// connectionsOf are the nodes of a client's connections, as the broker shows them.
+func connectionsOf(t *testing.T, witness *messagingtest.BrokerInfo, name string) []int {
+	t.Helper()
+	var connections []struct {
+		Name string `json:"user_provided_name"`
+		Node string `json:"node"`
+	}
+	witness.Management(t, "GET", "/api/connections", nil, &connections)
+	var nodes []int
+	for _, connection := range connections {
+		if !strings.HasPrefix(connection.Name, name+"/") {
+			continue
+		}
+		number, err := strconv.Atoi(strings.TrimPrefix(connection.Node, "rabbit@rabbit"))
+		require.NoError(t, err)
+		nodes = append(nodes, number-1)
+	}
+	return nodes
+}
+
+// jobsClient publishes to the queue "jobs" and consumes it, and remembers both.
+type jobsClient struct {
+	t             *testing.T
+	publisher     *messaging.Publisher
+	subscriptions atomic.Int32
+
+	mu      sync.Mutex
+	tried   map[string]bool
+	done    map[string]bool // confirmed
+	handled map[string]int
+}
+
+func newJobsClient(t *testing.T, conn *messaging.Conn) *jobsClient {
+	t.Helper()
+	c := &jobsClient{t: t, publisher: conn.Publisher(), tried: map[string]bool{}, done: map[string]bool{}, handled: map[string]int{}}
+	_, err := conn.Consume(messaging.Queue{Name: "jobs", Type: messaging.Quorum}, messaging.HandlerFunc(
+		func(_ context.Context, d *messaging.Delivery) error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.handled[d.ID]++
+			return nil
+		}), messaging.Concurrency(4), messaging.OnSubscribe(func() { c.subscriptions.Add(1) }))
+	require.NoError(t, err)
+	return c
+}
+
+func (c *jobsClient) confirmed() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.done)
+}
+
+// publish publishes one message after another until ctx is done.
+func (c *jobsClient) publish(ctx context.Context) {
+	for ctx.Err() == nil {
+		m, err := messaging.NewMessage(work, "x")
+		if err != nil {
+			c.t.Error(err)
+			return
+		}
+		c.mu.Lock()
+		c.tried[m.ID] = true
+		c.mu.Unlock()
+		if err := c.publisher.Publish(ctx, messaging.Route{Key: "jobs"}, m); err == nil {
+			c.mu.Lock()
+			c.done[m.ID] = true
+			c.mu.Unlock()
+		}
+	}
+}
+
+// compareJobs waits until what was confirmed to any client was handled by one, and
+// refuses what nobody has published.
+func compareJobs(t *testing.T, clients []*jobsClient) {
+	t.Helper()
+	tried, done, handled := map[string]bool{}, map[string]bool{}, map[string]int{}
+	messagingtest.Eventually(t, 45*time.Second, func() (bool, string) {
+		clear(handled)
+		for _, c := range clients {
+			c.mu.Lock()
+			maps.Copy(tried, c.tried)
+			maps.Copy(done, c.done)
+			for id, n := range c.handled {
+				handled[id] += n
+			}
+			c.mu.Unlock()
+		}
+		missing := 0
+		for id := range done {
+			if handled[id] == 0 {
+				missing++
+			}
+		}
+		return missing == 0, fmt.Sprintf("%d of %d confirmed were not handled", missing, len(done))
+	})
+	twice := 0
+	for id, n := range handled {
+		require.True(t, tried[id], "a message that nobody has published")
+		if n > 1 {
+			twice++
+		}
+	}
+	t.Logf("%d published, %d confirmed, all of them handled, %d more than once", len(tried), len(done), twice)
+}
+
+func declareOn(t *testing.T, url, queue string, arguments amqp.Table) {
+	t.Helper()
+	conn, err := amqp.Dial(url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	ch, err := conn.Channel()
+	require.NoError(t, err)
+	_, err = ch.QueueDeclare(queue, true, false, false, false, arguments)
+	require.NoError(t, err)
+}

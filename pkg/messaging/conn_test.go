@@ -1,0 +1,136 @@
+package messaging_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// silence is a host that accepts and never says a word, as one that hangs does.
+type silence struct {
+	url      string
+	accepted chan struct{} // one for each connection
+}
+
+func newSilence(t *testing.T) *silence {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &silence{url: "amqp://" + l.Addr().String() + "/", accepted: make(chan struct{}, 100)}
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = c.Close() }()
+			s.accepted <- struct{}{}
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); accepting.Wait() })
+	return s
+}
+
+func TestAHostThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	t.Run("is passed over", func(t *testing.T) {
+		t.Parallel()
+		b := messagingtest.Broker(t)
+		s := newSilence(t)
+		// The order is drawn at random: again until it was the silent one's turn.
+		for len(s.accepted) == 0 {
+			config := b.Config()
+			config.URLs, config.DialTimeout = []string{s.url, b.URL}, time.Second
+			config.User, config.Password = b.User, b.Password
+			config.User, config.Password = b.User, b.Password
+			conn, err := messaging.Connect(within(t, 20*time.Second), config)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close(within(t, 5*time.Second)))
+		}
+	})
+	t.Run("does not hold up who stops waiting", func(t *testing.T) {
+		t.Parallel()
+		s := newSilence(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		failed := make(chan error, 1)
+		go func() {
+			_, err := messaging.Connect(ctx, messaging.Config{URLs: []string{s.url}, DialTimeout: time.Minute})
+			failed <- err
+		}()
+		<-s.accepted
+		cancel()
+		select {
+		case err := <-failed:
+			require.ErrorIs(t, err, context.Canceled)
+		case <-time.After(5 * time.Second):
+			t.Fatal("Connect does not notice that nobody waits for it")
+		}
+	})
+	t.Run("does not hold up who closes", func(t *testing.T) {
+		t.Parallel()
+		b := messagingtest.Broker(t)
+		proxy := messagingtest.NewProxy(t, b)
+		config := b.Config()
+		config.URLs, config.DialTimeout, config.MaxBackoff = []string{proxy.URL}, time.Minute, 10*time.Millisecond
+		conn, err := messaging.Connect(within(t, 20*time.Second), config)
+		require.NoError(t, err)
+		proxy.Stall()
+		proxy.Cut()
+		proxy.Restore() // from now on connections are accepted, and nothing comes back
+		messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+			return proxy.Connections() == 2, "the two links are not dialling"
+		})
+		closed := make(chan error, 1)
+		go func() { closed <- conn.Close(within(t, time.Second)) }()
+		select {
+		case err := <-closed:
+			require.NoError(t, err)
+		case <-time.After(5 * time.Second):
+			t.Error("Close does not end with its context")
+			proxy.Cut()
+			t.Log(<-closed)
+		}
+	})
+	t.Run("does not hide why the others fail", func(t *testing.T) {
+		t.Parallel()
+		s := newSilence(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		failed := make(chan error, 1)
+		go func() {
+			_, err := messaging.Connect(ctx, messaging.Config{
+				URLs: []string{s.url, s.url, s.url, s.url, "amqp://127.0.0.1:1/"}, DialTimeout: 100 * time.Millisecond,
+			})
+			failed <- err
+		}()
+		for range 5 { // the fifth is of the second round, which ends halfway
+			<-s.accepted
+		}
+		cancel()
+		require.ErrorContains(t, <-failed, "connection refused")
+	})
+}
+
+func TestConnectRefusesBadSettings(t *testing.T) {
+	t.Parallel()
+	for want, config := range map[string]messaging.Config{
+		"URLs: at least one":                {},
+		"URLs: number 2 is not":             {URLs: []string{"amqp://a:a@127.0.0.1:1", "http://127.0.0.1:1"}},
+		"URLs: number 2 has another user":   {URLs: []string{"amqp://a:a@127.0.0.1:1", "amqp://b:b@127.0.0.1:1"}},
+		"Heartbeat: must not be negative":   {URLs: []string{"amqp://127.0.0.1:1"}, Heartbeat: -1},
+		"CallTimeout: must not be negative": {URLs: []string{"amqp://127.0.0.1:1"}, CallTimeout: -1},
+	} {
+		_, err := messaging.Connect(within(t, 5*time.Second), config)
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "a:a", "a password")
+	}
+}

@@ -1,0 +1,281 @@
+// Package otelmessaging gives pkg/messaging OpenTelemetry traces and metrics, after
+// the semantic conventions for messaging
+// (https://opentelemetry.io/docs/specs/semconv/messaging/).
+//
+//	telemetry, err := otelmessaging.New()
+//	conn, err := messaging.Connect(ctx, messaging.Config{..., Hooks: telemetry.Hooks()})
+//	conn.Consume(queue, messaging.Chain(mux.Handler(), telemetry.Middleware()))
+//
+// A message carries the context of the span that published it, in the headers
+// traceparent and tracestate. Each attempt to handle it is a span that is a child of
+// that one and linked to it. The headers stay with the message when it is retried,
+// and a copy that is parked or replayed is published by a span that belongs to the
+// same trace: the whole life of a message is one trace.
+//
+// A message that leaves by an outbox is published by a relay, which does not know
+// who caused it: give it the context with [Telemetry.Inject] before it is added.
+package otelmessaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+const scope = "example.com/orderflow/pkg/messaging/otelmessaging"
+
+// HeaderPublished is when a message was published first, in microseconds since
+// 1970, as decimal text. AMQP's own timestamp has whole seconds only.
+const HeaderPublished = "published-at-us"
+
+// Telemetry makes spans and measurements. Safe for concurrent use.
+type Telemetry struct {
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+
+	sent      metric.Int64Counter
+	consumed  metric.Int64Counter
+	operation metric.Float64Histogram
+	process   metric.Float64Histogram
+	latency   metric.Float64Histogram
+}
+
+// Option changes where a [Telemetry] sends to.
+type Option func(*options)
+
+type options struct {
+	tracers trace.TracerProvider
+	meters  metric.MeterProvider
+}
+
+// WithTracerProvider sets the tracer provider. Defaults to the global one.
+func WithTracerProvider(p trace.TracerProvider) Option { return func(o *options) { o.tracers = p } }
+
+// WithMeterProvider sets the meter provider. Defaults to the global one.
+func WithMeterProvider(p metric.MeterProvider) Option { return func(o *options) { o.meters = p } }
+
+// New makes a Telemetry. It fails when the meter provider refuses an instrument.
+// The context of a message always has the W3C form, whatever the global propagator.
+func New(opts ...Option) (*Telemetry, error) {
+	o := options{tracers: otel.GetTracerProvider(), meters: otel.GetMeterProvider()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	t := &Telemetry{tracer: o.tracers.Tracer(scope), propagator: propagation.TraceContext{}}
+	meter := o.meters.Meter(scope)
+	var errs [5]error
+	t.sent, errs[0] = meter.Int64Counter("messaging.client.sent.messages", metric.WithUnit("{message}"),
+		metric.WithDescription("Messages that were published, confirmed or not."))
+	t.consumed, errs[1] = meter.Int64Counter("messaging.client.consumed.messages", metric.WithUnit("{message}"),
+		metric.WithDescription("Messages that got a verdict."))
+	t.operation, errs[2] = meter.Float64Histogram("messaging.client.operation.duration", metric.WithUnit("s"),
+		metric.WithDescription("From publish to its outcome."), buckets)
+	t.process, errs[3] = meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
+		metric.WithDescription("From delivery to its verdict."), buckets)
+	t.latency, errs[4] = meter.Float64Histogram("orderflow.messaging.publish_to_handled.duration", metric.WithUnit("s"),
+		metric.WithDescription("From the first publish of a message to its acknowledgement, retries included."), buckets)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("make the messaging instruments: %w", err)
+	}
+	return t, nil
+}
+
+// The boundaries that the conventions advise.
+var buckets = metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+
+var system = attribute.String("messaging.system", "rabbitmq")
+
+// Hooks are for [messaging.Config].
+func (t *Telemetry) Hooks() messaging.Hooks {
+	return messaging.Hooks{Publishing: t.publishing, Published: t.published, Settled: t.settled}
+}
+
+// Inject gives a message the context of ctx, to be published later by somebody else.
+func (t *Telemetry) Inject(ctx context.Context, m messaging.Message) messaging.Message {
+	headers := map[string]any{}
+	for k, v := range m.Headers {
+		headers[k] = v
+	}
+	t.propagator.Inject(ctx, carrier(headers))
+	stampTime(headers)
+	m.Headers = headers
+	return m
+}
+
+// publishing starts the span of a publish or a call. A message that has a context
+// already, from an outbox or an earlier life, is where it belongs.
+func (t *Telemetry) publishing(ctx context.Context, route messaging.Route, m *messaging.Message) func(error) {
+	if earlier := t.contextOf(m); earlier.IsValid() {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, earlier)
+	}
+	kind := trace.SpanKindProducer
+	if m.ReplyTo != "" {
+		kind = trace.SpanKindClient
+	}
+	ctx, span := t.tracer.Start(ctx, "publish "+name(route.Exchange), trace.WithSpanKind(kind), trace.WithAttributes(
+		system,
+		attribute.String("messaging.operation.name", "publish"),
+		attribute.String("messaging.operation.type", "send"),
+		attribute.String("messaging.destination.name", name(route.Exchange)),
+		attribute.String("messaging.rabbitmq.destination.routing_key", route.Key),
+		attribute.String("messaging.message.id", m.ID),
+		attribute.String("messaging.message.conversation_id", m.CorrelationID),
+		attribute.Int("messaging.message.body.size", len(m.Body)),
+	))
+	t.propagator.Inject(ctx, carrier(m.Headers))
+	stampTime(m.Headers)
+	return func(err error) { end(span, err) }
+}
+
+// Middleware makes a span for each attempt to handle a message.
+func (t *Telemetry) Middleware() messaging.Middleware {
+	return func(next messaging.Handler) messaging.Handler {
+		return messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) (err error) {
+			var links []trace.Link
+			if publisher := t.contextOf(&d.Message); publisher.IsValid() {
+				ctx = trace.ContextWithRemoteSpanContext(ctx, publisher)
+				links = append(links, trace.Link{SpanContext: publisher})
+			}
+			ctx, span := t.tracer.Start(ctx, "process "+queue(d.Queue), trace.WithSpanKind(trace.SpanKindConsumer),
+				trace.WithLinks(links...), trace.WithAttributes(
+					system,
+					attribute.String("messaging.operation.name", "process"),
+					attribute.String("messaging.operation.type", "process"),
+					attribute.String("messaging.destination.name", d.Queue),
+					attribute.String("messaging.rabbitmq.destination.routing_key", d.Key),
+					attribute.String("messaging.message.id", d.ID),
+					attribute.String("messaging.message.conversation_id", d.CorrelationID),
+					attribute.Int("messaging.message.body.size", len(d.Body)),
+					attribute.Int("orderflow.messaging.attempt", d.Attempt),
+				))
+			defer func() {
+				if p := recover(); p != nil { // the consumer makes an error of it
+					end(span, errPanic)
+					panic(p)
+				}
+				end(span, err)
+			}()
+			return next.Handle(ctx, d)
+		})
+	}
+}
+
+var errPanic = errors.New("handler panicked")
+
+func (t *Telemetry) published(route messaging.Route, _ string, err error, took time.Duration) {
+	attributes := metric.WithAttributes(append(failed(err), system,
+		attribute.String("messaging.operation.name", "publish"),
+		attribute.String("messaging.operation.type", "send"),
+		attribute.String("messaging.destination.name", name(route.Exchange)))...)
+	t.sent.Add(context.Background(), 1, attributes)
+	t.operation.Record(context.Background(), took.Seconds(), attributes)
+}
+
+func (t *Telemetry) settled(d *messaging.Delivery, verdict messaging.Verdict, took time.Duration) {
+	attributes := metric.WithAttributes(system,
+		attribute.String("messaging.operation.name", "process"),
+		attribute.String("messaging.operation.type", "process"),
+		attribute.String("messaging.destination.name", queue(d.Queue)),
+		attribute.String("orderflow.messaging.verdict", string(verdict)))
+	t.consumed.Add(context.Background(), 1, attributes)
+	t.process.Record(context.Background(), took.Seconds(), attributes)
+	text, _ := d.Headers[HeaderPublished].(string)
+	if at, err := strconv.ParseInt(text, 10, 64); err == nil && verdict == messaging.Acked {
+		t.latency.Record(context.Background(), max(time.Since(time.UnixMicro(at)), 0).Seconds(), attributes)
+	}
+}
+
+// contextOf is the span context that a message carries; invalid where there is none.
+func (t *Telemetry) contextOf(m *messaging.Message) trace.SpanContext {
+	return trace.SpanContextFromContext(t.propagator.Extract(context.Background(), carrier(m.Headers)))
+}
+
+// stampTime notes when a message was published first.
+func stampTime(headers map[string]any) {
+	if headers[HeaderPublished] == nil {
+		headers[HeaderPublished] = strconv.FormatInt(time.Now().UnixMicro(), 10)
+	}
+}
+
+func end(span trace.Span, err error) {
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+		span.SetAttributes(failed(err)...)
+	}
+	span.End()
+}
+
+// failed is error.type, of which there must be few; none for success.
+func failed(err error) []attribute.KeyValue {
+	for _, class := range []struct {
+		err  error
+		name string
+	}{
+		{messaging.ErrUnroutable, "unroutable"},
+		{messaging.ErrNacked, "nacked"},
+		{messaging.ErrRefused, "refused"},
+		{messaging.ErrConnectionLost, "connection_lost"},
+		{messaging.ErrStopping, "stopping"},
+		{messaging.ErrUndecodable, "undecodable"},
+		{messaging.ErrUntrustedSource, "untrusted_source"},
+		{messaging.ErrUnknownType, "unknown_type"},
+		{messaging.ErrClosed, "closed"},
+		{context.DeadlineExceeded, "timeout"},
+		{context.Canceled, "canceled"},
+		{errPanic, "panic"},
+	} {
+		if errors.Is(err, class.err) {
+			return []attribute.KeyValue{attribute.String("error.type", class.name)}
+		}
+	}
+	if err != nil {
+		return []attribute.KeyValue{attribute.String("error.type", "_OTHER")}
+	}
+	return nil
+}
+
+// name is how the conventions call an exchange.
+func name(exchange string) string {
+	if exchange == "" {
+		return "amq.default"
+	}
+	return exchange
+}
+
+// queue is a queue's name without what differs from one connection to the next.
+func queue(name string) string {
+	if strings.HasPrefix(name, "amq.gen-") {
+		return "(temporary)"
+	}
+	return name
+}
+
+// carrier reads and writes the context as text headers.
+type carrier map[string]any
+
+func (c carrier) Get(key string) string {
+	text, _ := c[key].(string)
+	return text
+}
+
+func (c carrier) Set(key, value string) { c[key] = value }
+
+func (c carrier) Keys() []string {
+	keys := make([]string, 0, len(c))
+	for key := range c {
+		keys = append(keys, key)
+	}
+	return keys
+}

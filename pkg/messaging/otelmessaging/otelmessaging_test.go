@@ -1,0 +1,245 @@
+package otelmessaging_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+	"example.com/orderflow/pkg/messaging/otelmessaging"
+)
+
+func TestMain(m *testing.M) { messagingtest.Main(m) }
+
+var job = messaging.MessageType{Name: "job.v1", Owner: "admin"}
+
+type fixture struct {
+	spans     *tracetest.InMemoryExporter
+	metrics   *metric.ManualReader
+	provider  *sdktrace.TracerProvider
+	telemetry *otelmessaging.Telemetry
+	broker    *messagingtest.BrokerInfo
+	conn      *messaging.Conn
+	ch        *amqp.Channel
+	queue     messaging.Queue
+}
+
+func setup(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{spans: tracetest.NewInMemoryExporter(), metrics: metric.NewManualReader(), broker: messagingtest.Broker(t)}
+	f.provider = sdktrace.NewTracerProvider(sdktrace.WithSyncer(f.spans))
+	telemetry, err := otelmessaging.New(otelmessaging.WithTracerProvider(f.provider),
+		otelmessaging.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(f.metrics))))
+	require.NoError(t, err)
+	f.telemetry = telemetry
+	config := f.broker.Config()
+	config.Hooks = telemetry.Hooks()
+	f.conn = f.broker.Connect(t, config)
+
+	raw, err := amqp.Dial(f.broker.URL)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = raw.Close() })
+	f.ch, err = raw.Channel()
+	require.NoError(t, err)
+	require.NoError(t, f.ch.ExchangeDeclare("dead.letters", "direct", true, false, false, false, nil))
+	for _, name := range []string{"jobs", "jobs.dead"} {
+		_, err = f.ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.ch.QueueBind("jobs.dead", "jobs", "dead.letters", false, nil))
+	f.queue = messaging.Queue{Name: "jobs", Type: messaging.Quorum, DeliveryLimit: 20,
+		DeadLetter: &messaging.DeadLetter{Exchange: "dead.letters", Key: "jobs"}}
+	return f
+}
+
+func (f *fixture) consume(t *testing.T, h messaging.HandlerFunc) {
+	t.Helper()
+	_, err := f.conn.Consume(f.queue, messaging.Chain(h, f.telemetry.Middleware()))
+	require.NoError(t, err)
+}
+
+// wait gives the spans of a name when there are that many.
+func (f *fixture) wait(t *testing.T, name string, n int) tracetest.SpanStubs {
+	t.Helper()
+	var found tracetest.SpanStubs
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		found = slices.DeleteFunc(f.spans.GetSpans(), func(s tracetest.SpanStub) bool { return s.Name != name })
+		return len(found) == n, fmt.Sprintf("%d spans %q", len(found), name)
+	})
+	return found
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func message(t *testing.T) messaging.Message {
+	t.Helper()
+	m, err := messaging.NewMessage(job, "x")
+	require.NoError(t, err)
+	return m
+}
+
+// One message: published in somebody's span, failed once, retried, parked, replayed
+// by hand and handled. All of it is one trace.
+func TestOneTraceThroughRetryParkingAndReplay(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	attempts := 0
+	f.consume(t, func(context.Context, *messaging.Delivery) error {
+		attempts++
+		switch attempts {
+		case 1:
+			return errors.New("not now")
+		case 2:
+			return messaging.Permanent(errors.New("never"))
+		default:
+			return nil
+		}
+	})
+	ctx, caller := f.provider.Tracer("test").Start(within(t), "caller")
+	m := message(t)
+	m.Headers = map[string]any{"mine": "stays"}
+	require.NoError(t, f.conn.Publisher().Publish(ctx, messaging.Route{Key: "jobs"}, m))
+	caller.End()
+	require.Equal(t, map[string]any{"mine": "stays"}, m.Headers, "the caller's map is its own")
+
+	processed := f.wait(t, "process jobs", 2)
+	published := f.wait(t, "publish amq.default", 1)[0]
+	parked := f.wait(t, "publish dead.letters", 1)[0]
+	require.Equal(t, caller.SpanContext().SpanID(), published.Parent.SpanID())
+	require.Equal(t, trace.SpanKindProducer, published.SpanKind)
+	for _, attempt := range processed {
+		require.Equal(t, published.SpanContext.SpanID(), attempt.Parent.SpanID(), "a child of the publish")
+		require.Len(t, attempt.Links, 1)
+		require.Equal(t, published.SpanContext.SpanID(), attempt.Links[0].SpanContext.SpanID(), "and linked to it")
+		require.Equal(t, codes.Error, attempt.Status.Code)
+	}
+
+	var dead amqp.Delivery
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+		got, ok, err := f.ch.Get("jobs.dead", true)
+		require.NoError(t, err)
+		dead = got
+		return ok, "nothing was parked"
+	})
+	require.Equal(t, "stays", dead.Headers["mine"])
+	headers := amqp.Table{}
+	maps.Copy(headers, dead.Headers)
+	require.NoError(t, f.ch.Publish("", "jobs", true, false, amqp.Publishing{MessageId: dead.MessageId, Headers: headers, Body: dead.Body}))
+
+	processed = f.wait(t, "process jobs", 3)
+	require.Equal(t, codes.Unset, processed[2].Status.Code)
+	require.Equal(t, parked.SpanContext.SpanID(), processed[2].Parent.SpanID())
+	for _, s := range f.spans.GetSpans() {
+		require.Equal(t, caller.SpanContext().TraceID(), s.SpanContext.TraceID(), s.Name)
+	}
+}
+
+func TestAPanicEndsItsSpan(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	tried := false
+	f.consume(t, func(context.Context, *messaging.Delivery) error {
+		if !tried {
+			tried = true
+			panic("oops")
+		}
+		return nil
+	})
+	require.NoError(t, f.conn.Publisher().Publish(within(t), messaging.Route{Key: "jobs"}, message(t)))
+	first := f.wait(t, "process jobs", 2)[0]
+	require.Contains(t, first.Attributes, attribute.String("error.type", "panic"))
+}
+
+// What leaves by an outbox belongs to the span in which it was added.
+func TestInject(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx, request := f.provider.Tracer("test").Start(within(t), "request")
+	m := f.telemetry.Inject(ctx, message(t))
+	request.End()
+	require.NoError(t, f.conn.Publisher().Publish(context.WithoutCancel(within(t)), messaging.Route{Key: "jobs"}, m))
+	require.Equal(t, request.SpanContext().SpanID(), f.wait(t, "publish amq.default", 1)[0].Parent.SpanID())
+}
+
+func TestACallIsOneTrace(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	double := messaging.Procedure[int, int]{
+		Route: messaging.Route{Key: "jobs"}, Request: job, Reply: messaging.MessageType{Name: "reply.v1", Owner: "admin"},
+	}
+	f.consume(t, messaging.Serve(f.conn.Publisher(), double, func(_ context.Context, _ *messaging.Delivery, n int) (int, error) {
+		return 2 * n, nil
+	}).Handle)
+	got, err := messaging.Call(within(t), f.conn.Caller(), double, 21)
+	require.NoError(t, err)
+	require.Equal(t, 42, got)
+
+	process := f.wait(t, "process jobs", 1)[0]
+	calls := f.wait(t, "publish amq.default", 2) // the reply ends before the call does
+	require.Equal(t, process.SpanContext.SpanID(), calls[0].Parent.SpanID())
+	require.Equal(t, trace.SpanKindClient, calls[1].SpanKind)
+	require.Equal(t, calls[1].SpanContext.SpanID(), process.Parent.SpanID())
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	f.consume(t, func(context.Context, *messaging.Delivery) error { return nil })
+	p := f.conn.Publisher()
+	require.NoError(t, p.Publish(within(t), messaging.Route{Key: "jobs"}, message(t)))
+	require.ErrorIs(t, p.Publish(within(t), messaging.Route{Key: "nowhere"}, message(t)), messaging.ErrUnroutable)
+	f.wait(t, "process jobs", 1)
+
+	var all map[string]metricdata.Aggregation
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+		var got metricdata.ResourceMetrics
+		require.NoError(t, f.metrics.Collect(t.Context(), &got))
+		all = map[string]metricdata.Aggregation{}
+		for _, m := range got.ScopeMetrics[0].Metrics {
+			all[m.Name] = m.Data
+		}
+		return all["messaging.process.duration"] != nil, "nothing was handled"
+	})
+	sent := map[string]int64{}
+	for _, point := range all["messaging.client.sent.messages"].(metricdata.Sum[int64]).DataPoints {
+		class, _ := point.Attributes.Value("error.type")
+		sent[class.AsString()] += point.Value
+	}
+	require.Equal(t, map[string]int64{"": 1, "unroutable": 1}, sent)
+	consumed := all["messaging.client.consumed.messages"].(metricdata.Sum[int64]).DataPoints
+	require.Len(t, consumed, 1)
+	verdict, _ := consumed[0].Attributes.Value("orderflow.messaging.verdict")
+	require.Equal(t, "acked", verdict.AsString())
+	require.EqualValues(t, 2, count(all["messaging.client.operation.duration"]))
+	require.EqualValues(t, 1, count(all["messaging.process.duration"]))
+	latency := all["orderflow.messaging.publish_to_handled.duration"].(metricdata.Histogram[float64]).DataPoints[0]
+	require.Positive(t, latency.Sum)
+	require.Less(t, latency.Sum, 20.0, "seconds")
+}
+
+func count(data metricdata.Aggregation) (n uint64) {
+	for _, point := range data.(metricdata.Histogram[float64]).DataPoints {
+		n += point.Count
+	}
+	return n
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Runs the benchmarks against a broker of their own: host networking, so that no
+# proxy of Docker's is measured, and a volume, so that the disk is.
+source "$(dirname "$0")/lib.sh"
+"$(dirname "$0")/needs.sh"
+"$(dirname "$0")/images.sh"
+
+name=orderflow-bench port=5679
+stop() { docker rm -fv "$name" >/dev/null 2>&1 || true; docker volume rm "$name" >/dev/null 2>&1 || true; }
+trap stop EXIT
+stop
+
+settings=$(mktemp -d)
+cat >"$settings/rabbitmq.conf" <<CONF
+listeners.tcp.1 = 127.0.0.1:$port
+log.console = true
+log.console.level = warning
+CONF
+echo '[].' >"$settings/enabled_plugins"
+chmod -R a+rX "$settings"
+say "starting a broker on 127.0.0.1:$port"
+docker run -d --name "$name" --network host -v "$name:/var/lib/rabbitmq" \
+	-v "$settings/rabbitmq.conf:/etc/rabbitmq/rabbitmq.conf:ro" -v "$settings/enabled_plugins:/etc/rabbitmq/enabled_plugins:ro" \
+	-e RABBITMQ_DEFAULT_USER=bench -e RABBITMQ_DEFAULT_PASS=bench -e RABBITMQ_NODENAME=bench@localhost \
+	-e RABBITMQ_DIST_PORT=25679 "$(setting RABBITMQ_IMAGE)" >/dev/null
+for ((i = 0; ; i++)); do
+	if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
+	((i < 60)) || die "the broker did not start: docker logs $name"
+	sleep 1
+done
+
+say "measuring (about ${BENCH_MINUTES:-6} min); keep the machine quiet"
+cd "$root/bench"
+go run . "$@"

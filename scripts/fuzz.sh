@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs every fuzz target of the workspace for a bounded time, one after another.
+source "$(dirname "$0")/lib.sh"
+time=${FUZZTIME:-20s}
+while IFS= read -r dir; do
+	cd "$dir"
+	while IFS=: read -r file target; do
+		package=$(dirname "$file")
+		say "fuzzing $target in ${dir#"$root"/}/${package#./} for $time"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" >"$cache/fuzz.log" 2>&1 || {
+			cat "$cache/fuzz.log" >&2
+			die "$target found something: the input that shows it is above, and in the folder testdata/fuzz beside the test; add it to git with the repair"
+		}
+		grep -E '^fuzz: elapsed' "$cache/fuzz.log" | tail -n 1
+	done < <(grep -rHo '^func Fuzz[A-Za-z]*(f ' --include='*_test.go' . | sed 's/func //; s/(f .*//')
+done < <(go list -f '{{.Dir}}' -m)
