@@ -11,7 +11,7 @@ help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
 
 .PHONY: up
-up: ## bring the whole system up, and say where to look
+up: ## bring the whole system up, and say where to look (WITH=overlay,overlay: see docs/overlays.md)
 	@scripts/up.sh
 	@scripts/welcome.sh
 
@@ -42,8 +42,15 @@ lint: ## check formatting, vet, linters, module versions, known vulnerabilities
 
 .PHONY: fuzz
 fuzz: ## fuzz what decodes messages (FUZZTIME=20s for each target)
-	@cd pkg/messaging && for target in $$(grep -ho 'func Fuzz[A-Za-z]*' *_test.go | cut -c6-); do \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime "$${FUZZTIME:-20s}" .; done
+	@scripts/fuzz.sh
+
+.PHONY: bench
+bench: ## measure pkg/messaging beside raw amqp091-go, and write bench/RESULTS.md (about 8 min)
+	@scripts/bench.sh -out .
+
+.PHONY: chaos
+chaos: ## break a running system on purpose and count (SEED=n DURATION=10m RATE=40 ONLY=regexp WITH=cluster)
+	@scripts/chaos.sh
 
 .PHONY: tidy
 tidy: ## tidy every module

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,45 +15,61 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/orderflow/contract"
+	"example.com/orderflow/e2e/internal/machine"
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// The real compose file, brought up as `make up` does, under a project name and
-// ports of its own. Not parallel: it wants the machine for itself.
+// composed is the system as the compose file starts it, under a project name and
+// ports of its own.
+type composed struct {
+	root, project string
+	ports         map[string]string
+}
+
+// script runs a command of the shell in the repository's root.
+func (c *composed) script(t *testing.T, command string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", command)
+	cmd.Dir = c.root
+	cmd.Env = append(os.Environ(), "COMPOSE_PROJECT_NAME="+c.project)
+	for name, port := range c.ports {
+		cmd.Env = append(cmd.Env, name+"="+port)
+	}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s: %s", command, out)
+	return string(out)
+}
+
+func (c *composed) compose(t *testing.T, arguments string) string {
+	t.Helper()
+	return c.script(t, "source scripts/lib.sh; compose "+arguments)
+}
+
+// The real compose file, brought up as `make up` does. Not parallel: it wants the
+// machine for itself.
 func TestTheComposeFile(t *testing.T) {
+	unlock, err := machine.Lock(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(unlock)
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
-	// scripts/test.sh removes the projects of processes that are gone.
-	project := fmt.Sprintf("orderflow-test-%d", os.Getpid())
-	ports := freePorts(t, "AMQP_PORT", "MANAGEMENT_PORT", "BROKER_METRICS_PORT", "POSTGRES_PORT", "ORDERS_PORT", "PRICING_PORT", "SANDBOX_PORT", "SMTP_PORT")
-	script := func(t *testing.T, command string) string {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, "bash", "-c", command)
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "COMPOSE_PROJECT_NAME="+project)
-		for name, port := range ports {
-			cmd.Env = append(cmd.Env, name+"="+port)
-		}
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s: %s", command, out)
-		return string(out)
-	}
-	compose := func(t *testing.T, arguments string) string {
-		t.Helper()
-		return script(t, "source scripts/lib.sh; compose "+arguments)
+	c := &composed{
+		root:    root,
+		project: fmt.Sprintf("orderflow-test-%d", os.Getpid()), // scripts/test.sh removes the projects of processes that are gone
+		ports:   freePorts(t, "AMQP_PORT", "MANAGEMENT_PORT", "BROKER_METRICS_PORT", "POSTGRES_PORT", "ORDERS_PORT", "PRICING_PORT", "SANDBOX_PORT", "SMTP_PORT"),
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Log(compose(t, "logs --tail 30"))
+			t.Log(c.compose(t, "logs --tail 30"))
 		}
-		script(t, "source scripts/lib.sh; remove_project "+project) // not the base images, which others use
+		c.script(t, "source scripts/lib.sh; remove_project "+c.project) // not the base images, which others use
 	})
-	script(t, "scripts/up.sh")
+	c.script(t, "scripts/up.sh")
 	customers := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
 	t.Cleanup(customers.CloseIdleConnections)
-	s := &system{t: t, http: customers, orders: []*process{{URL: "http://127.0.0.1:" + ports["ORDERS_PORT"]}}}
+	s := &system{t: t, http: customers, orders: []*process{{URL: "http://127.0.0.1:" + c.ports["ORDERS_PORT"]}}}
 
 	t.Run("an order is paid within 2 s", func(t *testing.T) {
 		o := s.place("ada", contract.TierExpress, "tok_ok")
@@ -63,47 +78,42 @@ func TestTheComposeFile(t *testing.T) {
 		var captures struct {
 			Total int `json:"total"`
 		}
-		s.getJSON("http://127.0.0.1:"+ports["SANDBOX_PORT"]+"/v1/captures?order_id="+o.ID, &captures)
+		s.getJSON("http://127.0.0.1:"+c.ports["SANDBOX_PORT"]+"/v1/captures?order_id="+o.ID, &captures)
 		require.Equal(t, 1, captures.Total)
 		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
-			_, mails := s.get("http://127.0.0.1:" + ports["SANDBOX_PORT"] + "/v1/mails?to=ada@example.com")
+			_, mails := s.get("http://127.0.0.1:" + c.ports["SANDBOX_PORT"] + "/v1/mails?to=ada@example.com")
 			return strings.Contains(mails, "Receipt for order "+o.ID), mails
 		})
 	})
-	t.Run("what runs is healthy, what runs once has ended well, and none may more than it must", func(t *testing.T) {
-		for _, id := range strings.Fields(compose(t, "ps --all --quiet")) {
-			var c struct {
-				Name  string
-				State struct {
-					Status   string
-					ExitCode int
-					Health   *struct{ Status string }
-				}
-				Config     struct{ User string }
-				HostConfig struct {
-					ReadonlyRootfs bool
-					CapDrop        []string
-				}
-			}
-			out := script(t, "docker inspect --format '{{json .}}' "+id)
-			require.NoError(t, json.Unmarshal([]byte(out), &c))
-			if c.State.Health == nil {
-				require.Equal(t, "exited", c.State.Status, c.Name)
-				require.Zero(t, c.State.ExitCode, c.Name)
+	t.Run("what runs is healthy, and what runs once has ended well", func(t *testing.T) {
+		for _, box := range c.containers(t) {
+			if box.State.Health == nil {
+				require.Equal(t, "exited", box.State.Status, box.Name)
+				require.Zero(t, box.State.ExitCode, box.Name)
 			} else {
-				require.Equal(t, "healthy", c.State.Health.Status, c.Name)
+				require.Equal(t, "healthy", box.State.Health.Status, box.Name)
 			}
-			if !strings.Contains(c.Name, "rabbitmq") && !strings.Contains(c.Name, "postgres") {
-				require.True(t, c.HostConfig.ReadonlyRootfs, c.Name)
-				require.Equal(t, []string{"ALL"}, c.HostConfig.CapDrop, c.Name)
-				require.Equal(t, c.State.Health != nil, strings.HasPrefix(c.Config.User, "1000"), "%s runs as %q", c.Name, c.Config.User)
-			}
-			require.NotContains(t, strings.ToLower(out), "default_pass", "no secret in the container's settings")
 		}
 	})
-	t.Run("the broker is as the contract says", func(t *testing.T) {
-		require.Contains(t, compose(t, "run --rm --no-deps topology topology verify"), "the broker is as the contract says")
+	t.Run("the servers come back after they were killed", func(t *testing.T) {
+		for _, server := range []string{"postgres", "rabbitmq"} {
+			name := c.project + "-" + server + "-1"
+			c.script(t, "docker kill -s KILL "+name+" && docker start "+name)
+		}
+		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
+			status, _, answer, err := s.try(s.orders[0].URL, "after the kill", orderBody("bob", contract.TierStandard, "tok_ok", "mug"))
+			return err == nil && (status == http.StatusCreated || status == http.StatusOK), fmt.Sprint(status, err, string(answer))
+		})
 	})
+	t.Run("the broker is as the contract says", func(t *testing.T) {
+		require.Contains(t, c.compose(t, "run --rm --no-deps topology topology verify"), "the broker is as the contract says")
+	})
+	t.Run("no container may more than it must", c.checkConfinement)
+	t.Run("an image is one program", c.checkImages)
+	secrets := c.secrets(t)
+	t.Run("every account has its own database, broker and secrets", func(t *testing.T) { c.checkAccounts(t, secrets) })
+	t.Run("the ledger reads all and writes nothing", func(t *testing.T) { c.checkLedger(t, secrets) })
+	t.Run("no secret is where it does not belong", func(t *testing.T) { c.checkSecrets(t, secrets) })
 }
 
 // freePorts finds ports that nobody listens on, and holds all until it has all.

@@ -4,11 +4,13 @@
 # names to the git-ignored .env.
 source "$(dirname "$0")/lib.sh"
 
-standin_tag=1 # raise it when deploy/compose/images/standin changes
+standin_tag=3 # raise it when deploy/compose/images/standin changes
 declare -A standin=([RABBITMQ_IMAGE]=rabbitmq [POSTGRES_IMAGE]=postgres [GO_IMAGE]=golang)
 # Optional settings; empty means the tools' defaults.
 suite=${STANDIN_SUITE:-forky}
 mirror=${STANDIN_MIRROR:-}
+
+mkdir -p "$cache"
 
 have() { docker image inspect "$1" >/dev/null 2>&1; }
 
@@ -22,10 +24,11 @@ build_standins() {
 		--customize-hook="copy-in $files/rabbitmq-entrypoint $files/postgres-entrypoint /usr/local/bin" \
 		--customize-hook='echo "[rabbitmq_management,rabbitmq_prometheus]." >"$1/etc/rabbitmq/enabled_plugins"' \
 		--customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' \
+		--customize-hook='rm -f "$1/var/lib/rabbitmq/.erlang.cookie"' \
 		"$suite" "$tar" ${mirror:+"$mirror"}
 	import rabbitmq "$tar" 'ENV RABBITMQ_LOGS=-' 'ENV HOME=/var/lib/rabbitmq' 'EXPOSE 5672 15672 15692' \
 		'ENTRYPOINT ["/usr/local/bin/rabbitmq-entrypoint"]' 'CMD ["rabbitmq-server"]'
-	import postgres "$tar" 'ENV PGDATA=/var/lib/postgresql/18/docker' 'ENV LANG=C.UTF-8' 'EXPOSE 5432' \
+	import postgres "$tar" 'ENV PGDATA=/var/lib/postgresql/18/docker' 'ENV PGHOST=/tmp' 'ENV LANG=C.UTF-8' 'EXPOSE 5432' \
 		'ENTRYPOINT ["/usr/local/bin/postgres-entrypoint"]' 'CMD ["postgres"]'
 	import golang "$tar" 'ENV GOPATH=/go' 'ENV GOTOOLCHAIN=local' 'WORKDIR /go'
 	rm -f "$tar"
@@ -43,7 +46,7 @@ import() {
 missing=()
 for name in RABBITMQ_IMAGE POSTGRES_IMAGE GO_IMAGE; do
 	image=$(setting "$name")
-	have "$image" && continue
+	have "$image" && [[ $image != orderflow-standin/* || $image == *:$standin_tag ]] && continue
 	if [[ $image == orderflow-standin/* ]]; then
 		missing+=("$name")
 	elif ((${#missing[@]} == 0)) && say "pulling $image" && timeout "${PULL_TIMEOUT:-300}" docker pull -q "$image" 2>"$cache/pull.log" >/dev/null; then

@@ -54,14 +54,39 @@ with_progress() {
 	printf '    done in %s s\n' "$((SECONDS - started))"
 }
 
-# compose is `docker compose` of the project, by the plugin in .cache if there is no other.
+# An overlay is a file deploy/compose/NAME.yaml beside compose.yaml. Those that
+# `make up WITH=...` names are remembered, so that later commands act on the same files.
+with="$cache/with-${COMPOSE_PROJECT_NAME:-orderflow}"
+
+# choose_overlays NAMES: remembers the overlays, separated by commas or spaces; none forgets them.
+choose_overlays() {
+	local name there chosen=()
+	there=$(cd "$root/deploy/compose" && for name in *.yaml; do [ "$name" = compose.yaml ] || echo "${name%.yaml}"; done | xargs)
+	for name in ${1//,/ }; do
+		[[ " $there " == *" $name "* ]] || die "there is no overlay $name; there is: ${there:-none}"
+		[[ " ${chosen[*]} " == *" $name "* ]] || chosen+=("$name")
+	done
+	mkdir -p "$cache"
+	echo "${chosen[*]}" >"$with"
+}
+
+# compose_files are the files that compose reads, relative to the root, the first included by compose.yaml.
+compose_files() {
+	local name
+	echo deploy/compose/compose.yaml
+	for name in $(cat "$with" 2>/dev/null); do echo "deploy/compose/$name.yaml"; done
+}
+
+# compose is `docker compose` of the project, by the plugin in .cache if there is no
+# other. OVERLAYS are further files, for this call only.
 compose() {
-	local plugin="$cache/compose/docker-compose"
+	local plugin="$cache/compose/docker-compose" command=(docker compose) file
 	if [ -x "$plugin" ] && ! docker compose version >/dev/null 2>&1; then
-		(cd "$root" && "$plugin" "$@")
-	else
-		(cd "$root" && docker compose "$@")
+		command=("$plugin")
 	fi
+	command+=(-f compose.yaml)
+	for file in $(compose_files | tail -n +2) ${OVERLAYS:-}; do command+=(-f "$file"); done
+	(cd "$root" && "${command[@]}" "$@")
 }
 
 # fetch_compose takes the plugin out of the distribution's package.
@@ -100,5 +125,5 @@ remove_project() {
 	docker images -q "$1/*" | sort -u | xargs -r docker rmi -f >/dev/null
 	# Images that a newer build has taken the name of.
 	docker images -q --filter label=orderflow.project=true --filter dangling=true | xargs -r docker rmi -f >/dev/null
-	rm -f "$cache/built-$1"
+	rm -f "$cache/built-$1" "$cache/with-$1"
 }

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Brings the whole system up, or with arguments just those services, and waits
-# until it is ready.
+# until it is ready. WITH names the overlays.
 source "$(dirname "$0")/lib.sh"
+choose_overlays "${WITH:-}"
 "$(dirname "$0")/needs.sh"
 project=${COMPOSE_PROJECT_NAME:-orderflow}
 
 # Somebody else's program on one of our ports gives an error that names neither.
-for name in AMQP_PORT:5672 MANAGEMENT_PORT:15672 BROKER_METRICS_PORT:15692 POSTGRES_PORT:5432 ORDERS_PORT:8081 PRICING_PORT:8082 SANDBOX_PORT:8090 SMTP_PORT:2525; do
-	variable=${name%:*} port=${!variable:-}
-	port=${port:-${name#*:}}
+for name in $(cd "$root" && compose_files | xargs grep -hoE '[A-Z_]+_PORT:-[0-9]+' | sort -u); do
+	variable=${name%:-*} port=${!variable:-}
+	port=${port:-${name#*:-}}
 	ours=$(docker ps --filter "label=com.docker.compose.project=$project" --filter "publish=$port" -q)
 	if [ "$port" != 0 ] && [ -z "$ours" ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
 		die "port $port is in use by another program: stop it, or choose another port with $variable=... make up"
@@ -16,6 +17,7 @@ for name in AMQP_PORT:5672 MANAGEMENT_PORT:15672 BROKER_METRICS_PORT:15692 POSTG
 done
 
 # A build that changes nothing still takes compose half a minute; a hash takes none.
+# Overlays run the same images.
 sources=$(cd "$root" && { cat .dockerignore deploy/compose/compose.yaml; setting GO_IMAGE; find go.work go.work.sum pkg contract services tools deploy/compose/images -type f ! -name '*_test.go' ! -path '*/testdata/*' -print0 | sort -z | xargs -0 sha256sum; } | sha256sum | cut -c 1-16)
 stamp="$cache/built-$project"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$sources" ] || ! docker image inspect "$project/orderctl" "$project/orders" >/dev/null 2>&1; then
@@ -25,4 +27,4 @@ else
 	say "the images of the services are up to date"
 fi
 
-with_progress "starting${*:+ $*}" compose up --detach --no-build --wait --wait-timeout 180 --remove-orphans "$@"
+with_progress "starting${*:+ $*}${WITH:+ with $WITH}" compose up --detach --no-build --wait --wait-timeout 180 --remove-orphans "$@"

@@ -2,16 +2,20 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	"go.uber.org/zap"
+
+	"example.com/orderflow/pkg/messaging"
 )
 
 // OpenDatabase connects to PostgreSQL; while the database does not answer it
@@ -79,4 +83,15 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, sets ...Migrations) error 
 		}
 	}
 	return nil
+}
+
+// UnstorableIsPermanent marks what PostgreSQL can never store as
+// [messaging.Permanent]: SQLSTATE class 22, data exceptions, such as a NUL in a text
+// or a number out of range. Other errors, and nil, stay as they are.
+func UnstorableIsPermanent(err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && strings.HasPrefix(refused.Code, "22") {
+		return messaging.Permanent(err)
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +82,34 @@ func TestMetrics(t *testing.T) {
 	} {
 		require.Contains(t, body, want)
 	}
+}
+
+func TestALargeHeaderIsRefused(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.NewServeMux(), service.NewRegistry())
+	for size, want := range map[int]int{8 << 10: http.StatusOK, 32 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr()+"/healthz", nil)
+		require.NoError(t, err)
+		req.Header.Set("X-Large", strings.Repeat("x", size))
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, want, res.StatusCode, "%d bytes", size)
+	}
+}
+
+// Whoever sends a header and no end of it is cut off.
+func TestASlowHeaderIsCutOff(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.NewServeMux(), service.NewRegistry())
+	conn, err := net.Dial("tcp", s.Addr())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = conn.Write([]byte("GET /healthz HTTP/1.1\r\nHost: x\r\n"))
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(8*time.Second)))
+	_, err = io.Copy(io.Discard, conn)
+	require.NoError(t, err, "closed by the server, and not by our deadline")
 }
 
 func TestListenRefusesABadAddress(t *testing.T) {

@@ -21,8 +21,13 @@ var databases = []struct{ name, account string }{
 	{"sandbox", "sandbox"},
 }
 
+// unlogged keeps the statements of a session, in which passwords are, out of the
+// server's log: also those that fail, and whatever the server logs of others.
+var unlogged = [][2]string{{"log_statement", "none"}, {"log_min_duration_statement", "-1"}, {"log_min_error_statement", "panic"}}
+
 // Databases makes a database and a role for each service; nobody else but the
-// ledger may connect to it. serverURL names the administrator.
+// ledger may connect to it, and nobody but the administrator to the server's own
+// databases. serverURL names the administrator.
 func Databases(ctx context.Context, serverURL string, dirs Dirs) error {
 	config, err := pgx.ParseConfig(serverURL)
 	if err != nil {
@@ -33,11 +38,19 @@ func Databases(ctx context.Context, serverURL string, dirs Dirs) error {
 			return err
 		}
 	}
+	for _, setting := range unlogged {
+		config.RuntimeParams[setting[0]] = setting[1]
+	}
 	admin, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect to the database server: %w", err)
 	}
 	defer func() { _ = admin.Close(context.WithoutCancel(ctx)) }()
+	for _, name := range []string{"postgres", "template1"} { // else open to every role
+		if _, err := admin.Exec(ctx, "REVOKE ALL ON DATABASE "+name+" FROM PUBLIC"); err != nil {
+			return fmt.Errorf("close the database %s: %w", name, err)
+		}
+	}
 	if err := role(ctx, admin, ledgerRole, filepath.Join(dirs.Services, ledgerRole, databasePassword)); err != nil {
 		return err
 	}
@@ -103,6 +116,8 @@ func database(ctx context.Context, admin *pgx.Conn, server *pgx.ConnConfig, name
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	for _, statement := range []string{
+		// Large objects belong to no table: whoever may connect could make some.
+		"REVOKE ALL ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC",
 		"GRANT USAGE ON SCHEMA public TO " + ledgerRole,
 		"ALTER DEFAULT PRIVILEGES FOR ROLE " + id + " IN SCHEMA public GRANT SELECT ON TABLES TO " + ledgerRole,
 	} {

@@ -115,8 +115,14 @@ func TestDatabases(t *testing.T) {
 					requireCode(t, notAllowed, err)
 				}
 			}
+			for _, role := range []string{owner, "ledger"} {
+				for _, other := range []string{"postgres", "template1"} {
+					_, err := s.connect(t, role, other)
+					requireCode(t, notAllowed, err)
+				}
+			}
 			require.NoError(t, s.exec(t, "ledger", owner, "SELECT n FROM facts"), "a table that was made after the grant")
-			for _, statement := range []string{"INSERT INTO facts VALUES (2)", "DELETE FROM facts", "DROP TABLE facts", "CREATE TABLE mine ()", "CREATE TEMP TABLE mine ()"} {
+			for _, statement := range []string{"INSERT INTO facts VALUES (2)", "DELETE FROM facts", "DROP TABLE facts", "CREATE TABLE mine ()", "CREATE TEMP TABLE mine ()", "SELECT lo_create(0)", "SELECT lo_creat(-1)", "SELECT lo_from_bytea(0, 'x')"} {
 				requireCode(t, notAllowed, s.exec(t, "ledger", owner, statement))
 			}
 		})

@@ -73,7 +73,8 @@ func Secrets(dirs Dirs) (made int, err error) {
 		filepath.Join(dirs.RabbitMQ, "10-admin.conf"): func(secret string) string {
 			return "default_user = " + BrokerAdmin + "\ndefault_pass = " + secret + "\n"
 		},
-		filepath.Join(dirs.PostgreSQL, "password"): func(secret string) string { return secret },
+		filepath.Join(dirs.RabbitMQ, "erlang-cookie"): func(secret string) string { return secret }, // of a cluster, by which its nodes know each other
+		filepath.Join(dirs.PostgreSQL, "password"):    func(secret string) string { return secret },
 	} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // the servers' users must get in
 			return made, fmt.Errorf("make secrets of the servers: %w", err)

@@ -66,6 +66,7 @@ var everything = map[string]struct {
 	"services/ledger":                        {0o700, 0},
 	"services/ledger/database_password":      {0o400, 0},
 	"rabbitmq/10-admin.conf":                 {0o444, 0},
+	"rabbitmq/erlang-cookie":                 {0o444, 0},
 	"postgres/password":                      {0o444, 0},
 }
 

@@ -45,6 +45,8 @@ type Settlement struct {
 
 // Ledger remembers payments.
 type Ledger interface {
+	// Seen says whether the message was settled.
+	Seen(ctx context.Context, r Received) (bool, error)
 	// Intend writes the payment down as pending, if its id is new, and gives what
 	// the ledger has under the id.
 	Intend(ctx context.Context, p Payment) (Payment, error)
@@ -78,6 +80,9 @@ func NewDesk(ledger Ledger, provider *Provider, log *zap.Logger) *Desk {
 // Errors: [ErrMismatch], [ErrContradiction], [ErrRefused], [ErrUnavailable], and
 // the ledger's.
 func (d *Desk) Charge(ctx context.Context, c Command) error {
+	if seen, err := d.seen(ctx, c); seen || err != nil {
+		return err
+	}
 	p, err := d.ledger.Intend(ctx, Payment{ID: c.PaymentID, OrderID: c.OrderID, Amount: c.Amount})
 	if err != nil {
 		return fmt.Errorf("charge payment %s: %w", c.PaymentID, err)
@@ -98,6 +103,19 @@ func (d *Desk) Charge(ctx context.Context, c Command) error {
 	default:
 		return fmt.Errorf("charge payment %s: %w", c.PaymentID, err)
 	}
+}
+
+// seen says whether the message was settled, whatever it says this time: a second
+// body under one id must not reach the provider, since it could not be written down.
+func (d *Desk) seen(ctx context.Context, c Command) (bool, error) {
+	seen, err := d.ledger.Seen(ctx, c.Received)
+	if err != nil {
+		return false, fmt.Errorf("take payment %s: %w", c.PaymentID, err)
+	}
+	if seen {
+		d.log.Info("nothing to do, message is settled already", c.fields()...)
+	}
+	return seen, nil
 }
 
 // settle writes the outcome down and announces it.

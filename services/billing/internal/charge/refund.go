@@ -15,6 +15,9 @@ import (
 //
 // Further errors: [ErrMismatch], [ErrRefused], [ErrUnavailable], and the ledger's.
 func (d *Desk) Refund(ctx context.Context, c Command) error {
+	if seen, err := d.seen(ctx, c); seen || err != nil {
+		return err
+	}
 	known, err := d.refundable(ctx, c)
 	if err != nil {
 		return fmt.Errorf("refund payment %s: %w", c.PaymentID, err)

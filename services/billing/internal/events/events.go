@@ -8,6 +8,7 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/services/billing/internal/charge"
 )
 
@@ -33,7 +34,7 @@ func verdict(err error) error {
 			return messaging.Permanent(err)
 		}
 	}
-	return err
+	return service.UnstorableIsPermanent(err)
 }
 
 // refundCommand is what billing reads of refund.v1, and of charge.v1.

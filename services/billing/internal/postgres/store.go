@@ -33,6 +33,11 @@ type Store struct {
 // something into the outbox; it must not block.
 func NewStore(pool *pgxpool.Pool, committed func()) *Store { return &Store{pool, committed} }
 
+// Seen says whether the message was settled.
+func (s *Store) Seen(ctx context.Context, r charge.Received) (bool, error) {
+	return inbox.Seen(ctx, s.pool, r.Queue, r.MessageID)
+}
+
 // Intend writes the payment down as pending, if its id is new, and gives what the
 // ledger has under the id.
 func (s *Store) Intend(ctx context.Context, p charge.Payment) (charge.Payment, error) {

@@ -10,6 +10,7 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/services/orders/internal/order"
 	"example.com/orderflow/services/orders/internal/postgres"
 )
@@ -87,7 +88,7 @@ func (h *Handlers) settle(ctx context.Context, d *messaging.Delivery, id string,
 		return messaging.Permanent(err)
 	}
 	if err != nil {
-		return err
+		return service.UnstorableIsPermanent(err)
 	}
 	h.Wake()
 	log := h.Log.With(zap.String("order_id", id), zap.String("event", string(event)), zap.String("message_id", d.ID))

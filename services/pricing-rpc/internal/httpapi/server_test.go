@@ -112,6 +112,15 @@ func TestPutWantsTheToken(t *testing.T) {
 	require.Contains(t, f.get().Body.String(), `"version":1}`)
 }
 
+func TestPutWithoutATokenToCompareWith(t *testing.T) {
+	t.Parallel()
+	api := &httpapi.API{Log: zap.NewNop()}
+	f := &fixture{routes: api.Routes()}
+	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer x"} {
+		requireProblem(t, f.put("mug", body, authorization), http.StatusUnauthorized)
+	}
+}
+
 func TestPutRefusesTheRequest(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -26,8 +26,8 @@ var errDiffers = errors.New("the broker differs from the contract")
 func topologyCommand() *cobra.Command {
 	group := &cobra.Command{
 		Use:   "topology",
-		Short: "Apply the contract's topology to the broker, or compare the two",
-		Long: "Apply the contract's topology to the broker, or compare the two.\n" +
+		Short: "Apply the contract's topology to the broker, compare the two, or print who may do what",
+		Long: "Apply the contract's topology to the broker, compare the two, or print who may do what.\n" +
 			"AMQP_URLS and MANAGEMENT_URL name the broker, PAYMENT_DEADLINE (default 15m) is how long an order may stay unpaid.",
 	}
 	var dirs setup.Dirs
@@ -76,6 +76,7 @@ func topologyCommand() *cobra.Command {
 		dirFlags(c, &dirs)
 		group.AddCommand(c)
 	}
+	group.AddCommand(permissionsCommand())
 	return group
 }
 

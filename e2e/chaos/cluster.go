@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+var (
+	firstNodeKilled  = fault{"node rabbitmq killed", 20 * time.Second, killNode("rabbitmq")}
+	secondNodeKilled = fault{"node rabbitmq-2 killed", 20 * time.Second, killNode("rabbitmq-2")}
+	thirdNodeKilled  = fault{"node rabbitmq-3 killed", 20 * time.Second, killNode("rabbitmq-3")}
+	leaderKilled     = fault{"leader of billing.charge killed", 20 * time.Second, func(ctx context.Context, d *run) error {
+		var queue struct {
+			Leader string `json:"leader"`
+		}
+		if err := d.system.management(ctx, http.MethodGet, "/api/queues/%2F/billing.charge", nil, &queue); err != nil {
+			return err
+		}
+		node := strings.TrimPrefix(queue.Leader, "rabbit@")
+		say("%s: the leader is %s", d.clock(), node)
+		return killNode(node)(ctx, d)
+	}}
+	// The node sees nobody, and nobody sees it.
+	nodeIsolated = fault{"node rabbitmq-3 isolated for 20 s", 30 * time.Second, func(ctx context.Context, d *run) error {
+		network := d.system.project + "_default"
+		return d.steps(ctx, d.one("network disconnect "+network, "rabbitmq-3", 1), pause(20*time.Second),
+			d.one("network connect --alias rabbitmq-3 "+network, "rabbitmq-3", 1), d.system.brokerUp, d.complete)
+	}}
+	nodesRestarted = fault{"rolling restart of all nodes", 60 * time.Second, func(ctx context.Context, d *run) error {
+		for _, node := range d.system.nodes {
+			err := d.steps(ctx, d.complete, d.docker("stop -t 60", node), d.docker("start", node), d.system.brokerUp)
+			if err != nil {
+				return err
+			}
+		}
+		return d.complete(ctx)
+	}}
+)
+
+// clusterFaults are the faults of a cluster, and some of the others beside them.
+var clusterFaults = []fault{
+	firstNodeKilled, secondNodeKilled, thirdNodeKilled, leaderKilled, nodeIsolated, nodesRestarted,
+	connectionsClosed, billingKilled, ordersKilled, rollingRestart, databaseKilled, providerLate, poisoned,
+}
+
+func killNode(node string) func(ctx context.Context, d *run) error {
+	return func(ctx context.Context, d *run) error {
+		return d.steps(ctx, d.kill(node), d.system.brokerUp, d.complete)
+	}
+}
+
+// complete waits until every queue has all its replicas again, so that the next
+// node may go: what two of three have lost is lost.
+func (d *run) complete(ctx context.Context) error {
+	return poll(ctx, 2*time.Minute, func() error {
+		for _, node := range d.system.nodes {
+			_, err := d.system.compose(ctx, fmt.Sprintf("exec -T %s rabbitmq-diagnostics -q check_if_node_is_quorum_critical", node))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,58 @@
+// Command chaos breaks a running Orderflow on purpose and then counts: whatever was
+// killed, cut or filled up, no order that was accepted may be lost, charged twice
+// or stuck. `make chaos` runs it against the real containers, under a compose
+// project and ports of its own, and removes them afterwards.
+//
+// The same seed gives the same faults in the same order at the same times.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c settings
+	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()%100_000), "which faults strike when")
+	flag.DurationVar(&c.duration, "duration", 10*time.Minute, "how long orders come in and faults strike")
+	flag.Float64Var(&c.rate, "rate", 40, "orders a second")
+	flag.StringVar(&c.only, "only", "", "regular expression on the names of faults")
+	flag.BoolVar(&c.cluster, "cluster", false, "three broker nodes, and the faults of a cluster")
+	flag.StringVar(&c.out, "out", "", "folder for reliability.md, chaos.json and the plot; none are written without it")
+	flag.BoolVar(&c.keep, "keep", false, "leave the containers running")
+	flag.Parse()
+	script, err := seeded(c)
+	var report *report
+	if err == nil {
+		report, err = drill(ctx, c, script)
+	}
+	if err == nil {
+		err = report.publish(c)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1)
+	}
+	fmt.Println(report.closing())
+	if !report.passed() {
+		os.Exit(1)
+	}
+}
+
+// settings are what a run is asked for.
+type settings struct {
+	seed     uint64
+	duration time.Duration
+	rate     float64
+	only     string
+	cluster  bool
+	out      string
+	keep     bool
+}

@@ -1,0 +1,508 @@
+package e2e_test
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"regexp"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// attempt is something that a broker user tries on a channel of its own. Its error
+// is the broker's refusal.
+type attempt func(ch *amqp.Channel) error
+
+// What can be tried. Every method waits for the broker's answer.
+
+func declareExchange(name string) attempt {
+	return func(ch *amqp.Channel) error { return ch.ExchangeDeclare(name, "topic", true, false, false, false, nil) }
+}
+
+func deleteExchange(name string) attempt {
+	return func(ch *amqp.Channel) error { return ch.ExchangeDelete(name, false, false) }
+}
+
+func declareQueue(name string) attempt {
+	return func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclare(name, true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
+		return err
+	}
+}
+
+func lookAtQueue(name string) attempt {
+	return func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
+		return err
+	}
+}
+
+func lookAtExchange(name string) attempt {
+	return func(ch *amqp.Channel) error {
+		return ch.ExchangeDeclarePassive(name, "topic", true, false, false, false, nil)
+	}
+}
+
+func deleteQueue(name string) attempt {
+	return func(ch *amqp.Channel) error { _, err := ch.QueueDelete(name, false, false, false); return err }
+}
+
+func purge(queue string) attempt {
+	return func(ch *amqp.Channel) error { _, err := ch.QueuePurge(queue, false); return err }
+}
+
+func bind(exchange, key, queue string) attempt {
+	return func(ch *amqp.Channel) error { return ch.QueueBind(queue, key, exchange, false, nil) }
+}
+
+func unbind(exchange, key, queue string) attempt {
+	return func(ch *amqp.Channel) error { return ch.QueueUnbind(queue, key, exchange, nil) }
+}
+
+func bindExchange(source, destination string) attempt {
+	return func(ch *amqp.Channel) error { return ch.ExchangeBind(destination, "#", source, false, nil) }
+}
+
+// spyOn binds a queue of the user's own, which everybody may have, to an exchange.
+func spyOn(exchange string) attempt {
+	return func(ch *amqp.Channel) error {
+		q, err := ch.QueueDeclare("", false, false, true, false, nil)
+		if err != nil {
+			return err
+		}
+		return ch.QueueBind(q.Name, "#", exchange, false, nil)
+	}
+}
+
+// deadLetterInto has a queue of the user's own send what expires to an exchange.
+func deadLetterInto(exchange string) attempt {
+	return func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclare("", false, false, true, false, amqp.Table{"x-dead-letter-exchange": exchange, "x-message-ttl": int64(0)})
+		return err
+	}
+}
+
+func get(queue string) attempt {
+	return func(ch *amqp.Channel) error { _, _, err := ch.Get(queue, false); return err }
+}
+
+func consume(queue string) attempt {
+	return func(ch *amqp.Channel) error {
+		if err := ch.Qos(1, 0, false); err != nil { // a stream wants it
+			return err
+		}
+		_, err := ch.Consume(queue, "", false, false, false, false, nil)
+		return err
+	}
+}
+
+// write publishes; queues are reached by their names through the exchange "".
+func write(exchange, key string) attempt { return writeAs("", exchange, key) }
+
+// writeAs says who has published.
+func writeAs(user, exchange, key string) attempt {
+	return func(ch *amqp.Channel) error {
+		if err := ch.Publish(exchange, key, false, false, amqp.Publishing{UserId: user, Body: []byte("{}")}); err != nil {
+			return err
+		}
+		return ch.Qos(1, 0, false) // a publish has no answer; this one comes behind its refusal
+	}
+}
+
+// tryAs gives the code of the broker's refusal, 0 if there was none.
+func tryAs(t *testing.T, conn *amqp.Connection, try attempt) (code int, reason string) {
+	t.Helper()
+	ch, err := conn.Channel()
+	require.NoError(t, err)
+	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
+	err = try(ch)
+	if err == nil {
+		require.NoError(t, ch.Close())
+		return 0, ""
+	}
+	select {
+	case e := <-closed: // what the method returns may be no more than that the channel is closed
+		require.NotNil(t, e, err)
+		return e.Code, e.Reason
+	case <-time.After(10 * time.Second):
+		t.Fatalf("refused by the client and not by the broker: %v", err)
+		return 0, ""
+	}
+}
+
+// dialAs connects as a user, to the virtual host of b.
+func dialAs(t *testing.T, b *messagingtest.BrokerInfo, user, password string) (*amqp.Connection, error) {
+	t.Helper()
+	conn, err := amqp.Dial(b.WithUser(t, user, password))
+	if err == nil {
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	return conn, err
+}
+
+// The broker's codes, as AMQP names them.
+const (
+	accessRefused  = amqp.AccessRefused      // 403
+	resourceLocked = amqp.ResourceLocked     // 405
+	preconditions  = amqp.PreconditionFailed // 406
+)
+
+func TestWhatTheBrokerRefuses(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	const (
+		orders, billing, notifier = contract.OrdersUser, contract.BillingUser, contract.NotifierUser
+		pricing, operator         = contract.PricingUser, contract.Operator
+	)
+	users := map[string]*amqp.Connection{}
+	for _, u := range contract.All(0).Users {
+		conn, err := dialAs(t, s.broker, u.Name, password)
+		require.NoError(t, err)
+		users[u.Name] = conn
+	}
+	// A queue that orders alone may use, since it belongs to its connection.
+	ch, err := users[orders].Channel()
+	require.NoError(t, err)
+	private, err := ch.QueueDeclare("", false, false, true, false, nil)
+	require.NoError(t, err)
+
+	type row struct {
+		user, what string
+		try        attempt
+		code       int // 403 where none is given
+	}
+	rows := []row{
+		// Money and its history.
+		{user: orders, what: "announces a payment", try: write(contract.BillingEvents, "1")},
+		{user: orders, what: "announces a payment to its own shards", try: write(contract.OrdersPayments, "1")},
+		{user: orders, what: "announces a payment to a shard directly", try: write("", contract.PaymentShards[0].Name)},
+		{user: orders, what: "takes charges away", try: get(contract.BillingCharge.Name)},
+		{user: orders, what: "takes refunds away", try: consume(contract.BillingRefund.Name)},
+		{user: orders, what: "reads payment events past its queues", try: spyOn(contract.BillingEvents)},
+		{user: orders, what: "reads its own events", try: spyOn(contract.OrdersEvents)},
+		{user: orders, what: "reads the audit stream", try: consume(contract.Audit)},
+		{user: orders, what: "reads the mails", try: consume(contract.NotifierEmail.Name)},
+		{user: orders, what: "takes deadlines away before they fall due", try: get("orders.payment-deadline")},
+		{user: orders, what: "empties the queue of deadlines", try: purge("orders.payment-deadline")},
+		{user: orders, what: "empties a dead-letter queue", try: purge(contract.DeadQueue(contract.OrdersExpire.Name))},
+		{user: orders, what: "reads its dead letters", try: get(contract.DeadQueue(contract.PaymentShards[0].Name))},
+		{user: orders, what: "changes a price", try: write(contract.PricesChanged, "")},
+		{user: orders, what: "answers calls", try: consume(contract.PricingQuote.Name)},
+		{user: orders, what: "sends a notification", try: write(contract.Notifications, "")},
+		{user: orders, what: "writes into the unrouted", try: write(contract.Unrouted, "")},
+		{user: orders, what: "stops charges", try: unbind(contract.BillingCommands, "charge", contract.BillingCharge.Name)},
+		{user: orders, what: "adds a shard", try: bind(contract.OrdersPayments, "", contract.OrdersExpire.Name)},
+		{user: orders, what: "removes a shard", try: deleteQueue(contract.PaymentShards[3].Name)},
+		{user: orders, what: "removes its exchange", try: deleteExchange(contract.OrdersEvents)},
+		{user: orders, what: "looks at another's queue", try: lookAtQueue(contract.BillingCharge.Name)},
+		{user: orders, what: "speaks as billing", try: writeAs(billing, contract.OrdersEvents, "order.paid.eu.standard"), code: preconditions},
+		{user: orders, what: "speaks as the operator", try: writeAs(operator, contract.BillingCommands, "charge"), code: preconditions},
+
+		{user: billing, what: "orders a charge by itself", try: write(contract.BillingCommands, "charge")},
+		{user: billing, what: "charges past the exchange", try: write("", contract.BillingCharge.Name)},
+		{user: billing, what: "says that an order is paid", try: write(contract.OrdersEvents, "order.paid.eu.standard")},
+		{user: billing, what: "lets an order expire", try: write(contract.OrdersDeadlines, "expire")},
+		{user: billing, what: "says so by a dead letter", try: deadLetterInto(contract.OrdersEvents)},
+		{user: billing, what: "reads orders", try: spyOn(contract.OrdersEvents)},
+		{user: billing, what: "reads what orders reads", try: consume(contract.PaymentShards[1].Name)},
+		{user: billing, what: "reads its own events", try: spyOn(contract.BillingEvents)},
+		{user: billing, what: "reads receipts", try: get(contract.NotifierReceipts.Name)},
+		{user: billing, what: "empties its own dead letters", try: purge(contract.DeadQueue(contract.BillingCharge.Name))},
+		{user: billing, what: "removes the trace", try: deleteQueue(contract.Audit)},
+		{user: billing, what: "hides its events from the trace", try: unbind(contract.BillingEvents, "", contract.Audit)},
+		{user: billing, what: "has charges copied to refunds", try: bind(contract.BillingCommands, "charge", contract.BillingRefund.Name)},
+		{user: billing, what: "has orders' events come to its exchange", try: bindExchange(contract.OrdersEvents, contract.BillingEvents)},
+		{user: billing, what: "redeclares its exchange", try: declareExchange(contract.BillingEvents)},
+		{user: billing, what: "asks for a price", try: write(contract.PricingRequests, "quote")},
+		{user: billing, what: "speaks as orders", try: writeAs(orders, contract.BillingEvents, "1"), code: preconditions},
+
+		{user: notifier, what: "charges a customer", try: write(contract.BillingCommands, "charge")},
+		{user: notifier, what: "says that a payment was refunded", try: write(contract.BillingEvents, "1")},
+		{user: notifier, what: "writes an order event", try: write(contract.OrdersEvents, "order.paid.eu.express")},
+		{user: notifier, what: "reads all orders, not only those it must tell of", try: spyOn(contract.OrdersEvents)},
+		{user: notifier, what: "widens its binding", try: bind(contract.OrdersEvents, "#", contract.NotifierOrders.Name)},
+		{user: notifier, what: "reads all payments", try: spyOn(contract.BillingEvents)},
+		{user: notifier, what: "takes charges, with their tokens", try: get(contract.BillingCharge.Name)},
+		{user: notifier, what: "sends to a queue directly", try: write("", contract.NotifierEmail.Name)},
+		{user: notifier, what: "answers somebody's call", try: write("", "amq.rabbitmq.reply-to.guess")},
+		{user: notifier, what: "listens to its own exchange", try: spyOn(contract.Notifications)},
+		{user: notifier, what: "reads heartbeats", try: spyOn(contract.OpsHeartbeats)},
+		{user: notifier, what: "empties the unrouted", try: purge(contract.Unrouted)},
+		{user: notifier, what: "removes its queue", try: deleteQueue(contract.NotifierEmail.Name)},
+		{user: notifier, what: "speaks as nobody known", try: writeAs("nobody", contract.Notifications, ""), code: preconditions},
+
+		// It may write to the default exchange, for its answers; the consumers of the
+		// queues that it reaches by that look at the sender.
+		{user: pricing, what: "calls itself", try: write(contract.PricingRequests, "quote")},
+		{user: pricing, what: "writes an order event", try: write(contract.OrdersEvents, "order.paid.eu.standard")},
+		{user: pricing, what: "announces a payment", try: write(contract.BillingEvents, "1")},
+		{user: pricing, what: "orders a refund", try: write(contract.BillingCommands, "refund")},
+		{user: pricing, what: "writes into the dead letters", try: write(contract.DeadLetters, contract.BillingCharge.Name)},
+		{user: pricing, what: "reads orders", try: spyOn(contract.OrdersEvents)},
+		{user: pricing, what: "takes charges, with their tokens", try: consume(contract.BillingCharge.Name)},
+		{user: pricing, what: "empties the queue of deadlines", try: purge("orders.payment-deadline")},
+		{user: pricing, what: "hears of prices", try: spyOn(contract.PricesChanged)},
+		{user: pricing, what: "removes its queue", try: deleteQueue(contract.PricingQuote.Name)},
+		{user: pricing, what: "speaks as orders in somebody's queue", try: writeAs(orders, "", contract.BillingCharge.Name), code: preconditions},
+		{user: pricing, what: "speaks as the operator in somebody's queue", try: writeAs(operator, "", contract.BillingCharge.Name), code: preconditions},
+
+		// The operator moves dead letters, and changes nothing that is declared.
+		{user: operator, what: "takes charges that are no dead letters", try: get(contract.BillingCharge.Name)},
+		{user: operator, what: "empties a work queue", try: purge(contract.BillingCharge.Name)},
+		{user: operator, what: "takes deadlines away", try: get("orders.payment-deadline")},
+		{user: operator, what: "removes a dead-letter queue", try: deleteQueue(contract.DeadQueue(contract.BillingCharge.Name))},
+		{user: operator, what: "removes the trace", try: deleteQueue(contract.Audit)},
+		{user: operator, what: "sends commands by their exchange", try: write(contract.BillingCommands, "charge")},
+		{user: operator, what: "lets orders expire by their exchange", try: write(contract.OrdersDeadlines, "expire")},
+		{user: operator, what: "unbinds the trace", try: unbind(contract.OrdersEvents, "#", contract.Audit)},
+		{user: operator, what: "declares an exchange", try: declareExchange("operator.own")},
+		{user: operator, what: "speaks as billing", try: writeAs(billing, "", contract.PaymentShards[0].Name), code: preconditions},
+	}
+	for user := range users {
+		rows = append(rows,
+			row{user: user, what: "declares an exchange", try: declareExchange(user + ".mine")},
+			row{user: user, what: "declares a queue", try: declareQueue(user + ".mine")},
+			row{user: user, what: "declares a queue of the broker's names", try: declareQueue("amq.gen-mine")},
+			row{user: user, what: "declares an exchange of the broker's names", try: declareExchange("amq.gen-mine")},
+			row{user: user, what: "makes the dead letters another kind", try: declareExchange(contract.DeadLetters)},
+			row{user: user, what: "removes where dead letters go", try: deleteExchange(contract.DeadLetters)},
+			row{user: user, what: "uses the broker's own exchange", try: write("amq.topic", "x")},
+			row{user: user, what: "reads the broker's log", try: spyOn("amq.rabbitmq.log")},
+			row{user: user, what: "looks at an exchange that it has no right on", try: lookAtExchange("amq.topic")},
+		)
+		if user != orders {
+			rows = append(rows,
+				row{user: user, what: "takes from a queue of orders' connection", try: get(private.Name), code: resourceLocked},
+				row{user: user, what: "removes a queue of orders' connection", try: deleteQueue(private.Name), code: resourceLocked},
+			)
+		}
+	}
+	for _, r := range rows {
+		if r.code == 0 {
+			r.code = accessRefused
+		}
+		t.Run(r.user+" "+r.what, func(t *testing.T) {
+			code, reason := tryAs(t, users[r.user], r.try)
+			require.Equal(t, r.code, code, reason)
+		})
+	}
+
+	// So that a refusal above means something: the same attempts where they are a right.
+	for _, r := range []row{
+		{user: orders, what: "writes its events", try: writeAs(orders, contract.OrdersEvents, "order.paid.eu.standard")},
+		{user: orders, what: "hears of prices", try: spyOn(contract.PricesChanged)},
+		{user: orders, what: "reads a shard", try: consume(contract.PaymentShards[0].Name)},
+		{user: orders, what: "gives up a message", try: write(contract.DeadLetters, contract.OrdersExpire.Name)},
+		{user: billing, what: "reads charges", try: get(contract.BillingCharge.Name)},
+		{user: billing, what: "looks at its queue", try: lookAtQueue(contract.BillingCharge.Name)},
+		{user: notifier, what: "sends notifications", try: writeAs(notifier, contract.Notifications, "")},
+		{user: pricing, what: "answers", try: write("", "amq.rabbitmq.reply-to.gone")},
+		{user: operator, what: "reads dead letters", try: get(contract.DeadQueue(contract.BillingCharge.Name))},
+		{user: operator, what: "reads the trace", try: consume(contract.Audit)},
+		{user: operator, what: "empties dead letters", try: purge(contract.DeadQueue(contract.BillingCharge.Name))},
+	} {
+		t.Run(r.user+" "+r.what, func(t *testing.T) {
+			code, reason := tryAs(t, users[r.user], r.try)
+			require.Zero(t, code, reason)
+		})
+	}
+
+	// And without exception: what the contract's patterns do not name is refused.
+	t.Run("all else", func(t *testing.T) {
+		topology := contract.All(0)
+		exchanges := []string{"amq.direct", "amq.fanout", "amq.headers", "amq.match", "amq.topic"}
+		for _, x := range topology.Exchanges {
+			exchanges = append(exchanges, x.Name)
+		}
+		tried := 0
+		refused := func(user, pattern, name string, try attempt) {
+			if regexp.MustCompile(pattern).MatchString(name) {
+				return
+			}
+			tried++
+			code, reason := tryAs(t, users[user], try)
+			require.Equal(t, accessRefused, code, "%s %s: %s", user, name, reason)
+		}
+		for _, u := range topology.Users {
+			for _, x := range exchanges {
+				refused(u.Name, u.Configure, x, deleteExchange(x))
+				refused(u.Name, u.Write, x, write(x, ""))
+				refused(u.Name, u.Read, x, spyOn(x))
+			}
+			for _, q := range topology.Queues {
+				refused(u.Name, u.Configure, q.Name, deleteQueue(q.Name))
+				refused(u.Name, u.Read, q.Name, consume(q.Name))
+				refused(u.Name, u.Write, q.Name, unbind(contract.OpsHeartbeats, "", q.Name))
+			}
+		}
+		t.Log(tried, "attempts")
+		require.Greater(t, tried, 400)
+	})
+}
+
+// All at once, because the broker lets each refused login wait for 3 s.
+func TestWhoMayLogIn(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	another := messagingtest.Broker(t) // a virtual host that no service has to do with
+	type login struct {
+		vhost          *messagingtest.BrokerInfo
+		user, password string
+		code           int // 0 where the door opens
+	}
+	logins := []login{
+		{s.broker, "guest", "guest", amqp.AccessRefused},
+		{s.broker, "nobody", password, amqp.AccessRefused},
+		{s.broker, "", "", amqp.AccessRefused},
+	}
+	for _, u := range contract.All(0).Users {
+		logins = append(logins, login{s.broker, u.Name, password, 0}, login{another, u.Name, password, amqp.NotAllowed})
+		for _, guess := range []string{"", u.Name, "guest", password + "x"} {
+			logins = append(logins, login{s.broker, u.Name, guess, amqp.AccessRefused})
+		}
+	}
+	outcomes := make([]error, len(logins))
+	var wg sync.WaitGroup
+	for i, l := range logins {
+		wg.Go(func() { _, outcomes[i] = dialAs(t, l.vhost, l.user, l.password) })
+	}
+	wg.Wait()
+	for i, l := range logins {
+		if l.code == 0 {
+			require.NoError(t, outcomes[i], l.user)
+			continue
+		}
+		var refused *amqp.Error
+		require.ErrorAs(t, outcomes[i], &refused, "%s with %q", l.user, l.password)
+		require.Equal(t, l.code, refused.Code, refused.Reason)
+	}
+}
+
+// Rights over queues come with none over the broker: that takes a tag.
+func TestTheManagementAPIIsNotForServices(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	vhost := url.PathEscape(s.broker.VHost)
+	for _, c := range []struct{ method, path, body string }{
+		{http.MethodGet, "/api/whoami", ""},
+		{http.MethodGet, "/api/overview", ""},
+		{http.MethodGet, "/api/definitions", ""}, // has everybody's password hashes
+		{http.MethodGet, "/api/queues/" + vhost, ""},
+		{http.MethodPut, "/api/policies/" + vhost + "/mine", `{"pattern":".*","definition":{"max-length":1},"priority":99,"apply-to":"queues"}`},
+		{http.MethodDelete, "/api/policies/" + vhost + "/billing.charge", ""},
+		{http.MethodPut, "/api/users/mine", `{"password":"mine","tags":"administrator"}`},
+		{http.MethodPut, "/api/permissions/" + vhost + "/orders", `{"configure":".*","write":".*","read":".*"}`},
+		{http.MethodDelete, "/api/queues/" + vhost + "/audit", ""},
+		{http.MethodDelete, "/api/queues/" + vhost + "/billing.charge/contents", ""},
+		{http.MethodPost, "/api/queues/" + vhost + "/billing.charge/get", `{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}`},
+		{http.MethodPost, "/api/exchanges/" + vhost + "/billing.commands/publish", `{"properties":{},"routing_key":"charge","payload":"{}","payload_encoding":"string"}`},
+		{http.MethodPut, "/api/parameters/shovel/" + vhost + "/mine", `{"value":{}}`},
+		{http.MethodPut, "/api/vhosts/mine", ""},
+		{http.MethodGet, "/api/connections", ""},
+	} {
+		for _, u := range append(contract.All(0).Users, messaging.User{Name: "guest"}) {
+			if len(u.Tags) > 0 && c.method == http.MethodGet && c.path != "/api/definitions" {
+				continue // "monitoring" may look
+			}
+			secret := password
+			if u.Name == "guest" {
+				secret = "guest"
+			}
+			req, err := http.NewRequestWithContext(t.Context(), c.method, s.broker.ManagementURL+c.path, bytes.NewBufferString(c.body))
+			require.NoError(t, err)
+			req.SetBasicAuth(u.Name, secret)
+			req.Header.Set("Content-Type", "application/json")
+			res, err := s.http.Do(req)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			require.Equal(t, http.StatusUnauthorized, res.StatusCode, "%s: %s %s", u.Name, c.method, c.path)
+		}
+	}
+	differences, err := messaging.Verify(t.Context(), s.broker.Admin(), contract.All(0))
+	require.NoError(t, err)
+	require.Empty(t, differences)
+}
+
+// The broker refuses a false sender and takes a missing one, and whoever may write
+// to the default exchange reaches every queue. What comes so is parked.
+func TestWhatHasNoSenderIsParked(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	s.startBilling(2)
+	s.startNotifier()
+	admin := s.raw()
+	charge := messaging.Route{Exchange: contract.BillingCommands, Key: "charge"}
+	direct := messaging.Route{Key: contract.BillingCharge.Name}
+	paid := messaging.Route{Exchange: contract.BillingEvents, Key: "1"}
+	body := []byte(`{"payment_id":"` + uuid.NewString() + `","order_id":"` + uuid.NewString() + `","amount":{"amount_minor":100,"currency":"EUR"},` +
+		`"payment_token":"tok_ok","customer_id":"eve","region":"eu","tier":"standard"}`)
+	for _, c := range []struct {
+		name, user, sender string
+		route              messaging.Route
+		kind               string
+		body               []byte
+		deadIn, reason     string
+	}{
+		{name: "orders that does not say so", user: contract.OrdersUser, route: charge, reason: "untrusted source"},
+		{name: "the administrator", user: s.broker.User, route: charge, reason: "untrusted source"},
+		{name: "the administrator by name", user: s.broker.User, sender: s.broker.User, route: charge, reason: "untrusted source"},
+		{name: "the administrator past the exchange", user: s.broker.User, sender: s.broker.User, route: direct, reason: "untrusted source"},
+		{name: "nobody past the exchange", user: s.broker.User, route: direct, reason: "untrusted source"},
+		{name: "an operator that does not say so", user: contract.Operator, route: direct, reason: "untrusted source"},
+		{name: "pricing-rpc past the exchange", user: contract.PricingUser, sender: contract.PricingUser, route: direct, reason: "untrusted source"},
+		{name: "pricing-rpc that does not say so", user: contract.PricingUser, route: direct, reason: "untrusted source"},
+		{name: "a type that billing itself sends", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: contract.PaymentCaptured.Name, reason: "unknown message type"},
+		{name: "a version that is not known", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: "charge.v99", reason: "unknown message type"},
+		{name: "no type", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: "-", reason: "unknown message type"},
+		{name: "no JSON", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, body: []byte("\x00"), reason: "undecodable"},
+		{name: "a payment event of nobody", user: contract.BillingUser, route: paid, kind: contract.PaymentCaptured.Name,
+			deadIn: contract.NotifierReceipts.Name, reason: "untrusted source"},
+		{name: "the operator by another type's exchange", user: contract.Operator, sender: contract.Operator, route: paid, kind: contract.OrderPaid.Name,
+			deadIn: contract.NotifierReceipts.Name, reason: "untrusted source"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.kind == "" {
+				c.kind = contract.Charge.Name
+			}
+			if c.kind == "-" {
+				c.kind = ""
+			}
+			if c.body == nil {
+				c.body = body
+			}
+			if c.deadIn == "" {
+				c.deadIn = contract.BillingCharge.Name
+			}
+			secret := password // also the administrator's, in tests
+			conn, err := dialAs(t, s.broker, c.user, secret)
+			require.NoError(t, err)
+			ch, err := conn.Channel()
+			require.NoError(t, err)
+			sent := amqp.Publishing{
+				MessageId: uuid.NewString(), Type: c.kind, UserId: c.sender, ContentType: "application/json",
+				DeliveryMode: amqp.Persistent, Timestamp: time.Now(), Body: c.body,
+				// A sender's claims about itself are not asked.
+				AppId: contract.OrdersUser, Headers: amqp.Table{"user": contract.OrdersUser, messaging.HeaderDeadUser: contract.OrdersUser},
+			}
+			require.NoError(t, ch.Publish(c.route.Exchange, c.route.Key, true, false, sent))
+			dead := s.takeOne(admin, contract.DeadQueue(c.deadIn))
+			require.Equal(t, sent.MessageId, dead.MessageId)
+			require.Equal(t, sent.Body, dead.Body)
+			require.Contains(t, dead.Headers[messaging.HeaderDeadReason], c.reason)
+			require.Equal(t, c.sender, dead.Headers[messaging.HeaderDeadUser], "who the broker says it was")
+			require.Equal(t, c.route.Exchange, dead.Headers[messaging.HeaderDeadOrigin])
+			require.EqualValues(t, 1, dead.Headers[messaging.HeaderDeadAttempts], "at once")
+		})
+	}
+	require.Empty(t, s.captures(""))
+	require.Empty(t, s.subjects("eve"))
+}

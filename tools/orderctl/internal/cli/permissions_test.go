@@ -1,0 +1,72 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/tools/orderctl/internal/cli"
+)
+
+// run runs orderctl and gives what it prints.
+func run(t *testing.T, arguments ...string) string {
+	t.Helper()
+	var out bytes.Buffer
+	root := cli.Root()
+	root.SetArgs(arguments)
+	root.SetOut(&out)
+	require.NoError(t, root.ExecuteContext(t.Context()))
+	return out.String()
+}
+
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	users := contract.All(0).Users
+	lines := strings.Split(strings.TrimSpace(run(t, "topology", "permissions")), "\n")
+	require.Equal(t, []string{"USER", "RIGHT", "NAMES"}, strings.Fields(lines[0]))
+	rights := map[string]string{} // by user and right
+	for _, line := range lines[1:] {
+		cells := strings.Fields(line)
+		require.Len(t, cells, 3, line)
+		rights[cells[0]+" "+cells[1]] = cells[2]
+	}
+	for _, u := range users {
+		require.Equal(t, u.Configure, rights[u.Name+" configure"])
+		require.Equal(t, u.Write, rights[u.Name+" write"])
+		require.Equal(t, u.Read, rights[u.Name+" read"])
+	}
+}
+
+func TestPermissionsAsJSON(t *testing.T) {
+	t.Parallel()
+	var list []struct {
+		User, Configure, Write, Read string
+		Tags                         []string
+	}
+	require.NoError(t, json.Unmarshal([]byte(run(t, "topology", "permissions", "--json")), &list))
+	users := contract.All(0).Users
+	require.Len(t, list, len(users))
+	got := map[string][]string{}
+	for i, p := range list {
+		got[p.User] = []string{p.Configure, p.Write, p.Read, strings.Join(p.Tags, ",")}
+		require.NotNil(t, p.Tags, "a list, if an empty one")
+		require.True(t, i == 0 || list[i-1].User < p.User, "in order")
+	}
+	for _, u := range users {
+		require.Equal(t, []string{u.Configure, u.Write, u.Read, strings.Join(u.Tags, ",")}, got[u.Name])
+	}
+}
+
+// The table in the manual is what the command prints.
+func TestPermissionsInTheManual(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../../../docs/security.md")
+	require.NoError(t, err)
+	require.Contains(t, string(manual), "\n```text\n$ orderctl topology permissions\n"+run(t, "topology", "permissions")+"```\n",
+		"put what `orderctl topology permissions` prints into docs/security.md")
+}
