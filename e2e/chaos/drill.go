@@ -8,9 +8,13 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/orderflow/e2e/internal/machine"
 )
@@ -40,7 +44,8 @@ type run struct {
 type sampled struct {
 	At       time.Duration
 	Accepted int
-	Ended    int
+	Ended    int // by payment or refusal; customers cancel whatever is broken
+	Moving   int
 }
 
 // struck is what one fault, or several at once, did.
@@ -49,9 +54,13 @@ type struck struct {
 	At       time.Duration `json:"at_ns"`
 	Took     time.Duration `json:"took_ns"`
 	Accepted int           `json:"accepted"`         // orders, until the next fault
-	Ended    int           `json:"ended"`            // by payment or refusal; customers cancel whatever is broken
+	Ended    int           `json:"ended"`            // meanwhile
+	Moving   int           `json:"moving"`           // when the next fault strikes
 	Pause    time.Duration `json:"longest_pause_ns"` // without an order coming to its end
 	Recovery time.Duration `json:"recovery_ns"`      // from mended to the next order that ended
+	Became   tally         `json:"became"`           // what these orders were at the end
+
+	first int // of the accepted orders
 }
 
 // drill brings a system up, breaks it by the script, and reads the books.
@@ -88,10 +97,13 @@ func drill(ctx context.Context, c settings, script []strike) (report *report, er
 	books, settleErr := d.settle(ctx)
 	stopSampling()
 	background.Wait()
-	if err = errors.Join(err, settleErr); err != nil {
+	absorbed, logsErr := d.absorbed(ctx)
+	if err = errors.Join(err, settleErr, logsErr); err != nil {
 		return nil, err
 	}
-	return d.report(c, strikes, books), nil
+	report = d.report(c, strikes, books)
+	report.Absorbed = absorbed
+	return report, nil
 }
 
 // A script says what happens when, counted from the first order.
@@ -214,12 +226,13 @@ func (d *run) sample(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		ended, err := d.system.counts(ctx, "orders", `SELECT 'ended', count(*)::text FROM orders WHERE status NOT IN ('placed', 'cancelled')`)
+		now, err := d.system.counts(ctx, "orders", `SELECT 'ended', count(*) FILTER (WHERE status NOT IN ('placed', 'cancelled'))::text FROM orders
+			UNION ALL SELECT 'moving', count(*)::text FROM orders WHERE status = 'placed' OR refund_open`)
 		if err != nil {
 			continue // the database is away
 		}
 		d.mu.Lock()
-		d.samples = append(d.samples, sampled{time.Since(d.started), len(d.load.accepted()), ended["ended"]})
+		d.samples = append(d.samples, sampled{time.Since(d.started), len(d.load.accepted()), now["ended"], now["moving"]})
 		d.mu.Unlock()
 	}
 }
@@ -230,7 +243,7 @@ func (d *run) settle(ctx context.Context) (books, error) {
 	for {
 		b, err := d.read(ctx)
 		if err == nil && b.moving() == 0 && len(b.waiting) == 0 || time.Now().After(deadline) {
-			return b, err
+			return b, errors.Join(err, d.readAudit(ctx, &b))
 		}
 		if err := wait(ctx, 2*time.Second); err != nil {
 			return b, err
@@ -241,30 +254,32 @@ func (d *run) settle(ctx context.Context) (books, error) {
 // read reads everybody's books.
 func (d *run) read(ctx context.Context) (books, error) {
 	b := books{accepted: d.load.accepted(), injected: d.injected, orders: map[string]order{}, dead: map[string][]deadLetter{}, waiting: map[string]int{}}
-	var errs [7]error
+	var errs [9]error
 	var states map[string]string
-	states, errs[0] = d.system.query(ctx, "orders", `SELECT id::text, status || CASE WHEN refund_open THEN ' open' ELSE '' END FROM orders`)
+	states, errs[0] = d.system.query(ctx, "orders", `SELECT id::text, concat_ws(' ', status, tier, CASE WHEN refund_open THEN 'open' END) FROM orders`)
 	for id, state := range states {
-		status, open := strings.CutSuffix(state, " open")
-		b.orders[id] = order{status, open}
+		words := strings.Fields(state)
+		b.orders[id] = order{status: words[0], express: words[1] == "express", refundOpen: len(words) > 2}
 	}
 	b.captures, errs[1] = d.system.counts(ctx, "sandbox", `SELECT order_id, count(*)::text FROM captures GROUP BY 1`)
-	b.refunds, errs[2] = d.system.counts(ctx, "sandbox", `SELECT order_id, count(*)::text FROM refunds GROUP BY 1`)
-	b.mails, errs[3] = d.system.counts(ctx, "sandbox", `SELECT dedupe_key, count(*)::text FROM mails GROUP BY 1`)
+	b.payments, errs[2] = d.system.query(ctx, "sandbox", `SELECT order_id, payment_id FROM captures`)
+	b.refunds, errs[3] = d.system.counts(ctx, "sandbox", `SELECT order_id, count(*)::text FROM refunds GROUP BY 1`)
+	b.mails, errs[4] = d.system.counts(ctx, "sandbox", `SELECT dedupe_key, count(*)::text FROM mails GROUP BY 1`)
+	b.webhooks, errs[5] = d.system.counts(ctx, "sandbox", `SELECT dedupe_key, count(*)::text FROM webhooks GROUP BY 1`)
 	var queues map[string]int
-	queues, errs[4] = d.system.queues(ctx)
+	queues, errs[6] = d.system.queues(ctx)
 	for queue, n := range queues {
 		switch {
 		case n == 0, queue == "orders.payment-deadline", queue == "audit":
 		case strings.HasSuffix(queue, ".dead"), queue == "unrouted":
-			errs[5] = errors.Join(errs[5], d.readDead(queue, b.dead))
+			errs[7] = errors.Join(errs[7], d.readDead(queue, b.dead))
 		default:
 			b.waiting[queue] = n
 		}
 	}
 	for _, service := range []string{"orders", "billing", "notifier"} {
 		outbox, err := d.system.counts(ctx, service, `SELECT 'outbox', count(*)::text FROM outbox`)
-		errs[6] = errors.Join(errs[6], err)
+		errs[8] = errors.Join(errs[8], err)
 		if n := outbox["outbox"]; n > 0 {
 			b.waiting["outbox of "+service] = n
 		}
@@ -287,6 +302,59 @@ func (d *run) readDead(queue string, into map[string][]deadLetter) error {
 		reason, _ := m.Headers["dead-reason"].(string)
 		into[m.MessageId] = append(into[m.MessageId], deadLetter{queue, reason})
 	}
+}
+
+// readAudit reads the audit stream from its beginning to now.
+func (d *run) readAudit(ctx context.Context, b *books) error {
+	conn, ch, err := d.system.amqp()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	now := uuid.NewString()
+	err = errors.Join(ch.Qos(1000, 0, false), ch.PublishWithContext(ctx, "", "audit", true, false, amqp.Publishing{MessageId: now, DeliveryMode: amqp.Persistent}))
+	if err != nil {
+		return fmt.Errorf("read the audit stream: %w", err)
+	}
+	deliveries, err := ch.ConsumeWithContext(ctx, "audit", "", false, false, false, false, amqp.Table{"x-stream-offset": "first"})
+	if err != nil {
+		return fmt.Errorf("read the audit stream: %w", err)
+	}
+	b.events = map[event]int{}
+	patience := time.After(2 * time.Minute)
+	for {
+		select {
+		case m, ok := <-deliveries:
+			if !ok {
+				return errors.New("read the audit stream: the broker ended it")
+			}
+			if m.MessageId == now {
+				return nil
+			}
+			b.events[event{m.CorrelationId, m.Type}]++
+			if err := m.Ack(false); err != nil {
+				return fmt.Errorf("read the audit stream: %w", err)
+			}
+		case <-patience:
+			return errors.New("read the audit stream: it has no end")
+		}
+	}
+}
+
+// absorbed counts the messages that billing and notifier say they had handled before.
+func (d *run) absorbed(ctx context.Context) (int, error) {
+	out, err := d.system.script(ctx, fmt.Sprintf(`for c in $(docker ps -aq --filter label=com.docker.compose.project=%[1]s --filter label=com.docker.compose.service=billing) $(docker ps -aq --filter label=com.docker.compose.project=%[1]s --filter label=com.docker.compose.service=notifier); do
+		docker logs $c 2>&1 | grep -cE 'settled already|"first":false|"already sent"' || true
+	done`, d.system.project))
+	n := 0
+	for _, line := range strings.Fields(out) {
+		count, err := strconv.Atoi(line)
+		if err != nil {
+			return n, fmt.Errorf("read the logs: %w", err)
+		}
+		n += count
+	}
+	return n, err
 }
 
 func (d *run) clock() string { return fmt.Sprintf("%4.0f s", time.Since(d.started).Seconds()) }

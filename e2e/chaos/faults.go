@@ -117,19 +117,22 @@ func (d *run) held(ctx context.Context, database, table, statement string, do st
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }() // this lets go
-	if _, err := conn.Exec(ctx, "BEGIN; LOCK TABLE "+table+" IN SHARE MODE"); err != nil {
-		return fmt.Errorf("lock %s: %w", table, err)
-	}
 	err = poll(ctx, 30*time.Second, func() error {
-		if _, err := conn.Exec(ctx, "SELECT pg_stat_clear_snapshot()"); err != nil { // a transaction sees one moment of it else
+		if _, err := conn.Exec(ctx, "ROLLBACK; BEGIN; LOCK TABLE "+table+" IN SHARE MODE"); err != nil {
+			return fmt.Errorf("lock %s: %w", table, err)
+		}
+		// The lock keeps away new work too: where there was none, try again.
+		return poll(ctx, time.Second, func() error {
+			if _, err := conn.Exec(ctx, "SELECT pg_stat_clear_snapshot()"); err != nil { // a transaction sees one moment of it else
+				return err
+			}
+			var waiting int
+			err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock' AND ltrim(query, E' \t\n') LIKE $2`, database, statement).Scan(&waiting)
+			if err == nil && waiting == 0 {
+				err = fmt.Errorf("no %q waits in %s", statement, database)
+			}
 			return err
-		}
-		var waiting int
-		err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock' AND ltrim(query, E' \t\n') LIKE $2`, database, statement).Scan(&waiting)
-		if err == nil && waiting == 0 {
-			err = fmt.Errorf("no %q waits in %s", statement, database)
-		}
-		return err
+		})
 	})
 	if err != nil {
 		return err

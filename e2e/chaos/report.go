@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"image/color"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,32 +21,31 @@ import (
 
 // report is what a drill found.
 type report struct {
-	Seed       uint64         `json:"seed"`
-	Duration   time.Duration  `json:"duration_ns"`
-	Rate       float64        `json:"rate"`
-	Accepted   int            `json:"accepted"`
-	States     map[string]int `json:"states"`
-	Captures   map[int]int    `json:"orders_by_captures"` // how many orders have how many
-	Poison     int            `json:"poison_injected"`
-	Dead       int            `json:"dead_letters"` // by message id
-	Mails      int            `json:"mails"`
-	Duplicates int            `json:"duplicate_mails"`
-	Retries    map[string]int `json:"retries_of_customers"`
-	Strikes    []struck       `json:"faults"`
-	Findings   []finding      `json:"findings"`
+	Seed          uint64         `json:"seed"`
+	Duration      time.Duration  `json:"duration_ns"`
+	Rate          float64        `json:"rate"`
+	Accepted      int            `json:"accepted"`
+	Became        tally          `json:"became"`
+	Webhooks      int            `json:"webhooks"`
+	WebhooksAgain int            `json:"webhooks_again"`
+	Events        int            `json:"events"`       // that the audit stream has heard
+	EventsAgain   int            `json:"events_again"` // of them, published more than once
+	Absorbed      int            `json:"absorbed"`     // commands, events and notifications that came again and had no second effect
+	Poison        int            `json:"poison_injected"`
+	Dead          map[string]int `json:"dead_letters"` // by queue and reason
+	Retries       map[string]int `json:"retries_of_customers"`
+	Strikes       []struck       `json:"faults"`
+	Findings      []finding      `json:"findings"`
 
 	samples []sampled
 }
 
 func (d *run) report(c settings, strikes []struck, b books) *report {
 	r := &report{
-		Seed: c.seed, Duration: c.duration, Rate: c.rate, Accepted: len(b.accepted), States: map[string]int{}, Captures: map[int]int{},
-		Poison: len(b.injected), Dead: len(b.dead), Mails: len(b.mails), Duplicates: b.duplicates(), Retries: d.load.retries,
+		Seed: c.seed, Duration: c.duration, Rate: c.rate, Accepted: len(b.accepted), Became: b.some(b.accepted),
+		Webhooks: sum(b.webhooks), WebhooksAgain: again(b.webhooks), Events: sum(b.events), EventsAgain: again(b.events),
+		Poison: len(b.injected), Dead: b.deadBy(), Retries: d.load.retries,
 		Findings: b.check(), samples: d.samples,
-	}
-	for _, id := range b.accepted {
-		r.States[b.orders[id].status]++
-		r.Captures[b.captures[id]]++
 	}
 	for _, odd := range d.load.odd {
 		r.Findings = append(r.Findings, finding{"wrong", "a customer got " + odd})
@@ -54,7 +55,9 @@ func (d *run) report(c settings, strikes []struck, b books) *report {
 		if i+1 < len(strikes) {
 			until = strikes[i+1].At
 		}
-		r.Strikes = append(r.Strikes, s.measure(d.samples, until))
+		s = s.measure(d.samples, until)
+		s.Became = b.some(b.accepted[s.first : s.first+s.Accepted])
+		r.Strikes = append(r.Strikes, s)
 	}
 	return r
 }
@@ -82,11 +85,19 @@ func (s struck) measure(samples []sampled, until time.Duration) struck {
 				recovered, s.Recovery = true, now.At-mended
 			}
 		}
-		s.Accepted, s.Ended = now.Accepted-before.Accepted, now.Ended-before.Ended
+		s.Accepted, s.Ended, s.Moving = now.Accepted-before.Accepted, now.Ended-before.Ended, now.Moving
 		last = now
 	}
-	s.Pause = max(s.Pause, until-moved)
+	s.first, s.Pause = before.Accepted, max(s.Pause, until-moved)
 	return s
+}
+
+func sum[K comparable](counts map[K]int) int {
+	n := 0
+	for _, count := range counts {
+		n += count
+	}
+	return n
 }
 
 func (r *report) passed() bool { return len(r.Findings) == 0 }
@@ -99,7 +110,7 @@ func (r *report) closing() string {
 	}
 	if r.passed() {
 		return fmt.Sprintf("PASSED: seed %d, %d faults, %d orders accepted: 0 lost, 0 doubled, 0 stuck; %d dead letters, all of them the poison injected",
-			r.Seed, len(r.Strikes), r.Accepted, r.Dead)
+			r.Seed, len(r.Strikes), r.Accepted, sum(r.Dead))
 	}
 	return fmt.Sprintf("FAILED: seed %d, %d orders accepted: %d lost, %d doubled, %d stuck, %d wrong, %d dead that should live, %d poison missing",
 		r.Seed, r.Accepted, kinds["lost"], kinds["doubled"], kinds["stuck"], kinds["wrong"], kinds["dead"], kinds["missing"])
@@ -108,22 +119,53 @@ func (r *report) closing() string {
 // table has a line for each strike.
 func (r *report) table() string {
 	var out strings.Builder
-	out.WriteString("| at | fault | took | orders accepted | came to their end | longest pause | from mended to the next |\n|---|---|---|---|---|---|---|\n")
+	out.WriteString("| at | fault | took | orders accepted | came to their end | still moving | longest pause | from mended to the next | at the end | captures per order | mails, of them again |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, s := range r.Strikes {
-		fmt.Fprintf(&out, "| %.0f s | %s | %.1f s | %d | %d | %.1f s | %.1f s |\n", s.At.Seconds(), s.Fault, s.Took.Seconds(), s.Accepted, s.Ended, s.Pause.Seconds(), s.Recovery.Seconds())
+		fmt.Fprintf(&out, "| %.0f s | %s | %.1f s | %d | %d | %d | %.1f s | %.1f s | %s | %s | %d, %d |\n", s.At.Seconds(), s.Fault, s.Took.Seconds(), s.Accepted, s.Ended, s.Moving,
+			s.Pause.Seconds(), s.Recovery.Seconds(), list(s.Became.States), list(s.Became.Captures), s.Became.Mails, s.Became.MailsAgain)
 	}
 	return out.String()
 }
 
-func (r *report) summary() string {
-	return fmt.Sprintf("orders accepted %d, by state %v, by captures %v; mails %d and %d duplicates; poison %d, dead letters %d; customers tried again %v",
-		r.Accepted, r.States, r.Captures, r.Mails, r.Duplicates, r.Poison, r.Dead, r.Retries)
+// books are the sums, a line each.
+func (r *report) books() string {
+	var out strings.Builder
+	for _, line := range []struct {
+		what string
+		is   any
+	}{
+		{"orders accepted", r.Accepted},
+		{"their last states", list(r.Became.States)},
+		{"captures per order, by the provider's books", list(r.Became.Captures)},
+		{"mails, of them again with the same dedupe key", fmt.Sprintf("%d, %d", r.Became.Mails, r.Became.MailsAgain)},
+		{"webhooks, of them again with the same dedupe key", fmt.Sprintf("%d, %d", r.Webhooks, r.WebhooksAgain)},
+		{"events in the audit stream, of them published again", fmt.Sprintf("%d, %d", r.Events, r.EventsAgain)},
+		{"messages that billing and notifier got again, without effect", r.Absorbed},
+		{"poison injected", r.Poison},
+		{"dead letters, by queue and reason", list(r.Dead)},
+		{"answers after which customers tried again", list(r.Retries)},
+	} {
+		fmt.Fprintf(&out, "| %s | %v |\n", line.what, line.is)
+	}
+	return out.String()
+}
+
+// list writes counts for people, in the order of their names.
+func list[K cmp.Ordered](counts map[K]int) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, fmt.Sprintf("%v: %d", name, counts[name]))
+	}
+	if len(out) == 0 {
+		return "none"
+	}
+	return strings.Join(out, ", ")
 }
 
 // publish prints the report, and writes it where the repository keeps it.
 func (r *report) publish(c settings) error {
 	fmt.Print(r.table())
-	fmt.Println(r.summary())
+	fmt.Print(r.books())
 	for i, f := range r.Findings {
 		if i == 20 {
 			fmt.Printf("... and %d more\n", len(r.Findings)-i)
@@ -151,7 +193,7 @@ func (r *report) publish(c settings) error {
 	text := strings.NewReplacer(
 		"{date}", time.Now().UTC().Format(time.DateOnly), "{cpus}", strconv.Itoa(runtime.NumCPU()), "{what}", what, "{command}", command, "{suffix}", suffix,
 		"{seed}", strconv.FormatUint(r.Seed, 10), "{duration}", r.Duration.String(), "{rate}", strconv.FormatFloat(r.Rate, 'f', -1, 64),
-		"{closing}", r.closing(), "{summary}", r.summary(), "{longest}", r.longest(), "{table}", r.table(),
+		"{closing}", r.closing(), "{books}", r.books(), "{longest}", r.longest(), "{table}", r.table(),
 	).Replace(page)
 	return os.WriteFile(filepath.Join(c.out, "reliability"+suffix+".md"), []byte(text), 0o600)
 }
@@ -216,9 +258,10 @@ Written by "{command}" on {date}: the real containers on one machine with {cpus}
 
 **{closing}**
 
-{summary}
-
-"Lost" is an order that was answered with 201 and is not in the database; "doubled" has more than one capture or refund at the payment provider, by the provider's own books; "stuck" has not come to its end five minutes after the last fault. Mails may come twice, with the same dedupe key; the others may not. A customer who gets no answer, or 503, tries again with the same key.
+| books | at the end |
+|---|---|
+{books}
+"Lost" is an order that was answered with 201 and is not in the database, or one whose customer was never told, or whose events the audit stream has not heard; "doubled" has more than one capture or refund at the payment provider, by the provider's own books; "stuck" has not come to its end five minutes after the last fault. Mails, webhooks and events may come twice, with the same key; money may not. A customer who gets no answer, or 503, tries again with the same key.
 
 ## The longest pause of each fault alone
 
@@ -227,7 +270,7 @@ How long no order came to its end, from the strike to the next one. It includes 
 {longest}
 ## Every strike
 
-First each fault alone, then two at once.
+First each fault alone, then two at once. The orders accepted are those from this strike to the next; the columns on the right are what became of them when all was over.
 
 {table}
 ![orders over time](chaos{suffix}.png)
