@@ -114,6 +114,7 @@ func TestTheComposeFile(t *testing.T) {
 	t.Run("every account has its own database, broker and secrets", func(t *testing.T) { c.checkAccounts(t, secrets) })
 	t.Run("the ledger reads all and writes nothing", func(t *testing.T) { c.checkLedger(t, secrets) })
 	t.Run("no secret is where it does not belong", func(t *testing.T) { c.checkSecrets(t, secrets) })
+	t.Run("services stay small while 100,000 messages wait", func(t *testing.T) { c.checkMemory(t, secrets) })
 }
 
 // freePorts finds ports that nobody listens on, and holds all until it has all.

@@ -9,10 +9,10 @@ import (
 )
 
 var (
-	firstNodeKilled  = fault{"node rabbitmq killed", 20 * time.Second, killNode("rabbitmq")}
-	secondNodeKilled = fault{"node rabbitmq-2 killed", 20 * time.Second, killNode("rabbitmq-2")}
-	thirdNodeKilled  = fault{"node rabbitmq-3 killed", 20 * time.Second, killNode("rabbitmq-3")}
-	leaderKilled     = fault{"leader of billing.charge killed", 20 * time.Second, func(ctx context.Context, d *run) error {
+	firstNodeKilled  = fault{"node rabbitmq killed", 30 * time.Second, killNode("rabbitmq")}
+	secondNodeKilled = fault{"node rabbitmq-2 killed", 30 * time.Second, killNode("rabbitmq-2")}
+	thirdNodeKilled  = fault{"node rabbitmq-3 killed", 30 * time.Second, killNode("rabbitmq-3")}
+	leaderKilled     = fault{"leader of billing.charge killed", 30 * time.Second, func(ctx context.Context, d *run) error {
 		var queue struct {
 			Leader string `json:"leader"`
 		}
@@ -24,12 +24,12 @@ var (
 		return killNode(node)(ctx, d)
 	}}
 	// The node sees nobody, and nobody sees it.
-	nodeIsolated = fault{"node rabbitmq-3 isolated for 20 s", 30 * time.Second, func(ctx context.Context, d *run) error {
+	nodeIsolated = fault{"node rabbitmq-3 isolated for 20 s", 35 * time.Second, func(ctx context.Context, d *run) error {
 		network := d.system.project + "_default"
 		return d.steps(ctx, d.one("network disconnect "+network, "rabbitmq-3", 1), pause(20*time.Second),
 			d.one("network connect --alias rabbitmq-3 "+network, "rabbitmq-3", 1), d.system.brokerUp, d.complete)
 	}}
-	nodesRestarted = fault{"rolling restart of all nodes", 60 * time.Second, func(ctx context.Context, d *run) error {
+	nodesRestarted = fault{"rolling restart of all nodes", 2 * time.Minute, func(ctx context.Context, d *run) error {
 		for _, node := range d.system.nodes {
 			err := d.steps(ctx, d.complete, d.docker("stop -t 60", node), d.docker("start", node), d.system.brokerUp)
 			if err != nil {

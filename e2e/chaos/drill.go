@@ -86,7 +86,7 @@ func drill(ctx context.Context, c settings, script []strike) (report *report, er
 	var background, placing sync.WaitGroup
 	placing.Go(func() { d.load.place(loading, patience, c.rate) })
 	background.Go(func() { d.sample(sampling) })
-	strikes, err := d.follow(ctx, script)
+	strikes, err := d.follow(ctx, script, c.duration)
 	if err == nil {
 		err = wait(ctx, time.Until(d.started.Add(c.duration)))
 	}
@@ -147,12 +147,17 @@ func seeded(c settings) ([]strike, error) {
 	return script, nil
 }
 
-// follow carries a script out.
-func (d *run) follow(ctx context.Context, script []strike) ([]struck, error) {
+// follow carries a script out. Lines that would begin after the end, since those
+// before took longer than they should, are left out.
+func (d *run) follow(ctx context.Context, script []strike, end time.Duration) ([]struck, error) {
 	var strikes []struck
-	for _, line := range script {
+	for n, line := range script {
 		if err := wait(ctx, time.Until(d.started.Add(line.at))); err != nil {
 			return strikes, err
+		}
+		if time.Since(d.started) > end {
+			say("%s: time is over, %d lines of the script are left out", d.clock(), len(script)-n)
+			break
 		}
 		hit, err := d.strike(ctx, line.faults)
 		strikes = append(strikes, hit)

@@ -219,6 +219,22 @@ func poison(ctx context.Context, d *run) error {
 	if err != nil {
 		return err
 	}
+	for dead := range queues {
+		queue, ok := strings.CutSuffix(dead, ".dead")
+		if !ok {
+			continue
+		}
+		id := uuid.NewString()
+		d.injected[id] = queue
+		// The broker may be away, by another fault: what is not confirmed is sent again.
+		if err := poll(ctx, time.Minute, func() error { return d.inject(ctx, queue, id) }); err != nil {
+			return fmt.Errorf("poison for %s: %w", queue, err)
+		}
+	}
+	return nil
+}
+
+func (d *run) inject(ctx context.Context, queue, id string) error {
 	conn, ch, err := d.system.amqp()
 	if err != nil {
 		return err
@@ -227,24 +243,19 @@ func poison(ctx context.Context, d *run) error {
 	if err := ch.Confirm(false); err != nil {
 		return err
 	}
-	for dead := range queues {
-		queue, ok := strings.CutSuffix(dead, ".dead")
-		if !ok {
-			continue
-		}
-		id := uuid.NewString()
-		confirm, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{
-			MessageId: id, Type: "charge.v1", ContentType: "application/json", DeliveryMode: amqp.Persistent, UserId: "admin", Body: []byte(`{"payment_id":`),
-		})
-		if err != nil {
-			return err
-		}
-		if stored, err := confirm.WaitContext(ctx); err != nil || !stored {
-			return fmt.Errorf("poison for %s was not stored: %w", queue, err)
-		}
-		d.injected[id] = queue
+	confirm, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{
+		MessageId: id, Type: "charge.v1", ContentType: "application/json", DeliveryMode: amqp.Persistent, UserId: "admin", Body: []byte(`{"payment_id":`),
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	waiting, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	stored, err := confirm.WaitContext(waiting)
+	if err == nil && !stored {
+		err = errors.New("the broker refused it")
+	}
+	return err
 }
 
 // The steps of faults.

@@ -75,7 +75,7 @@ func (s struck) measure(samples []sampled, until time.Duration) struck {
 			break
 		}
 		if now.At < s.At {
-			before, last = now, now
+			before, last, s.Moving = now, now, now.Moving
 			continue
 		}
 		if now.Ended > last.Ended {

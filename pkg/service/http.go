@@ -95,13 +95,19 @@ func answerReady(w http.ResponseWriter, r *http.Request, checks []Check) {
 	WriteJSON(w, status, map[string]any{"ready": len(missing) == 0, "missing": missing})
 }
 
+// requestTimeout is how long a request may work. When a database or the broker is
+// slow, a caller is told so, instead of waiting for as long as it takes.
+const requestTimeout = 5 * time.Second
+
 // Routes makes a mux of handlers that may fail. problem is the one place where a
-// service's errors become HTTP.
+// service's errors become HTTP. A request's context ends after 5 s.
 func Routes(problem func(err error) *Problem, handlers map[string]func(w http.ResponseWriter, r *http.Request) error) *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, handle := range handlers {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := handle(w, r); err != nil {
+			ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+			defer cancel()
+			if err := handle(w, r.WithContext(ctx)); err != nil {
 				problem(err).Write(w)
 			}
 		})
