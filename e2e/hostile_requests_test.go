@@ -180,6 +180,9 @@ var toOrders = []badRequest{
 	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n" + goodOrder, 400, ""},
 	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}no end\r\n0\r\n\r\n", 400, ""},
 
+	{"smuggling", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + post(goodOrder), 400, ""},
+	{"smuggling", "POST /v1/orders HTTP/1.0\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n" + post(goodOrder), 400, ""},
+
 	{"strictness", changed(`"region"`, `"total":1,"region"`), 400, "total"},
 	{"strictness", changed(`"sku"`, `"price":1,"sku"`), 400, "price"},
 	{"strictness", changed(`"region"`, `"Region"`), 400, "Region"},
@@ -475,6 +478,9 @@ func (b badRequest) try(t *testing.T, p *process) {
 			fields = append(fields, f.Field)
 		}
 		require.Equal(t, b.field, strings.Join(fields, ","), body)
+	}
+	if b.category == "smuggling" {
+		require.True(t, res.Close, "what follows is not read")
 	}
 	require.NotRegexp(t, internals, body)
 	require.NotRegexp(t, internals, fmt.Sprint(res.Header))

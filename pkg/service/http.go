@@ -42,7 +42,7 @@ func Listen(addr string, routes *http.ServeMux, registry *prometheus.Registry, c
 	return &Server{
 		listener: listener,
 		http: &http.Server{
-			Handler:           refuseOthers(routes),
+			Handler:           guard(routes),
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			WriteTimeout:      45 * time.Second,
@@ -52,10 +52,15 @@ func Listen(addr string, routes *http.ServeMux, registry *prometheus.Registry, c
 	}, nil
 }
 
-// refuseOthers answers with a problem where no route is, instead of with the mux's
-// text: 405 with Allow for another method, else 404.
-func refuseOthers(routes *http.ServeMux) http.Handler {
+// guard answers with a problem where no route is, instead of with the mux's text:
+// 405 with Allow for another method, else 404.
+func guard(routes *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			// net/http hides whether a Content-Length said otherwise. If so, what follows
+			// may be a part of this body to whoever stands before us (RFC 9112, 6.1).
+			w.Header().Set("Connection", "close")
+		}
 		refuse, pattern := routes.Handler(r)
 		if pattern != "" {
 			routes.ServeHTTP(w, r)

@@ -133,6 +133,22 @@ func TestALargeHeaderIsRefused(t *testing.T) {
 	}
 }
 
+// Two lengths are two opinions on where the next request begins: there is none.
+func TestNothingFollowsAChunkedRequest(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.NewServeMux(), service.NewRegistry())
+	conn, err := net.Dial("tcp", s.Addr())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+
+		"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(8*time.Second)))
+	answers, err := io.ReadAll(conn)
+	require.NoError(t, err, "closed by the server, and not by our deadline")
+	require.Equal(t, 1, strings.Count(string(answers), "HTTP/1.1 "), string(answers))
+}
+
 // Whoever sends a header and no end of it is cut off.
 func TestASlowHeaderIsCutOff(t *testing.T) {
 	t.Parallel()
