@@ -94,7 +94,9 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errNoObject
 	}
-	if wrong := lax(json.NewDecoder(bytes.NewReader(body))); wrong != nil {
+	again := json.NewDecoder(bytes.NewReader(body))
+	again.UseNumber() // so that no number is an error now
+	if wrong := lax(again); wrong != nil {
 		return NewProblem(http.StatusBadRequest, "the body does not fit", *wrong)
 	}
 	return nil
