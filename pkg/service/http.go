@@ -42,7 +42,7 @@ func Listen(addr string, routes *http.ServeMux, registry *prometheus.Registry, c
 	return &Server{
 		listener: listener,
 		http: &http.Server{
-			Handler:           routes,
+			Handler:           guard(routes),
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			WriteTimeout:      45 * time.Second,
@@ -51,6 +51,40 @@ func Listen(addr string, routes *http.ServeMux, registry *prometheus.Registry, c
 		},
 	}, nil
 }
+
+// guard answers with a problem where no route is, instead of with the mux's text:
+// 405 with Allow for another method, else 404.
+func guard(routes *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			// net/http hides whether a Content-Length said otherwise. If so, what follows
+			// may be a part of this body to whoever stands before us (RFC 9112, 6.1).
+			w.Header().Set("Connection", "close")
+		}
+		refuse, pattern := routes.Handler(r)
+		if pattern != "" {
+			routes.ServeHTTP(w, r)
+			return
+		}
+		said := &statusOnly{ResponseWriter: w}
+		refuse.ServeHTTP(said, r)
+		if said.status == http.StatusMethodNotAllowed {
+			NewProblem(said.status, "this path has other methods").Write(w)
+			return
+		}
+		w.Header().Del("Location") // of a path that is not there either
+		NewProblem(http.StatusNotFound, "there is no such path").Write(w)
+	})
+}
+
+// statusOnly lets headers through, and keeps the rest back.
+type statusOnly struct {
+	http.ResponseWriter
+	status int
+}
+
+func (s *statusOnly) WriteHeader(status int)      { s.status = status }
+func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
 // Addr is the address that the server listens on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }

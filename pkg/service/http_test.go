@@ -84,6 +84,41 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// What no route takes is a problem too, and leads nowhere.
+func TestNoSuchRoute(t *testing.T) {
+	t.Parallel()
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /things/{id}", func(http.ResponseWriter, *http.Request) {})
+	s := serve(t, routes, service.NewRegistry())
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for _, c := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{http.MethodGet, "/nothing", http.StatusNotFound, ""},
+		{http.MethodGet, "/things/../../etc/passwd", http.StatusNotFound, ""},
+		{http.MethodPost, "/things/1", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{http.MethodPost, "/readyz", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{http.MethodGet, "/things/1", http.StatusOK, ""},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+s.Addr()+c.path, nil)
+		require.NoError(t, err)
+		res, err := client.Do(req)
+		require.NoError(t, err)
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, c.status, res.StatusCode, c.path)
+		require.Equal(t, c.allow, res.Header.Get("Allow"), c.path)
+		require.Empty(t, res.Header.Get("Location"), c.path)
+		if c.status != http.StatusOK {
+			require.Equal(t, "application/problem+json", res.Header.Get("Content-Type"), c.path)
+			require.Contains(t, string(body), http.StatusText(c.status))
+		}
+	}
+}
+
 func TestALargeHeaderIsRefused(t *testing.T) {
 	t.Parallel()
 	s := serve(t, http.NewServeMux(), service.NewRegistry())
@@ -96,6 +131,22 @@ func TestALargeHeaderIsRefused(t *testing.T) {
 		require.NoError(t, res.Body.Close())
 		require.Equal(t, want, res.StatusCode, "%d bytes", size)
 	}
+}
+
+// Two lengths are two opinions on where the next request begins: there is none.
+func TestNothingFollowsAChunkedRequest(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.NewServeMux(), service.NewRegistry())
+	conn, err := net.Dial("tcp", s.Addr())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+
+		"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(8*time.Second)))
+	answers, err := io.ReadAll(conn)
+	require.NoError(t, err, "closed by the server, and not by our deadline")
+	require.Equal(t, 1, strings.Count(string(answers), "HTTP/1.1 "), string(answers))
 }
 
 // Whoever sends a header and no end of it is cut off.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,9 +9,13 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"os"
 	"reflect"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // maxBody bounds a request's body, in bytes.
@@ -59,30 +64,103 @@ func (p *Problem) Write(w http.ResponseWriter) {
 }
 
 // DecodeJSON reads one JSON object of at most 64 KiB. The error is a *[Problem]:
-// 415 for another content type, 413 for a larger body, 400 with the field's name
-// for what does not fit, and for fields that v does not have.
+// 415 for what is not plain application/json in UTF-8, 413 for a larger body, 408
+// for one that does not end in time, and 400, with the field's name where there is
+// one, for what does not fit v. It takes a field only as v spells it, and once:
+// whatever stands before a service must not read another body than the service.
 func DecodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
-		return NewProblem(http.StatusUnsupportedMediaType, "the body must be application/json")
+	if !isPlainJSON(r.Header) {
+		return NewProblem(http.StatusUnsupportedMediaType, "the body must be application/json in UTF-8, without an encoding")
 	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(v)
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
-	var wrongType *json.UnmarshalTypeError
 	switch {
 	case err == nil:
 	case errors.As(err, &tooLarge):
 		return NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have %d bytes", maxBody))
-	case errors.As(err, &wrongType) && wrongType.Field == "":
-		return NewProblem(http.StatusBadRequest, "the body must be one JSON object and nothing else")
-	case errors.As(err, &wrongType):
-		return NewProblem(http.StatusBadRequest, "the body does not fit", FieldError{wrongType.Field, "must be " + nameOf(wrongType.Type)})
-	default:
-		return NewProblem(http.StatusBadRequest, "the body is not the JSON that is wanted: "+err.Error())
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return NewProblem(http.StatusRequestTimeout, "the body did not end in time")
+	default: // the reason names our addresses
+		return NewProblem(http.StatusBadRequest, "the body is cut off, or its chunks are malformed")
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+		return errNoObject
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		return misfit(err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return NewProblem(http.StatusBadRequest, "the body must be one JSON object and nothing else")
+		return errNoObject
+	}
+	again := json.NewDecoder(bytes.NewReader(body))
+	again.UseNumber() // so that no number is an error now
+	if wrong := lax(again); wrong != nil {
+		return NewProblem(http.StatusBadRequest, "the body does not fit", *wrong)
+	}
+	return nil
+}
+
+var errNoObject = NewProblem(http.StatusBadRequest, "the body must be one JSON object and nothing else")
+
+func isPlainJSON(h http.Header) bool {
+	mediaType, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
+	charset, given := parameters["charset"]
+	return err == nil && mediaType == "application/json" && (!given || strings.EqualFold(charset, "utf-8")) &&
+		h.Get("Content-Encoding") == ""
+}
+
+// misfit tells an error of encoding/json in words that a caller knows.
+func misfit(err error) *Problem {
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) {
+		return NewProblem(http.StatusBadRequest, "the body does not fit", FieldError{wrongType.Field, "must be " + nameOf(wrongType.Type)})
+	}
+	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok { // it has no type
+		if name, err := strconv.Unquote(quoted); err == nil {
+			return NewProblem(http.StatusBadRequest, "the body does not fit", FieldError{name, noSuchField})
+		}
+	}
+	return NewProblem(http.StatusBadRequest, "the body is not JSON: "+strings.TrimPrefix(err.Error(), "json: "))
+}
+
+const noSuchField = "there is no such field"
+
+var fieldName = regexp.MustCompile(`^[a-z_]+$`)
+
+// lax finds what encoding/json lets pass in a well-formed value: a field that stands
+// there twice or in other letters, and text that is no Unicode.
+func lax(d *json.Decoder) *FieldError {
+	token, _ := d.Token()
+	switch t := token.(type) {
+	case string:
+		if strings.ContainsRune(t, utf8.RuneError) { // in place of what was sent
+			return &FieldError{Detail: "must be Unicode, in UTF-8"}
+		}
+	case json.Delim:
+		seen := map[string]bool{}
+		for i := 0; d.More(); i++ {
+			place := fmt.Sprintf("[%d]", i)
+			if t == '{' {
+				token, _ := d.Token()
+				name, _ := token.(string)
+				switch {
+				case !fieldName.MatchString(name):
+					return &FieldError{name, noSuchField}
+				case seen[name]:
+					return &FieldError{name, "stands there twice"}
+				}
+				seen[name], place = true, name
+			}
+			if wrong := lax(d); wrong != nil {
+				if wrong.Field != "" && !strings.HasPrefix(wrong.Field, "[") {
+					place += "."
+				}
+				return &FieldError{place + wrong.Field, wrong.Detail}
+			}
+		}
+		_, _ = d.Token() // its end
 	}
 	return nil
 }

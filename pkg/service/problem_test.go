@@ -35,6 +35,9 @@ func TestDecodeJSON(t *testing.T) {
 	got, err := decode("application/json; charset=utf-8", `{"name":"ada","items":[{"sku":"mug","quantity":2}]}`+"\n")
 	require.NoError(t, err)
 	require.Equal(t, basket{"ada", []item{{"mug", 2}}}, got)
+
+	_, err = decode("application/json", `{}`+strings.Repeat(" ", 64<<10-2))
+	require.NoError(t, err, "the largest")
 }
 
 func TestDecodeJSONRefuses(t *testing.T) {
@@ -47,14 +50,22 @@ func TestDecodeJSONRefuses(t *testing.T) {
 	}{
 		{"no content type", "", `{}`, http.StatusUnsupportedMediaType, "application/json"},
 		{"another content type", "text/plain", `{}`, http.StatusUnsupportedMediaType, "application/json"},
+		{"another charset", "application/json; charset=utf-16", `{}`, http.StatusUnsupportedMediaType, "UTF-8"},
 		{"too large", json, `{"name":"` + strings.Repeat("a", 64<<10) + `"}`, http.StatusRequestEntityTooLarge, "65536"},
-		{"nothing", json, ``, http.StatusBadRequest, "EOF"},
+		{"too large by what follows", json, `{}` + strings.Repeat(" ", 64<<10-1), http.StatusRequestEntityTooLarge, "65536"},
+		{"nothing", json, ``, http.StatusBadRequest, "one JSON object"},
 		{"cut off", json, `{"name":`, http.StatusBadRequest, "unexpected EOF"},
+		{"null", json, `null`, http.StatusBadRequest, "one JSON object"},
 		{"a list", json, `[]`, http.StatusBadRequest, "one JSON object"},
 		{"not a string", json, `{"name":1}`, http.StatusBadRequest, "name must be a string"},
 		{"not a list", json, `{"items":{}}`, http.StatusBadRequest, "items must be a list"},
 		{"not a whole number", json, `{"items":[{"quantity":1.5}]}`, http.StatusBadRequest, "items.quantity must be a whole number in its range"},
-		{"a field that is not there", json, `{"nickname":"ada"}`, http.StatusBadRequest, `"nickname"`},
+		{"a field that is not there", json, `{"nickname":"ada"}`, http.StatusBadRequest, "nickname there is no such field"},
+		{"a field in capitals", json, `{"items":[{"sku":"mug"},{"SKU":"mug"}]}`, http.StatusBadRequest, "items[1].SKU there is no such field"},
+		{"a field in letters that fold", json, `{"items":[{"ſku":"mug"}]}`, http.StatusBadRequest, "items[0].ſku there is no such field"},
+		{"a field twice", json, `{"name":"ada","items":[],"name":"bob"}`, http.StatusBadRequest, "name stands there twice"},
+		{"no UTF-8", json, "{\"name\":\"\xff\"}", http.StatusBadRequest, "name must be Unicode"},
+		{"half a character", json, `{"items":[{"sku":"\ud800"}]}`, http.StatusBadRequest, "items[0].sku must be Unicode"},
 		{"two objects", json, `{} {}`, http.StatusBadRequest, "nothing else"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

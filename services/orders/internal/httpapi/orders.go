@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,10 +42,9 @@ func viewOf(o *order.Order) view {
 
 // place answers POST /v1/orders.
 func (a *API) place(w http.ResponseWriter, r *http.Request) error {
-	key := r.Header.Get("Idempotency-Key")
-	if len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return service.NewProblem(http.StatusBadRequest, "the header Idempotency-Key does not fit",
-			service.FieldError{Field: "Idempotency-Key", Detail: "may have 255 printable ASCII characters"})
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
 	}
 	var request order.Request
 	if err := service.DecodeJSON(w, r, &request); err != nil {
@@ -106,6 +108,21 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// idempotencyKey gives the empty string when there is none. A key that is there and
+// cannot be one is refused: who sent it counts on it.
+func idempotencyKey(r *http.Request) (string, error) {
+	keys := r.Header.Values("Idempotency-Key")
+	if len(keys) == 0 {
+		return "", nil
+	}
+	key := keys[0]
+	if len(keys) > 1 || key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return "", service.NewProblem(http.StatusBadRequest, "the header Idempotency-Key does not fit",
+			service.FieldError{Field: "Idempotency-Key", Detail: "must be one, of 1 to 255 printable ASCII characters"})
+	}
+	return key, nil
+}
+
 // get answers GET /v1/orders/{id}.
 func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 	o, err := a.Store.Find(r.Context(), r.PathValue("id"))
@@ -118,22 +135,9 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 
 // list answers GET /v1/orders, newest first; the cursor is the last order's id.
 func (a *API) list(w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	status := order.Status(query.Get("status"))
-	if status != "" && !slices.Contains(order.Statuses, status) {
-		return badQuery("status", "must be placed, paid, declined, cancelled or refunded")
-	}
-	limit := defaultLimit
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLimit {
-			return badQuery("limit", "must be 1 to 200")
-		}
-		limit = n
-	}
-	cursor := query.Get("cursor")
-	if cursor != "" && !order.ValidID(cursor) {
-		return badQuery("cursor", "must be a cursor that was given before")
+	status, cursor, limit, err := readQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
 	}
 	orders, err := a.Store.List(r.Context(), status, cursor, limit)
 	if err != nil {
@@ -153,8 +157,44 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func badQuery(field, detail string) error {
-	return service.NewProblem(http.StatusBadRequest, "the query does not fit", service.FieldError{Field: field, Detail: detail})
+// readQuery takes each parameter once, and no other: a filter that is not understood
+// would show more than was asked for.
+func readQuery(raw string) (status order.Status, cursor string, limit int, err error) {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return "", "", 0, service.NewProblem(http.StatusBadRequest, "the query is malformed")
+	}
+	limit = defaultLimit
+	var wrong []service.FieldError
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		value, detail := query.Get(name), ""
+		switch name {
+		case "status":
+			if status = order.Status(value); !slices.Contains(order.Statuses, status) {
+				detail = "must be placed, paid, declined, cancelled or refunded"
+			}
+		case "limit":
+			if limit, err = strconv.Atoi(value); err != nil || limit < 1 || limit > maxLimit {
+				detail = fmt.Sprintf("must be 1 to %d", maxLimit)
+			}
+		case "cursor":
+			if cursor = value; !order.ValidID(cursor) {
+				detail = "must be a cursor that was given before"
+			}
+		default:
+			detail = "there is no such parameter"
+		}
+		if len(query[name]) > 1 {
+			detail = "stands there twice"
+		}
+		if detail != "" {
+			wrong = append(wrong, service.FieldError{Field: name, Detail: detail})
+		}
+	}
+	if len(wrong) > 0 {
+		return "", "", 0, service.NewProblem(http.StatusBadRequest, "the query does not fit", wrong...)
+	}
+	return status, cursor, limit, nil
 }
 
 // cancel answers POST /v1/orders/{id}/cancel.

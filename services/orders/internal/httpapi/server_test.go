@@ -163,10 +163,11 @@ func TestPlaceRefusesTheRequest(t *testing.T) {
 		fields  []string
 	}{
 		{"no JSON", `{`, nil, 400, nil},
-		{"an unknown field", change(`"region"`, `"card_number":"4711","region"`), nil, 400, nil},
+		{"an unknown field", change(`"region"`, `"card_number":"4711","region"`), nil, 400, []string{"card_number"}},
 		{"two objects", body + body, nil, 400, nil},
 		{"a number that is text", change(`"quantity":2`, `"quantity":"2"`), nil, 400, []string{"items.quantity"}},
 		{"a long key", body, []string{"Idempotency-Key", strings.Repeat("k", 256)}, 400, []string{"Idempotency-Key"}},
+		{"an empty key", body, []string{"Idempotency-Key", ""}, 400, []string{"Idempotency-Key"}},
 		{"a key that is no text", body, []string{"Idempotency-Key", "\xff"}, 400, []string{"Idempotency-Key"}},
 		{"a large body", change("c-1", strings.Repeat("c", 65<<10)), nil, 413, nil},
 		{"a form", body, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, nil},
@@ -286,7 +287,11 @@ func TestList(t *testing.T) {
 	require.Len(t, list("?status=placed").Orders, 3)
 	require.Empty(t, list("?status=paid").Orders)
 
+	requireProblem(t, f.do(http.MethodGet, "/v1/orders?status=paid;limit=1", ""), http.StatusBadRequest)
+	requireProblem(t, f.do(http.MethodGet, "/v1/orders?stauts=paid&limit=0", ""), http.StatusBadRequest, "limit", "stauts")
 	for query, field := range map[string]string{
+		"?status=":                         "status",
+		"?limit=1&limit=2":                 "limit",
 		"?status=lost":                     "status",
 		"?limit=0":                         "limit",
 		"?limit=201":                       "limit",

@@ -131,7 +131,7 @@ func TestPutRefusesTheRequest(t *testing.T) {
 		fields          []string
 	}{
 		{"no JSON", "mug", `{`, 400, nil},
-		{"an unknown field", "mug", change(`"name"`, `"sku":"mug","name"`), 400, nil},
+		{"an unknown field", "mug", change(`"name"`, `"sku":"mug","name"`), 400, []string{"sku"}},
 		{"a price that is text", "mug", change(`1390`, `"1390"`), 400, []string{"price.amount_minor"}},
 		{"a large body", "mug", change("Mug", strings.Repeat("m", 65<<10)), 413, nil},
 		{"a wrong SKU", "Mug", body, 422, []string{"sku"}},

@@ -3,6 +3,7 @@ package pricing
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"strings"
@@ -69,8 +70,8 @@ type Catalogue struct {
 	Version int64
 }
 
-// Quote prices the items. Errors: [Invalid] and [UnknownSKUs], both by the item's
-// field.
+// Quote prices the items. Errors, by the item's field: [UnknownSKUs] if that is all
+// that is wrong, else [Invalid] with whatever is.
 func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error) {
 	quote := contract.QuoteReply{CatalogueVersion: c.Version, Total: contract.Money{Currency: Currency}}
 	if len(items) == 0 || len(items) > MaxItems {
@@ -82,12 +83,16 @@ func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error
 	}
 	invalid, unknown := Invalid{}, UnknownSKUs{}
 	for i, item := range items {
-		p, ok := prices[item.SKU]
-		switch {
-		case !ok:
+		p, sold := prices[item.SKU]
+		inRange := item.Quantity >= 1 && item.Quantity <= MaxQuantity
+		if !sold {
 			unknown[fmt.Sprintf("items[%d].sku", i)] = "unknown"
-		case item.Quantity < 1 || item.Quantity > MaxQuantity:
+		}
+		if !inRange {
 			invalid[fmt.Sprintf("items[%d].quantity", i)] = fmt.Sprintf("must be 1 to %d", MaxQuantity)
+		}
+		switch {
+		case !sold || !inRange:
 		case p.Price.AmountMinor > (math.MaxInt64-quote.Total.AmountMinor)/int64(item.Quantity):
 			invalid[fmt.Sprintf("items[%d]", i)] = "the total is too large"
 		default:
@@ -100,6 +105,7 @@ func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error
 	}
 	switch {
 	case len(invalid) > 0:
+		maps.Copy(invalid, unknown)
 		return quote, invalid
 	case len(unknown) > 0:
 		return quote, unknown

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 
 	"example.com/orderflow/pkg/service"
@@ -45,9 +46,12 @@ func Routes(store *postgres.Store, log *zap.Logger) *http.ServeMux {
 // problem is the one place where errors become HTTP.
 func (a *api) problem(err error) *service.Problem {
 	var p *service.Problem
+	var unstorable *pgconn.PgError
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &unstorable) && strings.HasPrefix(unstorable.Code, "22"): // a NUL, or no UTF-8
+		return service.NewProblem(http.StatusUnprocessableEntity, "a text of the request cannot be stored")
 	case errors.Is(err, postgres.ErrConflict), errors.Is(err, postgres.ErrNoCapture):
 		return service.NewProblem(http.StatusConflict, err.Error())
 	default:

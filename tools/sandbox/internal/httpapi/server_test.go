@@ -226,6 +226,12 @@ func TestBadRequests(t *testing.T) {
 		{"no order", "/v1/refunds", "k", `{"payment_id":"p1",` + amount + `}`, http.StatusUnprocessableEntity, "order_id"},
 		{"no amount", "/v1/captures", "k", `{"order_id":"o1"}`, http.StatusUnprocessableEntity, "amount.amount_minor"},
 		{"no currency", "/v1/captures", "k", `{"order_id":"o1","amount":{"amount_minor":1}}`, http.StatusUnprocessableEntity, "amount.currency"},
+		{"NUL in the order", "/v1/captures", "k", `{"order_id":"a\u0000b","payment_token":"tok_ok",` + amount + `}`, http.StatusUnprocessableEntity, ""},
+		{"NUL in the payment", "/v1/refunds", "k", `{"payment_id":"a\u0000b","order_id":"o1",` + amount + `}`, http.StatusUnprocessableEntity, ""},
+		{"a key that is no UTF-8", "/v1/captures", "\xff", `{"order_id":"o1","payment_token":"tok_ok",` + amount + `}`, http.StatusUnprocessableEntity, ""},
+		{"NUL in a token", "/v1/captures", "k", `{"order_id":"o1","payment_token":"tok_\u0000ok",` + amount + `}`, http.StatusUnprocessableEntity, "payment_token"},
+		{"a token that is no UTF-8", "/v1/captures", "k", "{\"order_id\":\"o1\",\"payment_token\":\"tok_\xff\"," + amount + "}", http.StatusBadRequest, "payment_token"},
+		{"NUL in a webhook", "/webhooks", "k", `{"order_id":"a\u0000b"}`, http.StatusUnprocessableEntity, ""},
 		{"unknown token", "/v1/captures", "k", `{"order_id":"o1","payment_token":"visa",` + amount + `}`, http.StatusUnprocessableEntity, "payment_token"},
 	} {
 		t.Run(c.name+" "+c.path, func(t *testing.T) {
