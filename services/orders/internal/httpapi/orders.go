@@ -158,7 +158,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 }
 
 // readQuery takes each parameter once, and no other: a filter that is not understood
-// would show more than was asked for.
+// would show more than was asked for. One without a value is as if it were not there.
 func readQuery(raw string) (status order.Status, cursor string, limit int, err error) {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
@@ -170,15 +170,18 @@ func readQuery(raw string) (status order.Status, cursor string, limit int, err e
 		value, detail := query.Get(name), ""
 		switch name {
 		case "status":
-			if status = order.Status(value); !slices.Contains(order.Statuses, status) {
+			if status = order.Status(value); value != "" && !slices.Contains(order.Statuses, status) {
 				detail = "must be placed, paid, declined, cancelled or refunded"
 			}
 		case "limit":
+			if value == "" {
+				break
+			}
 			if limit, err = strconv.Atoi(value); err != nil || limit < 1 || limit > maxLimit {
 				detail = fmt.Sprintf("must be 1 to %d", maxLimit)
 			}
 		case "cursor":
-			if cursor = value; !order.ValidID(cursor) {
+			if cursor = value; value != "" && !order.ValidID(cursor) {
 				detail = "must be a cursor that was given before"
 			}
 		default:
