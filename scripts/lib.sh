@@ -54,14 +54,15 @@ with_progress() {
 	printf '    done in %s s\n' "$((SECONDS - started))"
 }
 
-# An overlay is a file deploy/compose/NAME.yaml beside compose.yaml. Those that
-# `make up WITH=...` names are remembered, so that later commands act on the same files.
+# An overlay is a file deploy/compose/NAME.yaml beside compose.yaml; ONE+OTHER.yaml is
+# what two of them need together. Those that `make up WITH=...` names are remembered, so
+# that later commands act on the same files.
 with="$cache/with-${COMPOSE_PROJECT_NAME:-orderflow}"
 
 # choose_overlays NAMES: remembers the overlays, separated by commas or spaces; none forgets them.
 choose_overlays() {
 	local name there chosen=()
-	there=$(cd "$root/deploy/compose" && for name in *.yaml; do [ "$name" = compose.yaml ] || echo "${name%.yaml}"; done | xargs)
+	there=$(cd "$root/deploy/compose" && for name in *.yaml; do [[ "$name" = compose.yaml || "$name" = *+* ]] || echo "${name%.yaml}"; done | xargs)
 	for name in ${1//,/ }; do
 		[[ " $there " == *" $name "* ]] || die "there is no overlay $name; there is: ${there:-none}"
 		[[ " ${chosen[*]} " == *" $name "* ]] || chosen+=("$name")
@@ -72,9 +73,15 @@ choose_overlays() {
 
 # compose_files are the files that compose reads, relative to the root, the first included by compose.yaml.
 compose_files() {
-	local name
+	local name other chosen
+	chosen=$(cat "$with" 2>/dev/null || true)
 	echo deploy/compose/compose.yaml
-	for name in $(cat "$with" 2>/dev/null); do echo "deploy/compose/$name.yaml"; done
+	for name in $chosen; do echo "deploy/compose/$name.yaml"; done
+	for name in $chosen; do
+		for other in $chosen; do
+			if [ -f "$root/deploy/compose/$name+$other.yaml" ]; then echo "deploy/compose/$name+$other.yaml"; fi
+		done
+	done
 }
 
 # compose is `docker compose` of the project, by the plugin in .cache if there is no

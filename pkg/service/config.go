@@ -31,19 +31,29 @@ type BrokerConfig struct {
 	User string   `env:"AMQP_USER"`
 	// Password belongs to User; its variable names a file.
 	Password string `env:"AMQP_PASSWORD_FILE,file"`
+	// PEM files for amqps URLs: who signs the broker's certificate, and what this
+	// client shows of itself. See [messaging.LoadTLS].
+	CAFile          string `env:"AMQP_CA_FILE"`
+	CertificateFile string `env:"AMQP_CERTIFICATE_FILE"`
+	KeyFile         string `env:"AMQP_KEY_FILE"`
 }
 
 // Messaging is the config of a connection in the service's name.
-func (c BrokerConfig) Messaging(service string, log *zap.Logger, hooks messaging.Hooks) messaging.Config {
+func (c BrokerConfig) Messaging(service string, log *zap.Logger, hooks messaging.Hooks) (messaging.Config, error) {
+	tls, err := messaging.LoadTLS(c.CAFile, c.CertificateFile, c.KeyFile)
+	if err != nil {
+		return messaging.Config{}, fmt.Errorf("AMQP_CA_FILE, AMQP_CERTIFICATE_FILE, AMQP_KEY_FILE: %w", err)
+	}
 	return messaging.Config{
 		URLs:     c.URLs,
 		User:     c.User,
 		Password: strings.TrimSpace(c.Password),
 		AppID:    service,
 		Name:     service + "@" + Instance(),
+		TLS:      tls,
 		Logger:   log,
 		Hooks:    hooks,
-	}
+	}, nil
 }
 
 // Load reads the settings from the environment. What is missing or malformed is

@@ -83,8 +83,19 @@ func TestLoadNamesTheVariable(t *testing.T) {
 func TestBrokerConfig(t *testing.T) {
 	t.Setenv("INSTANCE", "replica-2")
 	log := zap.NewNop()
-	got := service.BrokerConfig{URLs: []string{"amqp://rabbitmq"}, User: "orders", Password: "hush\n"}.Messaging("orders", log, messaging.Hooks{})
+	got, err := service.BrokerConfig{URLs: []string{"amqp://rabbitmq"}, User: "orders", Password: "hush\n"}.Messaging("orders", log, messaging.Hooks{})
+	require.NoError(t, err)
+	require.NotNil(t, got.TLS)
+	got.TLS = nil
 	require.Equal(t, messaging.Config{
 		URLs: []string{"amqp://rabbitmq"}, User: "orders", Password: "hush", AppID: "orders", Name: "orders@replica-2", Logger: log,
 	}, got)
+}
+
+func TestBadTLSSettingsAreNamed(t *testing.T) {
+	t.Parallel()
+	_, err := service.BrokerConfig{URLs: []string{"amqps://rabbitmq"}, CAFile: "/nowhere/ca.pem"}.Messaging("orders", zap.NewNop(), messaging.Hooks{})
+	require.ErrorContains(t, err, "AMQP_CA_FILE")
+	require.ErrorContains(t, err, "/nowhere/ca.pem")
+	require.NotContains(t, err.Error(), "\n")
 }

@@ -43,7 +43,10 @@ type Core struct {
 // both until ctx is done.
 func Open(ctx context.Context, name string, db DatabaseConfig, broker BrokerConfig, log *zap.Logger, migrations Migrations) (*Core, error) {
 	c := &Core{Name: name, Log: log, Registry: NewRegistry()}
-	var err error
+	config, err := broker.Messaging(name, log, MessagingMetrics(c.Registry))
+	if err != nil {
+		return nil, err
+	}
 	if c.Pool, err = OpenDatabase(ctx, db, log); err != nil {
 		return nil, err
 	}
@@ -54,7 +57,7 @@ func Open(ctx context.Context, name string, db DatabaseConfig, broker BrokerConf
 		c.Pool.Close()
 		return nil, err
 	}
-	c.Conn, err = messaging.Connect(ctx, broker.Messaging(name, log, MessagingMetrics(c.Registry)))
+	c.Conn, err = messaging.Connect(ctx, config)
 	if err != nil {
 		c.Pool.Close()
 		return nil, err

@@ -97,18 +97,22 @@ func writeOnce(path string, mode fs.FileMode, uid int, content func(secret strin
 	if _, err := rand.Read(random); err != nil {
 		return 0, err
 	}
-	// Written aside and renamed: a file that is there is whole. What a run that was
-	// cut off has left may be unwritable.
+	return 1, writeWhole(path, mode, uid, []byte(content(hex.EncodeToString(random))))
+}
+
+// writeWhole writes aside and renames: a file that is there is whole. What a run
+// that was cut off has left may be unwritable.
+func writeWhole(path string, mode fs.FileMode, uid int, content []byte) error {
 	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+		return err
 	}
-	if err := os.WriteFile(path+".new", []byte(content(hex.EncodeToString(random))), mode); err != nil {
-		return 0, err
+	if err := os.WriteFile(path+".new", content, mode); err != nil {
+		return err
 	}
 	if err := give(path+".new", uid); err != nil {
-		return 0, err
+		return err
 	}
-	return 1, os.Rename(path+".new", path)
+	return os.Rename(path+".new", path)
 }
 
 // give makes the user the owner. Only root can; what anybody else makes, for

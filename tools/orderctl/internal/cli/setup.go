@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/spf13/cobra"
@@ -26,6 +27,21 @@ func setupCommand() *cobra.Command {
 			return err
 		},
 	}
+	var authority string
+	certificates := &cobra.Command{
+		Use:   "certificates",
+		Short: "Make an authority and the certificates of broker and services; renew those that end within a month",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			made, err := setup.Certificates(dirs, authority, time.Now())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d certificates made, the others were there\n", made)
+			return err
+		},
+	}
+	certificates.Flags().StringVar(&authority, "authority-dir", "/run/secrets/authority", "the authority's certificate and key")
 	databases := &cobra.Command{
 		Use:   "databases",
 		Short: "Make a database and a role for each service, and the read-only role ledger",
@@ -47,7 +63,7 @@ func setupCommand() *cobra.Command {
 			})
 		},
 	}
-	for _, c := range []*cobra.Command{secrets, databases} {
+	for _, c := range []*cobra.Command{secrets, certificates, databases} {
 		dirFlags(c, &dirs)
 		group.AddCommand(c)
 	}

@@ -19,6 +19,10 @@ type topologyConfig struct {
 	AMQPURL         string        `env:"AMQP_URLS,required,notEmpty"`
 	ManagementURL   string        `env:"MANAGEMENT_URL,required,notEmpty"`
 	PaymentDeadline time.Duration `env:"PAYMENT_DEADLINE"`
+	// For amqps and https URLs, as in services.
+	CAFile          string `env:"AMQP_CA_FILE"`
+	CertificateFile string `env:"AMQP_CERTIFICATE_FILE"`
+	KeyFile         string `env:"AMQP_KEY_FILE"`
 }
 
 var errDiffers = errors.New("the broker differs from the contract")
@@ -28,7 +32,8 @@ func topologyCommand() *cobra.Command {
 		Use:   "topology",
 		Short: "Apply the contract's topology to the broker, compare the two, or print who may do what",
 		Long: "Apply the contract's topology to the broker, compare the two, or print who may do what.\n" +
-			"AMQP_URLS and MANAGEMENT_URL name the broker, PAYMENT_DEADLINE (default 15m) is how long an order may stay unpaid.",
+			"AMQP_URLS and MANAGEMENT_URL name the broker, PAYMENT_DEADLINE (default 15m) is how long an order may stay unpaid.\n" +
+			"For amqps and https, AMQP_CA_FILE, AMQP_CERTIFICATE_FILE and AMQP_KEY_FILE name PEM files.",
 	}
 	var dirs setup.Dirs
 	apply := &cobra.Command{
@@ -89,7 +94,11 @@ func withBroker(cmd *cobra.Command, dirs setup.Dirs, f func(ctx context.Context,
 	if err != nil {
 		return err
 	}
-	admin := messaging.Admin{AMQPURL: config.AMQPURL, ManagementURL: config.ManagementURL, User: setup.BrokerAdmin, Password: password}
+	tls, err := messaging.LoadTLS(config.CAFile, config.CertificateFile, config.KeyFile)
+	if err != nil {
+		return err
+	}
+	admin := messaging.Admin{AMQPURL: config.AMQPURL, ManagementURL: config.ManagementURL, User: setup.BrokerAdmin, Password: password, TLS: tls}
 	return withTimeout(cmd, func(ctx context.Context) error {
 		return f(ctx, admin, contract.All(config.PaymentDeadline))
 	})

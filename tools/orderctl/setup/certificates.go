@@ -1,0 +1,221 @@
+package setup
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Names of the files that certificates are in.
+const (
+	authorityFile = "ca.pem"
+	authorityKey  = "ca-key.pem"
+	serverFile    = "server.pem"
+	serverKey     = "server-key.pem"
+	clientFile    = "client.pem"
+	clientKey     = "client-key.pem"
+)
+
+// How long certificates are good, and when they are made anew.
+const (
+	authorityLife   = 10 * 365 * 24 * time.Hour
+	certificateLife = 365 * 24 * time.Hour
+	renewBefore     = 30 * 24 * time.Hour
+)
+
+// brokerNames are what clients call the broker, as one node or as three.
+var brokerNames = []string{"rabbitmq", "rabbitmq-2", "rabbitmq-3", "localhost", "127.0.0.1"}
+
+// Certificates makes what the overlay tls needs: an authority, in a directory that
+// nobody else mounts, a certificate for the broker, and one for each account that
+// speaks to it. What is there, is of this authority and is good for another month
+// stays. It says how many it made.
+func Certificates(dirs Dirs, authorityDir string, now time.Time) (made int, err error) {
+	if err := os.MkdirAll(authorityDir, 0o700); err != nil {
+		return 0, fmt.Errorf("make the authority: %w", err)
+	}
+	a, err := loadAuthority(authorityDir, now)
+	if err != nil {
+		if a, err = newAuthority(authorityDir, now); err != nil {
+			return 0, fmt.Errorf("make the authority: %w", err)
+		}
+		made++
+	}
+	issue := func(p paths, name string, names ...string) error {
+		isNew, err := a.issue(p, now, name, names...)
+		made += isNew
+		if err != nil {
+			return fmt.Errorf("make the certificate of %s: %w", name, err)
+		}
+		return nil
+	}
+	// As with the broker's other secrets: guarded by who mounts the directory.
+	err = issue(paths{dirs.RabbitMQ, serverFile, serverKey, 0o444, 0}, "rabbitmq", brokerNames...)
+	for _, account := range accounts {
+		if err == nil && slices.Contains(account.files, brokerPassword) {
+			err = issue(paths{filepath.Join(dirs.Services, account.name), clientFile, clientKey, 0o400, account.uid}, account.name)
+		}
+	}
+	return made, err
+}
+
+// authority signs certificates.
+type authority struct {
+	certificate *x509.Certificate
+	key         crypto.Signer
+	encoded     []byte
+}
+
+func loadAuthority(dir string, now time.Time) (*authority, error) {
+	encoded, certificate, err := readCertificate(filepath.Join(dir, authorityFile))
+	if err != nil {
+		return nil, err
+	}
+	if now.Add(certificateLife).After(certificate.NotAfter) {
+		return nil, errors.New("it ends before what it would sign")
+	}
+	block, err := readPEM(filepath.Join(dir, authorityKey))
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	return &authority{certificate, key.(crypto.Signer), encoded}, nil
+}
+
+func newAuthority(dir string, now time.Time) (*authority, error) {
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "Orderflow " + now.UTC().Format(time.DateTime)}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(authorityLife), KeyUsage: x509.KeyUsageCertSign,
+	}
+	key, encodedKey, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := sign(template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	p := paths{dir, authorityFile, authorityKey, 0o400, 0}
+	if err := p.write(encoded, encodedKey); err != nil {
+		return nil, err
+	}
+	return loadAuthority(dir, now)
+}
+
+// issue writes a certificate and its key, unless there is a good one, and the
+// authority's beside it. With names it is a server's, without a client's.
+func (a *authority) issue(p paths, now time.Time, name string, names ...string) (int, error) {
+	if a.isGood(p, now, names) {
+		return 0, nil
+	}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, n := range names {
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		if ip := net.ParseIP(n); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, n)
+		}
+	}
+	key, encodedKey, err := newKey()
+	if err != nil {
+		return 0, err
+	}
+	encoded, err := sign(template, a.certificate, key.Public(), a.key)
+	if err != nil {
+		return 0, err
+	}
+	if err := p.writeFile(authorityFile, a.encoded); err != nil {
+		return 0, err
+	}
+	return 1, p.write(encoded, encodedKey)
+}
+
+func (a *authority) isGood(p paths, now time.Time, names []string) bool {
+	_, trusted, err := readCertificate(filepath.Join(p.dir, authorityFile))
+	if err != nil || !trusted.Equal(a.certificate) {
+		return false
+	}
+	_, certificate, err := readCertificate(filepath.Join(p.dir, p.certificate))
+	if err != nil || certificate.CheckSignatureFrom(a.certificate) != nil || now.Add(renewBefore).After(certificate.NotAfter) {
+		return false
+	}
+	_, err = readPEM(filepath.Join(p.dir, p.key))
+	return err == nil && !slices.ContainsFunc(names, func(n string) bool { return certificate.VerifyHostname(n) != nil })
+}
+
+func newKey() (*ecdsa.PrivateKey, []byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	return key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), err
+}
+
+func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (encoded []byte, err error) {
+	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
+		return nil, err
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), err
+}
+
+// paths are where a certificate and its key are, and whose they are.
+type paths struct {
+	dir, certificate, key string
+	mode                  fs.FileMode
+	uid                   int
+}
+
+// write writes the key last: without it the pair is made again.
+func (p paths) write(certificate, key []byte) error {
+	if err := p.writeFile(p.certificate, certificate); err != nil {
+		return err
+	}
+	return p.writeFile(p.key, key)
+}
+
+func (p paths) writeFile(name string, content []byte) error {
+	return writeWhole(filepath.Join(p.dir, name), p.mode, p.uid, content)
+}
+
+func readCertificate(path string) (encoded []byte, certificate *x509.Certificate, err error) {
+	block, err := readPEM(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	certificate, err = x509.ParseCertificate(block.Bytes)
+	return pem.EncodeToMemory(block), certificate, err
+}
+
+func readPEM(path string) (*pem.Block, error) {
+	content, err := os.ReadFile(path) //nolint:gosec // the directory is the operator's choice
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, fmt.Errorf("%s is not PEM", path)
+	}
+	return block, nil
+}
