@@ -3,7 +3,6 @@ package messaging_test
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +33,6 @@ func TestFederation(t *testing.T) {
 	upstream := func(name string) []messaging.Upstream {
 		return []messaging.Upstream{{Name: name, URL: "amqp://" + name + ":5672", User: "link", Password: "test-only"}}
 	}
-	channels := map[*messagingtest.BrokerInfo]*amqp.Channel{}
 	for region, b := range r.Brokers {
 		ctx := within(t, 30*time.Second)
 		require.NoError(t, messaging.Apply(ctx, b.Admin(), topology(region)))
@@ -42,9 +40,6 @@ func TestFederation(t *testing.T) {
 	}
 	require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), eu.Admin(), upstream("us")))
 	require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), us.Admin(), upstream("eu")))
-	for _, b := range r.Brokers {
-		channels[b] = raw(t, b)
-	}
 	speak := func(b *messagingtest.BrokerInfo, exchange, key, body string) {
 		t.Helper()
 		conn, err := amqp.Dial(b.WithUser(t, "speaker", "test-only"))
@@ -55,38 +50,28 @@ func TestFederation(t *testing.T) {
 		require.NoError(t, ch.Confirm(false))
 		put(t, ch, exchange, key, amqp.Publishing{UserId: "speaker", MessageId: body, Body: []byte(body)})
 	}
-	const toUS, toEU = "federation: events -> us", "federation: events -> eu"
-	linked := func(b *messagingtest.BrokerInfo, queue string) {
-		t.Helper()
-		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
-			var q struct{ Consumers int }
-			for _, line := range strings.Split(b.Exec(t, "rabbitmqctl", "-q", "list_queues", "--no-table-headers", "consumers", "name"), "\n") {
-				_, _ = fmt.Sscanf(line, "%d\t"+queue, &q.Consumers)
-			}
-			return q.Consumers == 1, fmt.Sprintf("%q has %d consumers", queue, q.Consumers)
-		})
-	}
-	linked(eu, toUS)
-	linked(us, toEU)
+	const toUS = "federation: events -> us"
+	r.AwaitLinks(t)
 
 	t.Run("the other region hears it, as if it had been said there", func(t *testing.T) {
 		speak(eu, "events", "event.us", "1")
-		d := get(t, channels[us], "mine")
+		d := get(t, raw(t, us), "mine")
 		require.Equal(t, []any{"1", "1", "events", "event.us", "speaker", amqp.Persistent},
 			[]any{d.MessageId, string(d.Body), d.Exchange, d.RoutingKey, d.UserId, d.DeliveryMode})
-		require.Equal(t, "1", get(t, channels[us], "all").MessageId)
-		require.Equal(t, "1", get(t, channels[eu], "all").MessageId)
+		require.Equal(t, "1", get(t, raw(t, us), "all").MessageId)
+		require.Equal(t, "1", get(t, raw(t, eu), "all").MessageId)
 		require.Zero(t, eu.Depth(t, "mine"), "it is not for this region")
 	})
 	t.Run("nothing comes back, and what is not federated stays", func(t *testing.T) {
 		speak(us, "local", "event.eu", "2")
 		speak(us, "events", "event.eu", "3")
-		require.Equal(t, "3", get(t, channels[eu], "all").MessageId, "2 has not come")
-		require.Equal(t, "3", get(t, channels[eu], "mine").MessageId)
+		require.Equal(t, "3", get(t, raw(t, eu), "all").MessageId, "2 has not come")
+		require.Equal(t, "3", get(t, raw(t, eu), "mine").MessageId)
 		speak(eu, "events", "event.eu", "4") // behind 3, if that came back
-		require.Equal(t, []string{"2", "3", "4"}, []string{get(t, channels[us], "all").MessageId, get(t, channels[us], "all").MessageId, get(t, channels[us], "all").MessageId})
-		require.Equal(t, "4", get(t, channels[eu], "all").MessageId)
-		require.Equal(t, "4", get(t, channels[eu], "mine").MessageId)
+		ch := raw(t, us)
+		require.Equal(t, []string{"2", "3", "4"}, []string{get(t, ch, "all").MessageId, get(t, ch, "all").MessageId, get(t, ch, "all").MessageId})
+		require.Equal(t, "4", get(t, raw(t, eu), "all").MessageId)
+		require.Equal(t, "4", get(t, raw(t, eu), "mine").MessageId)
 	})
 	t.Run("what waits for a region that was stopped is still there", func(t *testing.T) {
 		us.Exec(t, "rabbitmqctl", "-q", "stop_app")
@@ -95,19 +80,18 @@ func TestFederation(t *testing.T) {
 		}
 		require.Equal(t, 2, eu.Depth(t, toUS))
 		us.Exec(t, "rabbitmqctl", "-q", "start_app")
-		channels[us] = raw(t, us)
-		require.Equal(t, "5", get(t, channels[us], "mine").MessageId)
-		require.Equal(t, "6", get(t, channels[us], "mine").MessageId)
+		require.Equal(t, "5", get(t, raw(t, us), "mine").MessageId)
+		require.Equal(t, "6", get(t, raw(t, us), "mine").MessageId)
 	})
 	t.Run("applied again, the link goes on", func(t *testing.T) {
-		linked(eu, toUS)
+		r.AwaitLinks(t)
 		links := func() string { return eu.Exec(t, "rabbitmqctl", "-q", "list_connections", "user", "peer_port") }
 		before := links()
 		require.Contains(t, before, "link")
 		require.NoError(t, messaging.Apply(within(t, 30*time.Second), us.Admin(), topology("us")))
 		require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), us.Admin(), upstream("eu")))
 		speak(eu, "events", "event.us", "7")
-		require.Equal(t, "7", get(t, channels[us], "mine").MessageId)
+		require.Equal(t, "7", get(t, raw(t, us), "mine").MessageId)
 		require.Equal(t, before, links())
 	})
 	t.Run("verified", func(t *testing.T) {

@@ -2,10 +2,13 @@ package messagingtest
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	docker "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -43,7 +46,7 @@ func Regions(t testing.TB, names ...string) *RegionsInfo {
 				network.WithBridgeNetwork(), // has the ports, and stays when the other is cut
 				network.WithNetwork([]string{name}, between),
 				testcontainers.WithFiles(
-					file("enabled_plugins", "[rabbitmq_management,rabbitmq_federation]."),
+					file("enabled_plugins", "[rabbitmq_management,rabbitmq_federation_management]."),
 					file("conf.d/20-region.conf", "cluster_name = "+name+"\n")))
 			testcontainers.CleanupContainer(t, started)
 			if err != nil {
@@ -62,6 +65,25 @@ func Regions(t testing.TB, names ...string) *RegionsInfo {
 		r.Brokers[name] = brokers[i]
 	}
 	return r
+}
+
+// AwaitLinks waits until every broker's links to all others run. What was published
+// before does not come.
+func (r *RegionsInfo) AwaitLinks(t testing.TB) {
+	t.Helper()
+	for name, b := range r.Brokers {
+		Eventually(t, time.Minute, func() (bool, string) {
+			var links []struct{ Upstream, Status, Error string }
+			b.Management(t, http.MethodGet, "/api/federation-links", nil, &links)
+			running := 0
+			for _, l := range links {
+				if l.Status == "running" {
+					running++
+				}
+			}
+			return running >= len(r.Brokers)-1, fmt.Sprintf("links of %s: %+v", name, links)
+		})
+	}
 }
 
 // Cut takes a broker off the network between the brokers. Connections are not
