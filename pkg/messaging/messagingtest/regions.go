@@ -29,7 +29,8 @@ func Regions(t testing.TB, names ...string) *RegionsInfo {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	between, err := network.New(ctx, network.WithLabels(maps.Clone(labels)))
+	// Without a way out it is never the one that Docker publishes ports over, which are to stay when it is cut.
+	between, err := network.New(ctx, network.WithLabels(maps.Clone(labels)), network.WithInternal())
 	testcontainers.CleanupNetwork(t, between)
 	if err != nil {
 		t.Fatalf("make a network: %v", err)
@@ -43,7 +44,7 @@ func Regions(t testing.TB, names ...string) *RegionsInfo {
 	for i, name := range names {
 		starting.Go(func() {
 			started, err := startBroker(ctx,
-				network.WithBridgeNetwork(), // has the ports, and stays when the other is cut
+				network.WithBridgeNetwork(),
 				network.WithNetwork([]string{name}, between),
 				testcontainers.WithFiles(
 					file("enabled_plugins", "[rabbitmq_management,rabbitmq_federation_management]."),
