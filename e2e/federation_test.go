@@ -42,7 +42,7 @@ func newFederated(t *testing.T) *federated {
 		var upstreams []messaging.Upstream
 		for _, other := range names {
 			if other != region {
-				upstreams = append(upstreams, messaging.Upstream{Name: other, URL: "amqp://" + other + ":5672?heartbeat=2&connection_timeout=5000", User: contract.FederationUser, Password: password})
+				upstreams = append(upstreams, messaging.Upstream{Name: other, URL: "amqp://" + other + ":5672?heartbeat=2", User: contract.FederationUser, Password: password})
 			}
 		}
 		require.NoError(t, messaging.ApplyUpstreams(t.Context(), f.regions.Brokers[region].Admin(), upstreams))

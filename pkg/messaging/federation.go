@@ -18,12 +18,11 @@ import (
 type Upstream struct {
 	// Name is what this broker calls it.
 	Name string
-	// URL is as for amqp091-go, but read by the broker's own client: without a path
-	// it means the virtual host of the same name, and the query may say more
-	// ("?heartbeat=5", "?cacertfile=...").
+	// URL is "amqp://host:5672/vhost" or "amqps://...", and without a path means the
+	// virtual host of the same name. The broker's own client reads it, whose settings
+	// are in the query ("?heartbeat=5", "?cacertfile=...").
 	URL string
-	// User and Password log in there. Of the names that [FederationUser] says, the
-	// user needs all rights; others, none.
+	// User and Password log in there. [FederationUser] says which rights that takes.
 	User, Password string
 }
 
@@ -34,12 +33,13 @@ const linkExpires = 7 * 24 * time.Hour
 // ApplyUpstreams tells the broker where its federated exchanges are copied from.
 // The plugin rabbitmq_federation must be enabled, here and on the upstreams.
 //
-// Copies keep exchange, key, properties and user id: the upstream is believed in who has
+// A link carries what is published from the moment on that it first runs. Copies keep
+// exchange, key, properties and user id: the upstream is believed in who has
 // published. What came over one link goes over no other. A message leaves the
 // upstream when this broker has confirmed it; after a lost link some come twice.
 //
-// Running it again changes nothing, and a link goes on; one whose upstream has changed is made anew.
-// Upstreams that are not in the list are left alone.
+// Running it again changes nothing, and links go on; one whose upstream has changed is
+// made anew, and loses nothing. Upstreams that are not in the list are left alone.
 func ApplyUpstreams(ctx context.Context, a Admin, upstreams []Upstream) error {
 	a, err := a.complete()
 	if err != nil {
@@ -79,6 +79,11 @@ func (u Upstream) uri() (string, error) {
 		return "", errors.New("messaging: upstream: Name, User and Password: must not be empty")
 	}
 	uri.User = url.UserPassword(u.User, u.Password)
+	// In milliseconds. The default of a minute is what a link would be behind a
+	// network that drops packets, when that is over.
+	if !uri.Query().Has("connection_timeout") {
+		uri.RawQuery = strings.TrimPrefix(uri.RawQuery+"&connection_timeout=10000", "&")
+	}
 	return uri.String(), nil
 }
 
