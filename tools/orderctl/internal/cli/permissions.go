@@ -32,11 +32,13 @@ func permissionsCommand() *cobra.Command {
 		Long:  "Print each service user's rights, from the contract and without a broker. With REGION, those on that region's broker.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := env.ParseAs[regionConfig]()
+			config, err := env.ParseAs[struct {
+				Region string `env:"REGION"`
+			}]()
 			if err != nil {
 				return err
 			}
-			topology, err := config.topology(0)
+			topology, err := topologyOf(config.Region, 0)
 			if err != nil {
 				return err
 			}

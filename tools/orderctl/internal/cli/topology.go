@@ -19,22 +19,17 @@ type topologyConfig struct {
 	AMQPURL         string        `env:"AMQP_URLS,required,notEmpty"`
 	ManagementURL   string        `env:"MANAGEMENT_URL,required,notEmpty"`
 	PaymentDeadline time.Duration `env:"PAYMENT_DEADLINE"`
-	regionConfig
+	Region          string        `env:"REGION"`
 	// Upstreams are the other regions' brokers, by region.
 	Upstreams map[string]string `env:"UPSTREAMS" envKeyValSeparator:"="`
 }
 
-// regionConfig is part of each command's that takes the topology.
-type regionConfig struct {
-	Region string `env:"REGION"`
-}
-
-// topology is the region's, or that of a broker alone if none is named.
-func (c regionConfig) topology(paymentDeadline time.Duration) (messaging.Topology, error) {
-	if c.Region == "" {
+// topologyOf is the region's, or that of a broker alone if none is named.
+func topologyOf(region string, paymentDeadline time.Duration) (messaging.Topology, error) {
+	if region == "" {
 		return contract.All(paymentDeadline), nil
 	}
-	t, err := contract.InRegion(c.Region, paymentDeadline)
+	t, err := contract.InRegion(region, paymentDeadline)
 	if err != nil {
 		return t, fmt.Errorf("REGION: %w", err)
 	}
@@ -127,7 +122,7 @@ func withBroker(cmd *cobra.Command, dirs setup.Dirs, f func(context.Context, mes
 	if err != nil {
 		return err
 	}
-	topology, err := config.topology(config.PaymentDeadline)
+	topology, err := topologyOf(config.Region, config.PaymentDeadline)
 	if err != nil {
 		return err
 	}
