@@ -53,13 +53,16 @@ type Money struct {
 	Currency    string `json:"currency"`
 }
 
-// All is the whole topology. paymentDeadline is the time to live of an unpaid
-// order; 0 means [DefaultPaymentDeadline].
-func All(paymentDeadline time.Duration) messaging.Topology {
+// All is the whole topology, on one broker. paymentDeadline is the time to live of
+// an unpaid order; 0 means [DefaultPaymentDeadline]. See [InRegion] for several brokers.
+func All(paymentDeadline time.Duration) messaging.Topology { return all(paymentDeadline) }
+
+// all tells customers in these regions only; none means all.
+func all(paymentDeadline time.Duration, regions ...string) messaging.Topology {
 	if paymentDeadline == 0 {
 		paymentDeadline = DefaultPaymentDeadline
 	}
-	return messaging.Merge(opsTopology(), ordersTopology(paymentDeadline), billingTopology(), pricingTopology(), notifierTopology())
+	return messaging.Merge(opsTopology(), ordersTopology(paymentDeadline), billingTopology(), pricingTopology(), notifierTopology(regions...))
 }
 
 // Limits that most queues share. Lengths are generous, because a full queue

@@ -45,9 +45,21 @@ var (
 	NotifierWebhook  = workQueue("notifier.webhook")
 )
 
-func notifierTopology() messaging.Topology {
+// ordersToTell are the keys of the order events that somebody is told of, of
+// customers in these regions; none means all.
+func ordersToTell(regions ...string) (keys []string) {
+	if len(regions) == 0 {
+		return []string{"order.paid.#", "order.cancelled.#", "order.declined.#", "order.*.*.express"}
+	}
+	for _, r := range regions {
+		keys = append(keys, "order.paid."+r+".#", "order.cancelled."+r+".#", "order.declined."+r+".#", "order.*."+r+".express")
+	}
+	return keys
+}
+
+func notifierTopology(regions ...string) messaging.Topology {
 	queues, bindings := withDeadQueues(NotifierOrders, NotifierReceipts, NotifierEmail, NotifierWebhook)
-	for _, key := range []string{"order.paid.#", "order.cancelled.#", "order.declined.#", "order.*.*.express"} {
+	for _, key := range ordersToTell(regions...) {
 		bindings = append(bindings, messaging.Binding{Source: OrdersEvents, Destination: NotifierOrders.Name, Key: key})
 	}
 	bindings = append(bindings,

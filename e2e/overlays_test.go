@@ -17,7 +17,7 @@ func TestOverlays(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
-	for i, with := range []string{"", "cluster", "tls", "cluster,tls"} {
+	for i, with := range []string{"", "cluster", "tls", "cluster,tls", "federation"} {
 		t.Run("with "+with, func(t *testing.T) {
 			t.Parallel()
 			c := &composed{root: root, project: fmt.Sprintf("orderflow-test-overlay-%d-%d", i, os.Getpid()), ports: map[string]string{}}
@@ -73,16 +73,20 @@ func TestOverlays(t *testing.T) {
 					require.Zero(t, nodes, name)
 				}
 			}
-			require.Equal(t, map[bool]int{false: 1, true: 3}[cluster], brokers)
+			require.Equal(t, map[string]int{"": 1, "tls": 1, "federation": 2, "cluster": 3, "cluster,tls": 3}[with], brokers)
 			_, certificates := config.Services["certificates"]
 			require.Equal(t, tls, certificates)
 		})
 	}
-	t.Run("one that is not there", func(t *testing.T) {
-		t.Parallel()
-		c := &composed{root: root, project: "orderflow-test-no-overlay", ports: map[string]string{}}
-		out := c.script(t, "source scripts/lib.sh; if (choose_overlays cluser) 2>&1; then exit 1; fi")
-		require.Contains(t, out, "there is no overlay cluser; there is: cluster")
-		require.NotContains(t, out, "cluster+tls")
-	})
+	for with, want := range map[string]string{
+		"cluser":         "there is no overlay cluser; there is: cluster federation tls\n",
+		"cluster+tls":    "there is no overlay cluster+tls",
+		"federation,tls": "goes with no other",
+	} {
+		t.Run("not with "+with, func(t *testing.T) {
+			t.Parallel()
+			c := &composed{root: root, project: "orderflow-test-no-overlay", ports: map[string]string{}}
+			require.Contains(t, c.script(t, "source scripts/lib.sh; if (choose_overlays "+with+") 2>&1; then exit 1; fi"), want)
+		})
+	}
 }

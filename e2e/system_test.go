@@ -63,15 +63,19 @@ type app interface {
 // outside world. Services are started by the test.
 func newSystem(t *testing.T, paymentDeadline time.Duration) *system {
 	t.Helper()
+	return newSystemOn(t, messagingtest.Broker(t), contract.All(paymentDeadline))
+}
+
+func newSystemOn(t *testing.T, broker *messagingtest.BrokerInfo, topology messaging.Topology) *system {
+	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	s := &system{
-		t: t, broker: messagingtest.Broker(t), databases: map[string]string{}, logs: logs, log: zap.New(core),
+		t: t, broker: broker, databases: map[string]string{}, logs: logs, log: zap.New(core),
 		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 	}
 	t.Cleanup(s.http.CloseIdleConnections)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	topology := contract.All(paymentDeadline)
 	require.NoError(t, messaging.Apply(ctx, s.broker.Admin(), topology))
 	require.NoError(t, messaging.ApplyUsers(ctx, s.broker.Admin(), topology.Users, func(string) (string, error) { return password, nil }))
 	for _, name := range []string{"orders", "billing", "notifier", "pricing", "sandbox"} {

@@ -67,6 +67,9 @@ choose_overlays() {
 		[[ " $there " == *" $name "* ]] || die "there is no overlay $name; there is: ${there:-none}"
 		[[ " ${chosen[*]} " == *" $name "* ]] || chosen+=("$name")
 	done
+	if [[ " ${chosen[*]} " == *" federation "* && ${#chosen[@]} -gt 1 ]]; then
+		die "the overlay federation has two brokers of its own, and goes with no other"
+	fi
 	mkdir -p "$cache"
 	echo "${chosen[*]}" >"$with"
 }

@@ -146,6 +146,11 @@ func (r *applyRun) exchange(ctx context.Context, x Exchange) error {
 	if err := r.policy(ctx, x.mgmtPolicy()); err != nil {
 		return err
 	}
+	if x.Federated {
+		if err := r.policy(ctx, x.linkPolicy()); err != nil {
+			return err
+		}
+	}
 	return r.call(ctx, func() error {
 		return r.ch.ExchangeDeclare(x.Name, string(x.Kind), true, x.AutoDelete, x.Internal, false, nil)
 	})
@@ -210,9 +215,12 @@ func deadLettersFirst(queues []Queue) []Queue {
 // mgmtPolicy is the policy of an exchange. Its name has a prefix, because a queue
 // may have the exchange's name and policies of all kinds share one set of names.
 func (x Exchange) mgmtPolicy() mgmtPolicy {
-	p := mgmtPolicy{Name: "exchange:" + x.Name, Pattern: exactly(x.Name), ApplyTo: "exchanges", Priority: policyPriority}
+	p := mgmtPolicy{Name: "exchange:" + x.Name, Pattern: exactly(x.Name), ApplyTo: "exchanges", Priority: policyPriority, Definition: map[string]any{}}
 	if x.Alternate != "" {
-		p.Definition = map[string]any{"alternate-exchange": x.Alternate}
+		p.Definition["alternate-exchange"] = x.Alternate
+	}
+	if x.Federated {
+		p.Definition["federation-upstream-set"] = "all"
 	}
 	return p
 }

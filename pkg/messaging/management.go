@@ -183,6 +183,10 @@ func (c *mgmtClient) deletePolicy(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, nil, nil, "policies", c.vhost, name)
 }
 
+func (c *mgmtClient) putParameter(ctx context.Context, component, name string, value map[string]any) error {
+	return c.do(ctx, http.MethodPut, map[string]any{"value": value}, nil, "parameters", component, c.vhost, name)
+}
+
 func (c *mgmtClient) putUser(ctx context.Context, u User, password string) error {
 	body := map[string]any{"password": password, "tags": strings.Join(u.Tags, ",")}
 	return c.do(ctx, http.MethodPut, body, nil, "users", u.Name)

@@ -67,6 +67,10 @@ type Exchange struct {
 	Internal bool
 	// AutoDelete removes the exchange when its last binding is gone.
 	AutoDelete bool
+	// Federated exchanges also get what is published to the exchange of the same
+	// name on each upstream, as far as bindings here ask for it: see [ApplyUpstreams].
+	// Without the plugin rabbitmq_federation the broker refuses the policy.
+	Federated bool
 }
 
 // LeaderLocator is where the leader of a new quorum queue or stream is put in a cluster.

@@ -123,14 +123,16 @@ func (v *verifyRun) compareExchanges(t Topology) {
 		differ("durable", true, x.Durable)
 		differ("auto_delete", false, x.AutoDelete)
 		differ("internal", false, x.Internal)
+		policy := v.policy(x.Policy).Definition
 		alternate, byArgument := x.Arguments["alternate-exchange"]
 		if !byArgument {
-			alternate = v.policy(x.Policy).Definition["alternate-exchange"]
+			alternate = policy["alternate-exchange"]
 		}
 		differ("alternate-exchange", orNil(want.Alternate), alternate)
+		differ("federation-upstream-set", want.mgmtPolicy().Definition["federation-upstream-set"], policy["federation-upstream-set"])
 	}
 	for _, name := range slices.Sorted(maps.Keys(have)) {
-		if !isBrokersOwn(name) {
+		if !isBrokersOwn(name) && !t.ofLinks(name) {
 			v.undeclared("exchange", name)
 		}
 	}
@@ -160,7 +162,7 @@ func (v *verifyRun) compareQueues(t Topology) {
 		v.compareTables("queue", want.Name, policy.Definition, q.Effective)
 	}
 	for _, name := range slices.Sorted(maps.Keys(have)) {
-		if !have[name].Exclusive && !isBrokersOwn(name) {
+		if !have[name].Exclusive && !isBrokersOwn(name) && !t.ofLinks(name) {
 			v.undeclared("queue", name)
 		}
 	}
@@ -175,7 +177,7 @@ func (v *verifyRun) compareBindings(t Topology) {
 	for _, b := range v.bindings {
 		binding := Binding{Source: b.Source, Destination: b.Destination, Key: b.RoutingKey, Match: b.Arguments, ToExchange: b.DestinationType == "exchange"}
 		listener := !binding.ToExchange && (exclusive[b.Destination] || isBrokersOwn(b.Destination))
-		if b.Source != "" && !listener { // the default exchange has every queue
+		if b.Source != "" && !listener && !t.ofLinks(b.Destination) { // the default exchange has every queue
 			have[bindingName(binding)] = true
 		}
 	}
@@ -194,11 +196,16 @@ func (v *verifyRun) compareBindings(t Topology) {
 }
 
 // comparePolicies finds policies that nobody declared. The declared ones are
-// compared by what they do to their queue or exchange.
+// compared by what they do to their queue or exchange, except for those of links.
 func (v *verifyRun) comparePolicies(t Topology) {
 	declared := map[string]bool{}
 	for _, x := range t.Exchanges {
-		declared[x.mgmtPolicy().Name] = x.Alternate != ""
+		declared[x.mgmtPolicy().Name] = len(x.mgmtPolicy().Definition) > 0
+		if x.Federated { // its queues may not be there yet
+			links := x.linkPolicy()
+			declared[links.Name] = true
+			v.compareTables("policy", links.Name, links.Definition, v.policy(links.Name).Definition)
+		}
 	}
 	for _, q := range t.Queues {
 		declared[q.Name] = len(q.policy()) > 0

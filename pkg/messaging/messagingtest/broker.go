@@ -229,6 +229,16 @@ ssl_options.fail_if_no_peer_cert = true
 	}
 }
 
+// own is the virtual host "/" of a broker of the test's own.
+func own(t failer, c testcontainers.Container) *BrokerInfo {
+	t.Helper()
+	return &BrokerInfo{
+		URL:           fmt.Sprintf("amqp://%s:%s@%s/", adminUser, adminPassword, endpoint(t, c, "5672/tcp")),
+		ManagementURL: "http://" + endpoint(t, c, "15672/tcp"),
+		User:          adminUser, Password: adminPassword, VHost: "/", container: c,
+	}
+}
+
 func newVHost(t failer) *BrokerInfo {
 	t.Helper()
 	c := broker.get(t)

@@ -58,11 +58,7 @@ func Cluster(t testing.TB) *ClusterInfo {
 				errs[i] = err
 				return
 			}
-			c.Nodes[i] = &BrokerInfo{
-				URL:           fmt.Sprintf("amqp://%s:%s@%s/", adminUser, adminPassword, endpoint(t, started, "5672/tcp")),
-				ManagementURL: "http://" + endpoint(t, started, "15672/tcp"),
-				User:          adminUser, Password: adminPassword, VHost: "/", container: started,
-			}
+			c.Nodes[i] = own(t, started)
 		})
 	}
 	starting.Wait()
@@ -126,7 +122,7 @@ func (c *ClusterInfo) Leader(t testing.TB, queue string) int {
 // Kill ends a node at once (SIGKILL).
 func (c *ClusterInfo) Kill(t testing.TB, node int) {
 	t.Helper()
-	c.docker(t, func(ctx context.Context, docker *testcontainers.DockerClient) error {
+	askDocker(t, func(ctx context.Context, docker *testcontainers.DockerClient) error {
 		_, err := docker.ContainerKill(ctx, c.Nodes[node].container.GetContainerID(), client.ContainerKillOptions{Signal: "SIGKILL"})
 		return err
 	})
@@ -144,7 +140,7 @@ func (c *ClusterInfo) Stop(t testing.TB, node int) {
 // Start starts a node that was killed or stopped, and returns when it has joined.
 func (c *ClusterInfo) Start(t testing.TB, node int) {
 	t.Helper()
-	c.docker(t, func(ctx context.Context, docker *testcontainers.DockerClient) error {
+	askDocker(t, func(ctx context.Context, docker *testcontainers.DockerClient) error {
 		_, err := docker.ContainerStart(ctx, c.Nodes[node].container.GetContainerID(), client.ContainerStartOptions{})
 		return err
 	})
@@ -154,7 +150,8 @@ func (c *ClusterInfo) Start(t testing.TB, node int) {
 	})
 }
 
-func (c *ClusterInfo) docker(t testing.TB, do func(context.Context, *testcontainers.DockerClient) error) {
+// askDocker is for what testcontainers has no word for.
+func askDocker(t testing.TB, do func(context.Context, *testcontainers.DockerClient) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), startTimeout)
 	defer cancel()

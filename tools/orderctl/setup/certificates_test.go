@@ -19,7 +19,7 @@ import (
 )
 
 // clients are the accounts that speak to the broker, with their uids.
-var clients = map[string]int{"orders": 10001, "billing": 10002, "notifier": 10003, "pricing-rpc": 10004, "operator": 0}
+var clients = map[string]int{"orders": 10001, "billing": 10002, "notifier": 10003, "pricing-rpc": 10004, "operator": 0, "federation": 0}
 
 func certified(t *testing.T, now time.Time) (dirs setup.Dirs, authority string) {
 	t.Helper()

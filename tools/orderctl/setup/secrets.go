@@ -46,6 +46,7 @@ var accounts = []account{
 	{contract.PricingUser, 10004, []string{brokerPassword, databasePassword, operatorToken}},
 	{"sandbox", 10005, []string{databasePassword}},
 	{contract.Operator, 0, []string{brokerPassword}},
+	{contract.FederationUser, 0, []string{brokerPassword}}, // used where each region has a broker
 	{"ledger", 0, []string{databasePassword}},
 }
 

@@ -63,6 +63,8 @@ var everything = map[string]struct {
 	"services/sandbox/database_password":     {0o400, 10005},
 	"services/operator":                      {0o700, 0},
 	"services/operator/amqp_password":        {0o400, 0},
+	"services/federation":                    {0o700, 0},
+	"services/federation/amqp_password":      {0o400, 0},
 	"services/ledger":                        {0o700, 0},
 	"services/ledger/database_password":      {0o400, 0},
 	"rabbitmq/10-admin.conf":                 {0o444, 0},

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/spf13/cobra"
 
-	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
 )
 
@@ -29,9 +29,20 @@ func permissionsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "permissions",
 		Short: "Print each service user's rights, from the contract and without a broker",
+		Long:  "Print each service user's rights, from the contract and without a broker. With REGION, those on that region's broker.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list := permissions(contract.All(0).Users)
+			config, err := env.ParseAs[struct {
+				Region string `env:"REGION"`
+			}]()
+			if err != nil {
+				return err
+			}
+			topology, err := topologyOf(config.Region, 0)
+			if err != nil {
+				return err
+			}
+			list := permissions(topology.Users)
 			if asJSON {
 				encoder := json.NewEncoder(cmd.OutOrStdout())
 				encoder.SetEscapeHTML(false)

@@ -62,6 +62,14 @@ func TestPermissionsAsJSON(t *testing.T) {
 	}
 }
 
+func TestPermissionsInARegion(t *testing.T) {
+	t.Setenv("REGION", contract.RegionUS)
+	topology, err := contract.InRegion(contract.RegionUS, 0)
+	require.NoError(t, err)
+	link := topology.Users[len(topology.Users)-1]
+	require.Contains(t, run(t, "topology", "permissions"), "\n"+link.Name+"   read       "+link.Read+"\n")
+}
+
 // The table in the manual is what the command prints.
 func TestPermissionsInTheManual(t *testing.T) {
 	t.Parallel()

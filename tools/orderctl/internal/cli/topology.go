@@ -19,10 +19,41 @@ type topologyConfig struct {
 	AMQPURL         string        `env:"AMQP_URLS,required,notEmpty"`
 	ManagementURL   string        `env:"MANAGEMENT_URL,required,notEmpty"`
 	PaymentDeadline time.Duration `env:"PAYMENT_DEADLINE"`
+	Region          string        `env:"REGION"`
+	// Upstreams are the other regions' brokers, by region.
+	Upstreams map[string]string `env:"UPSTREAMS" envKeyValSeparator:"="`
 	// For amqps and https URLs, as in services.
 	CAFile          string `env:"AMQP_CA_FILE"`
 	CertificateFile string `env:"AMQP_CERTIFICATE_FILE"`
 	KeyFile         string `env:"AMQP_KEY_FILE"`
+}
+
+// topologyOf is the region's, or that of a broker alone if none is named.
+func topologyOf(region string, paymentDeadline time.Duration) (messaging.Topology, error) {
+	if region == "" {
+		return contract.All(paymentDeadline), nil
+	}
+	t, err := contract.InRegion(region, paymentDeadline)
+	if err != nil {
+		return t, fmt.Errorf("REGION: %w", err)
+	}
+	return t, nil
+}
+
+// upstreams are where the region's federated exchanges are copied from. Its user has
+// one password, which all regions have.
+func (c topologyConfig) upstreams(dirs setup.Dirs) (list []messaging.Upstream, err error) {
+	if len(c.Upstreams) == 0 {
+		return nil, nil
+	}
+	password, err := dirs.BrokerPassword(contract.FederationUser)
+	if err != nil {
+		return nil, err
+	}
+	for name, url := range c.Upstreams {
+		list = append(list, messaging.Upstream{Name: name, URL: url, User: contract.FederationUser, Password: password})
+	}
+	return list, nil
 }
 
 var errDiffers = errors.New("the broker differs from the contract")
@@ -33,6 +64,7 @@ func topologyCommand() *cobra.Command {
 		Short: "Apply the contract's topology to the broker, compare the two, or print who may do what",
 		Long: "Apply the contract's topology to the broker, compare the two, or print who may do what.\n" +
 			"AMQP_URLS and MANAGEMENT_URL name the broker, PAYMENT_DEADLINE (default 15m) is how long an order may stay unpaid.\n" +
+			"Where each region has a broker: REGION names this one's, UPSTREAMS (us=amqp://host:5672) those whose order events come here.\n" +
 			"For amqps and https, AMQP_CA_FILE, AMQP_CERTIFICATE_FILE and AMQP_KEY_FILE name PEM files.",
 	}
 	var dirs setup.Dirs
@@ -41,12 +73,17 @@ func topologyCommand() *cobra.Command {
 		Short: "Make the broker have the users, rights, policies, exchanges, queues and bindings of the contract",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology) error {
+			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology, upstreams []messaging.Upstream) error {
 				if err := messaging.Apply(ctx, admin, topology); err != nil {
 					return err
 				}
 				if err := messaging.ApplyUsers(ctx, admin, topology.Users, dirs.BrokerPassword); err != nil {
 					return err
+				}
+				if len(upstreams) > 0 {
+					if err := messaging.ApplyUpstreams(ctx, admin, upstreams); err != nil {
+						return err
+					}
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "applied %d exchanges, %d queues, %d bindings and %d users\n",
 					len(topology.Exchanges), len(topology.Queues), len(topology.Bindings), len(topology.Users))
@@ -59,7 +96,7 @@ func topologyCommand() *cobra.Command {
 		Short: "List every difference between the broker's effective settings and the contract",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology) error {
+			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology, _ []messaging.Upstream) error {
 				differences, err := messaging.Verify(ctx, admin, topology)
 				if err != nil {
 					return err
@@ -85,8 +122,16 @@ func topologyCommand() *cobra.Command {
 	return group
 }
 
-func withBroker(cmd *cobra.Command, dirs setup.Dirs, f func(ctx context.Context, admin messaging.Admin, topology messaging.Topology) error) error {
+func withBroker(cmd *cobra.Command, dirs setup.Dirs, f func(context.Context, messaging.Admin, messaging.Topology, []messaging.Upstream) error) error {
 	config, err := env.ParseAs[topologyConfig]()
+	if err != nil {
+		return err
+	}
+	topology, err := topologyOf(config.Region, config.PaymentDeadline)
+	if err != nil {
+		return err
+	}
+	upstreams, err := config.upstreams(dirs)
 	if err != nil {
 		return err
 	}
@@ -100,6 +145,6 @@ func withBroker(cmd *cobra.Command, dirs setup.Dirs, f func(ctx context.Context,
 	}
 	admin := messaging.Admin{AMQPURL: config.AMQPURL, ManagementURL: config.ManagementURL, User: setup.BrokerAdmin, Password: password, TLS: tls}
 	return withTimeout(cmd, func(ctx context.Context) error {
-		return f(ctx, admin, contract.All(config.PaymentDeadline))
+		return f(ctx, admin, topology, upstreams)
 	})
 }

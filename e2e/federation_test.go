@@ -1,0 +1,212 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// federated are whole systems, one in each region with a broker. Each has an outside
+// world of its own: whose mailbox a mail is in tells whose notifier has sent it.
+type federated struct {
+	t       *testing.T
+	regions *messagingtest.RegionsInfo
+	systems map[string]*system
+	// mails are the subjects that must be in a region's mailbox, by region and customer.
+	mails map[string]map[string][]string
+}
+
+func newFederated(t *testing.T) *federated {
+	t.Helper()
+	names := []string{contract.RegionEU, contract.RegionUS}
+	f := &federated{t: t, regions: messagingtest.Regions(t, names...), systems: map[string]*system{}, mails: map[string]map[string][]string{}}
+	for _, region := range names {
+		topology, err := contract.InRegion(region, 0)
+		require.NoError(t, err)
+		f.systems[region] = newSystemOn(t, f.regions.Brokers[region], topology)
+		f.mails[region] = map[string][]string{}
+	}
+	for _, region := range names {
+		var upstreams []messaging.Upstream
+		for _, other := range names {
+			if other != region {
+				upstreams = append(upstreams, messaging.Upstream{Name: other, URL: "amqp://" + other + ":5672?heartbeat=2", User: contract.FederationUser, Password: password})
+			}
+		}
+		require.NoError(t, messaging.ApplyUpstreams(t.Context(), f.regions.Brokers[region].Admin(), upstreams))
+	}
+	f.regions.AwaitLinks(t)
+	for _, s := range f.systems {
+		s.startAll()
+	}
+	return f
+}
+
+// order has one customer of each region order in a region and waits until all are
+// paid there. Their own region, or that which stands in for it, says so by mail; the
+// receipts come from where they have paid.
+func (f *federated) order(in, occasion string) (ids []string) {
+	f.t.Helper()
+	s := f.systems[in]
+	for _, c := range []struct{ region, teller string }{
+		{contract.RegionEU, contract.RegionEU}, {contract.RegionUS, contract.RegionUS}, {contract.RegionAPAC, contract.RegionEU},
+	} {
+		customer := strings.Join([]string{occasion, in, c.region}, "-")
+		body := strings.Replace(orderBody(customer, contract.TierStandard, "tok_ok", "mug"), `"eu"`, fmt.Sprintf("%q", c.region), 1)
+		status, _, answer, err := s.try(s.orders[0].URL, "", body)
+		require.NoError(f.t, err)
+		require.Equal(f.t, http.StatusCreated, status, string(answer))
+		var o orderView
+		require.NoError(f.t, json.Unmarshal(answer, &o))
+		ids = append(ids, o.ID)
+		f.mails[c.teller][customer] = append(f.mails[c.teller][customer], "Order "+o.ID+" is paid")
+		f.mails[in][customer] = append(f.mails[in][customer], "Receipt for order "+o.ID)
+	}
+	for _, id := range ids {
+		s.becomes(id, "paid")
+	}
+	return ids
+}
+
+// told waits until every mail is where it must be, and there are no others.
+func (f *federated) told() {
+	f.t.Helper()
+	for region, customers := range f.mails {
+		for customer, want := range customers {
+			f.systems[region].eventuallySame(want, func() []string { return f.systems[region].subjects(customer) })
+		}
+	}
+	for region, s := range f.systems {
+		var answer struct {
+			Mails []struct {
+				Subject string `json:"subject"`
+			} `json:"mails"`
+		}
+		s.getJSON("http://"+s.sandbox.Addr()+"/v1/mails?limit=1000", &answer)
+		var want, have []string
+		for _, subjects := range f.mails[region] {
+			want = append(want, subjects...)
+		}
+		for _, m := range answer.Mails {
+			have = append(have, m.Subject)
+		}
+		require.ElementsMatch(f.t, want, have, region)
+	}
+}
+
+// link is the queue on one region's broker of what another has not fetched.
+func link(to string) string { return "federation: " + contract.OrdersEvents + " -> " + to }
+
+// Not parallel: two brokers and eight services are enough for two cores.
+func TestTwoRegions(t *testing.T) {
+	f := newFederated(t)
+	eu, us := f.systems[contract.RegionEU], f.systems[contract.RegionUS]
+
+	t.Run("the customer's region tells, wherever the order was placed", func(t *testing.T) {
+		f.order(contract.RegionEU, "first")
+		f.order(contract.RegionUS, "first")
+		f.told()
+	})
+	t.Run("a link is cut and healed", func(t *testing.T) {
+		f.regions.Cut(t, contract.RegionUS)
+		placed := f.order(contract.RegionEU, "cut")
+		f.order(contract.RegionUS, "cut")
+		for s, other := range map[*system]string{eu: contract.RegionUS, us: contract.RegionEU} {
+			s.depth(link(other), 6) // placed and paid, of three orders
+		}
+		require.Empty(t, us.subjects("cut-eu-us"))
+
+		f.regions.Heal(t, contract.RegionUS)
+		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
+			forUS, forEU := eu.broker.Depth(t, link(contract.RegionUS)), us.broker.Depth(t, link(contract.RegionEU))
+			return forUS+forEU == 0, fmt.Sprintf("%d events wait for us, %d for eu", forUS, forEU)
+		})
+		f.told()
+		arrived := map[string]bool{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for d, err := range us.broker.Connect(t, us.broker.Config()).Stream(contract.AuditStream, messaging.FirstOffset()).All(ctx) {
+			require.NoError(t, err)
+			if d.Type == contract.OrderPaid.Name && slices.Contains(placed, d.CorrelationID) {
+				require.Equal(t, contract.OrdersUser, d.UserID)
+				require.Equal(t, contract.OrdersEvents, d.Exchange)
+				arrived[d.CorrelationID] = true
+			}
+			if len(arrived) == len(placed) {
+				break
+			}
+		}
+		require.Len(t, arrived, len(placed))
+	})
+	t.Run("and no mail has come twice since", func(t *testing.T) {
+		// Behind all that could have come before, on every way.
+		f.order(contract.RegionEU, "last")
+		f.order(contract.RegionUS, "last")
+		f.told()
+	})
+	t.Run("the brokers are as the contract says", func(t *testing.T) {
+		for region, s := range f.systems {
+			topology, err := contract.InRegion(region, 0)
+			require.NoError(t, err)
+			differences, err := messaging.Verify(t.Context(), s.broker.Admin(), topology)
+			require.NoError(t, err)
+			require.Empty(t, differences, region)
+			for _, q := range topology.Queues {
+				if strings.HasSuffix(q.Name, ".dead") || q.Name == contract.Unrouted {
+					require.Zero(t, s.broker.Depth(t, q.Name), "%s in %s", q.Name, region)
+				}
+			}
+		}
+	})
+	t.Run("the link's user can keep its link, and no more", func(t *testing.T) {
+		topology, err := contract.InRegion(contract.RegionEU, 0)
+		require.NoError(t, err)
+		user := topology.Users[len(topology.Users)-1]
+		require.Equal(t, contract.FederationUser, user.Name)
+		conn, err := dialAs(t, eu.broker, user.Name, password)
+		require.NoError(t, err)
+		own := link("another")
+		for _, try := range []attempt{declareQueue(own), get(own)} {
+			code, reason := tryAs(t, conn, try)
+			require.Zero(t, code, reason)
+		}
+		for what, c := range map[string]struct {
+			try  attempt
+			code int
+		}{
+			"says that an order is paid":           {write(contract.OrdersEvents, "order.paid.eu.standard"), accessRefused},
+			"reaches a queue directly":             {write("", contract.NotifierOrders.Name), accessRefused},
+			"has payments come over its link":      {bind(contract.BillingEvents, "#", own), accessRefused},
+			"has a queue of orders come to others": {bind(contract.OrdersEvents, "#", contract.NotifierOrders.Name), accessRefused},
+			"declares a queue of another name":     {declareQueue("mine"), accessRefused},
+			"removes the exchange that it reads":   {deleteExchange(contract.OrdersEvents), accessRefused},
+			"dead-letters to where it cannot write": {func(ch *amqp.Channel) error {
+				_, err := ch.QueueDeclare(link("third"), true, false, false, false, amqp.Table{"x-dead-letter-exchange": contract.OrdersEvents})
+				return err
+			}, accessRefused},
+		} {
+			code, reason := tryAs(t, conn, c.try)
+			require.Equal(t, c.code, code, "%s: %s", what, reason)
+		}
+		t.Log(refusesAllElse(t, conn, user, topology), "attempts")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, eu.broker.ManagementURL+"/api/parameters/federation-upstream", nil)
+		require.NoError(t, err)
+		req.SetBasicAuth(user.Name, password)
+		res, err := eu.http.Do(req)
+		require.NoError(t, err)
+		_ = res.Body.Close()
+		require.Equal(t, http.StatusUnauthorized, res.StatusCode, "where the other broker's password is")
+	})
+}
