@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -55,10 +54,10 @@ func killNode(node string) func(ctx context.Context, d *run) error {
 // complete waits until every queue has all its replicas again, so that the next
 // node may go: what two of three have lost is lost.
 func (d *run) complete(ctx context.Context) error {
-	return poll(ctx, 2*time.Minute, func() error {
-		for _, node := range d.system.nodes {
-			_, err := d.system.compose(ctx, fmt.Sprintf("exec -T %s rabbitmq-diagnostics -q check_if_node_is_quorum_critical", node))
-			if err != nil {
+	return poll(ctx, 3*time.Minute, func() error {
+		for _, port := range managementPorts[:len(d.system.nodes)] {
+			// Over HTTP, since each rabbitmq-diagnostics starts an Erlang VM.
+			if err := d.system.managementAt(ctx, port, http.MethodGet, "/api/health/checks/node-is-quorum-critical", nil, nil); err != nil {
 				return err
 			}
 		}

@@ -40,6 +40,12 @@ type system struct {
 // replicas are how often each service runs; the servers and the outside world run once.
 var replicas = map[string]int{"orders": 3, "billing": 3, "notifier": 3, "pricing-rpc": 2}
 
+// The nodes' ports, in the order of the nodes.
+var (
+	amqpPorts       = []string{"AMQP_PORT", "SECOND_AMQP_PORT", "THIRD_AMQP_PORT"}
+	managementPorts = []string{"MANAGEMENT_PORT", "SECOND_MANAGEMENT_PORT", "THIRD_MANAGEMENT_PORT"}
+)
+
 // start brings the system up as `make up` does, then its replicas; with one broker
 // there is a proxy on the way from billing to it.
 func start(ctx context.Context, cluster bool) (*system, error) {
@@ -94,8 +100,7 @@ func start(ctx context.Context, cluster bool) (*system, error) {
 // choosePorts finds ports that nobody listens on: one for each server, and as many
 // in a row as there are replicas for a service.
 func (s *system) choosePorts() error {
-	for _, name := range []string{"AMQP_PORT", "MANAGEMENT_PORT", "BROKER_METRICS_PORT", "POSTGRES_PORT", "SANDBOX_PORT", "SMTP_PORT", "PROXY_PORT",
-		"SECOND_AMQP_PORT", "SECOND_MANAGEMENT_PORT", "THIRD_AMQP_PORT", "THIRD_MANAGEMENT_PORT"} {
+	for _, name := range slices.Concat(amqpPorts, managementPorts, []string{"BROKER_METRICS_PORT", "POSTGRES_PORT", "SANDBOX_PORT", "SMTP_PORT", "PROXY_PORT"}) {
 		port, free, err := listen(0)
 		if err != nil {
 			return err
@@ -236,8 +241,15 @@ func (s *system) orders() string {
 	return fmt.Sprintf("http://127.0.0.1:%d", s.ordersPort+rand.IntN(replicas["orders"]))
 }
 
-// amqp opens a connection to the first node as the administrator.
-func (s *system) amqp() (*amqp.Connection, *amqp.Channel, error) { return s.amqpAt("AMQP_PORT") }
+// amqp opens a connection, to the first node that answers, as the administrator.
+func (s *system) amqp() (conn *amqp.Connection, ch *amqp.Channel, err error) {
+	for _, port := range amqpPorts[:len(s.nodes)] {
+		if conn, ch, err = s.amqpAt(port); err == nil {
+			return conn, ch, nil
+		}
+	}
+	return nil, nil, err
+}
 
 func (s *system) amqpAt(port string) (*amqp.Connection, *amqp.Channel, error) {
 	conn, err := amqp.Dial(fmt.Sprintf("amqp://admin:%s@127.0.0.1:%s/", s.admin, s.ports[port]))
@@ -253,7 +265,7 @@ func (s *system) amqpAt(port string) (*amqp.Connection, *amqp.Channel, error) {
 
 // brokerUp waits until every node takes AMQP connections.
 func (s *system) brokerUp(ctx context.Context) error {
-	for _, port := range []string{"AMQP_PORT", "SECOND_AMQP_PORT", "THIRD_AMQP_PORT"}[:len(s.nodes)] {
+	for _, port := range amqpPorts[:len(s.nodes)] {
 		err := poll(ctx, 2*time.Minute, func() error {
 			conn, _, err := s.amqpAt(port)
 			if err != nil {
@@ -343,13 +355,22 @@ func (s *system) queues(ctx context.Context) (map[string]int, error) {
 	return out, nil
 }
 
-// management asks the broker's management API.
-func (s *system) management(ctx context.Context, method, path string, in, out any) error {
+// management asks the management API of the first node that answers.
+func (s *system) management(ctx context.Context, method, path string, in, out any) (err error) {
+	for _, port := range managementPorts[:len(s.nodes)] {
+		if err = s.managementAt(ctx, port, method, path, in, out); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (s *system) managementAt(ctx context.Context, port, method, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://127.0.0.1:"+s.ports["MANAGEMENT_PORT"]+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://127.0.0.1:"+s.ports[port]+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
