@@ -67,7 +67,16 @@ func TestPermissionsInARegion(t *testing.T) {
 	topology, err := contract.InRegion(contract.RegionUS, 0)
 	require.NoError(t, err)
 	link := topology.Users[len(topology.Users)-1]
-	require.Contains(t, run(t, "topology", "permissions"), "\n"+link.Name+"   read       "+link.Read+"\n")
+	printed := run(t, "topology", "permissions")
+	require.Contains(t, printed, "\n"+link.Name+"   read       "+link.Read+"\n")
+
+	manual, err := os.ReadFile("../../../../docs/security.md")
+	require.NoError(t, err)
+	for line := range strings.Lines(printed) {
+		if strings.HasPrefix(line, link.Name) {
+			require.Contains(t, string(manual), "\n"+line)
+		}
+	}
 }
 
 // The table in the manual is what the command prints.
