@@ -120,7 +120,7 @@ func TestCertificatesOnABroker(t *testing.T) {
 	t.Parallel()
 	dirs, authority := certified(t, time.Now())
 	read := func(dir, name string) []byte {
-		content, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // of this test
+		content, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		return content
 	}
