@@ -8,6 +8,7 @@
 //
 //	conn, err := messaging.Connect(ctx, messaging.Config{URLs: []string{"amqp://localhost"}})
 //
+// [LoadTLS] makes the settings of amqps URLs from files.
 // A connection, from its dial to its loss, is an epoch. Nothing of one epoch is
 // used in the next: not a channel, not a delivery tag, not a number of a confirm.
 //
@@ -48,11 +49,17 @@
 // [Call] and [Serve] are two ends of a [Procedure]: direct reply-to, with the
 // deadline in the message.
 //
+// # Reading streams
+//
+// [Conn.Stream] reads a stream from its beginning, its end, an offset or a time, as
+// often as one likes: reading takes nothing out.
+//
 // # Topology
 //
 // [Topology] is exchanges, queues, bindings, users and message types as data.
 // [Apply] makes a broker have it, [Verify] lists what differs. What can never
 // change is a queue argument, everything else a policy. Services declare nothing.
+// [Exchange.Federated] and [ApplyUpstreams] copy an exchange between brokers.
 //
 // # Watching
 //
