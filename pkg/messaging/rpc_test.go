@@ -115,22 +115,26 @@ func TestCall(t *testing.T) {
 func TestOpenCallsFailWhenTheConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	conn, _, asked := serve(t, b)
-	caller := conn.Caller()
+	_, _, asked := serve(t, b)
+	proxy := messagingtest.NewProxy(t, b) // the caller's only: a server that loses its own would answer "unavailable"
+	config := b.Config()
+	config.URLs = []string{proxy.URL}
+	caller := b.Connect(t, config).Caller()
 	results := make(chan error, 10)
 	for range 5 {
 		go func() {
-			_, err := messaging.Call(within(t, 8*time.Second), caller, upper, "hang")
+			_, err := messaging.Call(within(t, 4*time.Second), caller, upper, "hang")
 			results <- err
 		}()
 	}
 	for range 5 {
 		<-asked
 	}
-	b.CloseAllConnections(t)
+	proxy.Cut()
 	for range 5 {
 		require.ErrorIs(t, <-results, messaging.ErrConnectionLost)
 	}
+	proxy.Restore()
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
 		_, err := messaging.Call(within(t, 2*time.Second), caller, upper, "again")
 		if err != nil {
