@@ -41,7 +41,7 @@ lint: ## check formatting, vet, linters, module versions, known vulnerabilities
 	@scripts/lint.sh
 
 .PHONY: fuzz
-fuzz: ## fuzz what decodes messages (FUZZTIME=20s for each target)
+fuzz: ## fuzz what decodes messages (FUZZTIME=100000x inputs for each target)
 	@scripts/fuzz.sh
 
 .PHONY: bench

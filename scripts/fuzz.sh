@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the workspace for a bounded time, one after another.
+# Runs every fuzz target of the workspace, one after another, for a number of inputs:
+# Go before 1.27 may fail a target whose time is over (golang/go#75804).
 source "$(dirname "$0")/lib.sh"
-time=${FUZZTIME:-20s}
+time=${FUZZTIME:-100000x}
 while IFS= read -r dir; do
 	cd "$dir"
 	while IFS=: read -r file target; do
 		package=$(dirname "$file")
-		say "fuzzing $target in ${dir#"$root"/}/${package#./} for $time"
+		say "fuzzing $target in ${dir#"$root"/}/${package#./} for ${time%x} inputs"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" >"$cache/fuzz.log" 2>&1 || {
 			cat "$cache/fuzz.log" >&2
 			die "$target found something: the input that shows it is above, and in the folder testdata/fuzz beside the test; add it to git with the repair"
