@@ -7,7 +7,7 @@ while IFS= read -r dir; do
 	cd "$dir"
 	while IFS=: read -r file target; do
 		package=$(dirname "$file")
-		say "fuzzing $target in ${dir#"$root"/}/${package#./} for ${time%x} inputs"
+		say "fuzzing $target in ${dir#"$root"/}/${package#./} (-fuzztime $time)"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" >"$cache/fuzz.log" 2>&1 || {
 			cat "$cache/fuzz.log" >&2
 			die "$target found something: the input that shows it is above, and in the folder testdata/fuzz beside the test; add it to git with the repair"
