@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,8 +20,23 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
+// What a connection may not do, so that one whose other end is gone without a word
+// (a cut network, a host that lost power) holds up neither side for long.
+const (
+	// silence is how long the server may leave what we sent unacknowledged.
+	silence = 10 * time.Second
+	// pingTimeout bounds the look at a connection that was idle, before it is used.
+	pingTimeout = 2 * time.Second
+	// idleTransaction is how long a transaction may wait for our next statement: its
+	// locks hold up the other replicas.
+	idleTransaction = 30 * time.Second
+)
+
 // OpenDatabase connects to PostgreSQL; while the database does not answer it
 // tries again, once a second, until ctx is done.
+//
+// A connection that gets no acknowledgement for 10 s is closed, and the server ends
+// a transaction that waits for its next statement for more than 30 s.
 func OpenDatabase(ctx context.Context, c DatabaseConfig, log *zap.Logger) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(c.URL)
 	if err != nil {
@@ -31,6 +48,9 @@ func OpenDatabase(ctx context.Context, c DatabaseConfig, log *zap.Logger) (*pgxp
 	if c.MaxConns > 0 {
 		config.MaxConns = c.MaxConns
 	}
+	config.PingTimeout = pingTimeout
+	config.ConnConfig.DialFunc = (&net.Dialer{Control: giveUpAfter(silence)}).DialContext
+	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(idleTransaction.Milliseconds(), 10)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
