@@ -26,6 +26,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	url := flag.String("url", "amqp://bench:bench@127.0.0.1:5679/", "the broker")
+	pid := flag.Int("broker-pid", 0, "the broker's process on this machine, to measure its CPU too")
 	rounds := flag.Int("rounds", 15, "how often each contender runs; the median counts")
 	scale := flag.Float64("scale", 1, "factor on the number of messages")
 	only := flag.String("only", "", "regular expression on scenario names")
@@ -52,7 +53,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("-contenders: %w", err)
 	}
-	b, err := dial(*url)
+	b, err := dial(*url, *pid)
 	if err != nil {
 		return err
 	}

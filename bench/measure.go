@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -37,7 +40,7 @@ type job struct {
 }
 
 // A sample is what one run of one contender measured. Allocations and CPU are this
-// process's, per message.
+// process's, per message, but for the broker's.
 type sample struct {
 	rate   float64 // messages a second
 	p50    time.Duration
@@ -45,10 +48,11 @@ type sample struct {
 	allocs float64
 	bytes  float64
 	cpu    time.Duration
+	broker time.Duration // the broker's CPU; 0 where it is not known
 }
 
 func (s sample) String() string {
-	text := fmt.Sprintf("%8.0f/s %6.1f allocs %6.0f B %7s cpu", s.rate, s.allocs, s.bytes, s.cpu.Round(10*time.Nanosecond))
+	text := fmt.Sprintf("%8.0f/s %6.1f allocs %6.0f B %7s cpu %7s broker", s.rate, s.allocs, s.bytes, s.cpu.Round(10*time.Nanosecond), s.broker.Round(10*time.Nanosecond))
 	if s.p50 > 0 {
 		text += fmt.Sprintf("  p50 %s p99 %s", s.p50.Round(time.Microsecond), s.p99.Round(time.Microsecond))
 	}
@@ -77,9 +81,9 @@ func measure(ctx context.Context, b *broker, s scenario, c contender, scale floa
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	cpu, started := cpuTime(), time.Now()
+	cpu, brokers, started := cpuTime(), b.cpuTime(), time.Now()
 	latencies, err := job.run(ctx)
-	took, used := time.Since(started), cpuTime()-cpu
+	took, used, brokerUsed := time.Since(started), cpuTime()-cpu, b.cpuTime()-brokers
 	runtime.ReadMemStats(&after)
 	if err == nil {
 		// Before the close: it makes the broker forget acknowledgements that a quorum
@@ -98,6 +102,7 @@ func measure(ctx context.Context, b *broker, s scenario, c contender, scale floa
 		allocs: float64(after.Mallocs-before.Mallocs) / per,
 		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / per,
 		cpu:    time.Duration(float64(used) / per),
+		broker: time.Duration(float64(brokerUsed) / per),
 	}
 	got.p50, got.p99 = quantile(latencies, 0.5), quantile(latencies, 0.99)
 	return got, nil
@@ -116,6 +121,7 @@ func cpuTime() time.Duration {
 // fanout exchange, so that routing keys are free, and one classic queue for calls.
 type broker struct {
 	url     string
+	pid     int // 0 where its process is not to be seen from here
 	version string
 	conn    *amqp.Connection
 	ch      *amqp.Channel
@@ -127,7 +133,7 @@ const (
 	requests = "bench.requests"
 )
 
-func dial(url string) (*broker, error) {
+func dial(url string, pid int) (*broker, error) {
 	conn, err := amqp.Dial(url)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker (scripts/bench.sh starts one): %w", err)
@@ -137,10 +143,26 @@ func dial(url string) (*broker, error) {
 		return nil, err
 	}
 	version, _ := conn.Properties["version"].(string)
-	return &broker{url: url, version: version, conn: conn, ch: ch}, nil
+	return &broker{url: url, pid: pid, version: version, conn: conn, ch: ch}, nil
 }
 
 func (b *broker) close() { _ = b.conn.Close() }
+
+// cpuTime is what the broker's process has used: fields 14 and 15 of proc(5)'s stat,
+// in hundredths of a second.
+func (b *broker) cpuTime() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.pid))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(stat), ") ") // behind the name, which may hold anything
+	var ticks time.Duration
+	for _, field := range strings.Fields(after)[11:13] {
+		n, _ := strconv.Atoi(field) // the kernel writes numbers
+		ticks += time.Duration(n)
+	}
+	return ticks * 10 * time.Millisecond
+}
 
 // prepare makes everything anew: no run finds what another has left.
 func (b *broker) prepare() error {

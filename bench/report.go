@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,11 +33,12 @@ func (r *results) add(s scenario, c contender, got sample) {
 // A metric is one thing that a sample tells.
 type metric func(sample) float64
 
-func rate(s sample) float64   { return s.rate }
-func allocs(s sample) float64 { return s.allocs }
-func cpu(s sample) float64    { return s.cpu.Seconds() * 100_000 } // of 100,000 messages
-func p50(s sample) float64    { return float64(s.p50.Microseconds()) }
-func p99(s sample) float64    { return float64(s.p99.Microseconds()) }
+func rate(s sample) float64      { return s.rate }
+func allocs(s sample) float64    { return s.allocs }
+func cpu(s sample) float64       { return s.cpu.Seconds() * 100_000 } // of 100,000 messages
+func brokerCPU(s sample) float64 { return s.broker.Seconds() * 100_000 }
+func p50(s sample) float64       { return float64(s.p50.Microseconds()) }
+func p99(s sample) float64       { return float64(s.p99.Microseconds()) }
 
 // figure is a median with its spread, from the lowest to the highest round.
 type figure struct{ median, low, high float64 }
@@ -67,18 +69,35 @@ func (f figure) overlaps(g figure) bool { return f.low <= g.high && g.low <= f.h
 type comparison struct {
 	name, scenario string
 	of             metric
-	want           string
+	bound          float64
+}
+
+// atMost are the ratios that must not exceed their bound; the others must reach it.
+var atMost = []string{"latency_p50", "allocs_publish", "allocs_handle", "client_cpu"}
+
+// verdict says what was wanted, and whether a ratio is that. A result that the spread
+// of the rounds may have decided is called a tie.
+func verdict(name string, ratio, bound float64, tie bool) string {
+	sign, met := ">=", ratio >= bound
+	if slices.Contains(atMost, name) {
+		sign, met = "<=", ratio <= bound
+	}
+	words := map[bool]string{true: "reached", false: "MISSED"}[met]
+	if tie {
+		words += ", spreads overlap"
+	}
+	return fmt.Sprintf("%s\t%.3f\t%s %.2f\t%s\n", name, ratio, sign, bound, words)
 }
 
 var comparisons = []comparison{
-	{"publish_1", "publish_1", rate, ">= 1.10"},
-	{"publish_64", "publish_64", rate, ">= 0.90"},
-	{"consume", "consume", rate, ">= 1.00"},
-	{"rpc_1", "rpc_1", rate, ">= 0.95"},
-	{"rpc_64", "rpc_64", rate, ">= 0.95"},
-	{"latency_p50", "latency", p50, "<= 1.10"},
-	{"allocs_publish", "publish_1", allocs, "<= 1.15"},
-	{"allocs_handle", "consume", allocs, "<= 1.20"},
+	{"publish_1", "publish_1", rate, 1.10},
+	{"publish_64", "publish_64", rate, 0.90},
+	{"consume", "consume", rate, 1.00},
+	{"rpc_1", "rpc_1", rate, 0.95},
+	{"rpc_64", "rpc_64", rate, 0.95},
+	{"latency_p50", "latency", p50, 1.10},
+	{"allocs_publish", "publish_1", allocs, 1.15},
+	{"allocs_handle", "consume", allocs, 1.20},
 }
 
 // ratio compares pkg/messaging with the first contender of a scenario.
@@ -113,7 +132,7 @@ func (r *results) table(chosen []scenario) string {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // a strings.Builder takes everything
 	for _, s := range chosen {
 		line("%s: %s\n", s.name, s.what)
-		header := "  contender\tmessages/s\tspread\tratio\tallocs\tCPU s/100k"
+		header := "  contender\tmessages/s\tspread\tratio\tallocs\tCPU s/100k\tbroker's"
 		if s.name == "latency" {
 			header += "\tp50\tspread\tratio\tp99"
 		}
@@ -121,8 +140,9 @@ func (r *results) table(chosen []scenario) string {
 		base := s.contenders[0].name
 		for _, c := range s.contenders {
 			f := r.figure(s.name, c.name, rate)
-			line("  %s\t%.0f\t%.0f - %.0f\t%s\t%.1f\t%.2f", c.name, f.median, f.low, f.high,
-				r.against(s.name, base, c.name, rate), r.figure(s.name, c.name, allocs).median, r.figure(s.name, c.name, cpu).median)
+			line("  %s\t%.0f\t%.0f - %.0f\t%s\t%.1f\t%.2f\t%.2f", c.name, f.median, f.low, f.high,
+				r.against(s.name, base, c.name, rate), r.figure(s.name, c.name, allocs).median,
+				r.figure(s.name, c.name, cpu).median, r.figure(s.name, c.name, brokerCPU).median)
 			if s.name == "latency" {
 				l := r.figure(s.name, c.name, p50)
 				line("\t%s\t%s - %s\t%s\t%s", us(l.median), us(l.low), us(l.high),
@@ -156,10 +176,12 @@ func (r *results) promises(chosen []scenario) string {
 	line("ratio\tmeasured\twanted\t\n")
 	for _, c := range comparisons {
 		if ratio, tie, ok := r.ratio(c, chosen); ok {
-			line("%s\t%.2f\t%s\t%s\n", c.name, ratio, c.want, map[bool]string{true: "spreads overlap"}[tie])
+			line("%s", verdict(c.name, ratio, c.bound, tie))
 		}
 	}
-	line("client_cpu\t%.2f\t<= 1.00\t\n", r.clientCPU())
+	if len(r.samples["publish_1"]) > 0 {
+		line("%s", verdict("client_cpu", r.clientCPU(), 1, false))
+	}
 	_ = w.Flush()
 	return out.String()
 }
@@ -203,7 +225,7 @@ The baseline is what a careful author writes by hand: one channel, at most 1,000
 
 ## All contenders
 
-Rates are medians over the rounds, the spread goes from the slowest to the fastest round, ratios are the medians of the rounds' own ratios to the first line, which ran within seconds of the other. Allocations are per message, CPU is this process's alone. All contenders run in one process, one after another, each with connections of its own and new queues; who begins changes with every round.
+Rates are medians over the rounds, the spread goes from the slowest to the fastest round, ratios are the medians of the rounds' own ratios to the first line, which ran within seconds of the other. Allocations are per message; CPU is this process's, in seconds for 100,000 messages, and beside it the broker's (0.00 where its process cannot be seen). All contenders run in one process, one after another, each with connections of its own and new queues; who begins changes with every round.
 
 ` + "```text\n%s```" + `
 
@@ -211,7 +233,9 @@ Rates are medians over the rounds, the spread goes from the slowest to the faste
 
 The picture has the medians of the rates, the tables the medians of the rounds' ratios.
 
-publish_64 has at most 64 messages on their way, since each goroutine waits for its confirm: compare it with "raw tuned, window of 64". pkg/messaging/DESIGN.md says where the rest of the time goes.
+publish_64 has at most 64 messages on their way, since each goroutine waits for its confirm: compare it with "raw tuned, window of 64", and with 256 goroutines. The broker's column says why: small batches cost it more for each message. The profile of our side is in [profile-publish_64.txt](profile-publish_64.txt), and pkg/messaging/DESIGN.md says where the rest of the time goes.
+
+The RPC servers of both sides answer without confirms, since an answer that is lost is asked for again.
 
 Rates are this machine's, and vary with its disk from minute to minute. Ratios of one run can be compared.
 `

@@ -56,6 +56,14 @@ func TestResultsOfAPartAreNotWritten(t *testing.T) {
 	require.ErrorContains(t, measured().write(folder, scenarios()[:2]), "consume was not measured")
 }
 
+func TestAMissIsCalledOne(t *testing.T) {
+	t.Parallel()
+	require.Contains(t, verdict("publish_1", 1.099, 1.1, false), "MISSED")
+	require.Contains(t, verdict("publish_1", 1.1, 1.1, true), "reached, spreads overlap")
+	require.Contains(t, verdict("latency_p50", 1.101, 1.1, true), "MISSED, spreads overlap")
+	require.Contains(t, verdict("client_cpu", 0.9, 1, false), "reached")
+}
+
 func TestATieIsCalledOne(t *testing.T) {
 	t.Parallel()
 	require.True(t, figure{100, 90, 110}.overlaps(figure{115, 105, 120}))

@@ -20,6 +20,7 @@ func scenarios() []scenario {
 			contenders: []contender{
 				{name: "raw tuned", start: rawTuned(1, window)},
 				{name: ours, start: ourPublishAndWait(64)},
+				{name: "pkg/messaging, 256 goroutines", start: ourPublishAndWait(256)},
 				{name: "raw tuned, window of 64", start: rawTuned(1, 64)},
 				{name: "raw naive, 8 goroutines", share: 0.1, start: rawNaive(8)},
 			},

@@ -31,4 +31,13 @@ done
 
 say "measuring (about ${BENCH_MINUTES:-6} min); keep the machine quiet"
 cd "$root/bench"
-go run . "$@"
+pid=$(docker top "$name" -eo pid,comm | awk '/beam/ { print $1; exit }')
+go run . -broker-pid "${pid:-0}" "$@"
+if [[ " $* " == *" -out "* ]]; then
+	say "profiling publish_64"
+	go run . -rounds 10 -only publish_64 -contenders '^pkg/messaging$' -profile "$cache/publish_64.prof" >/dev/null
+	{
+		echo "CPU profile of this process in publish_64, by make bench: go tool pprof -top"
+		go tool pprof -top -nodecount 30 "$cache/publish_64.prof" 2>/dev/null
+	} >profile-publish_64.txt
+fi
