@@ -2,7 +2,6 @@ package messaging
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -60,20 +59,25 @@ func Call[Req, Rep any](ctx context.Context, c *Caller, p Procedure[Req, Rep], r
 	if err != nil {
 		return reply, fmt.Errorf("call %s: %w", p.Request.Name, err)
 	}
-	if answer.Type != p.Reply.Name || answer.UserID != p.Reply.Owner {
-		return reply, fmt.Errorf("call %s: %w: reply %q from %q", p.Request.Name, ErrUntrustedSource, answer.Type, answer.UserID)
-	}
-	if _, failed := answer.Headers[HeaderError]; failed {
-		var remote RemoteError
-		if err := json.Unmarshal(answer.Body, &remote); err != nil {
-			return reply, fmt.Errorf("call %s: %w: %w", p.Request.Name, ErrUndecodable, err)
-		}
-		return reply, fmt.Errorf("call %s: %w", p.Request.Name, &remote)
-	}
-	if reply, err = decode[Rep](answer); err != nil {
+	if reply, err = read[Rep](p.Reply, answer); err != nil {
 		return reply, fmt.Errorf("call %s: %w", p.Request.Name, err)
 	}
 	return reply, nil
+}
+
+// read takes an answer for what it is, if it comes from the server.
+func read[Rep any](kind MessageType, answer *Delivery) (reply Rep, err error) {
+	if answer.Type != kind.Name || answer.UserID != kind.Owner {
+		return reply, fmt.Errorf("%w: reply %q from %q", ErrUntrustedSource, answer.Type, answer.UserID)
+	}
+	if _, failed := answer.Headers[HeaderError]; !failed {
+		return decode[Rep](answer)
+	}
+	remote, err := decode[RemoteError](answer)
+	if err != nil {
+		return reply, err
+	}
+	return reply, &remote
 }
 
 // replyTimeout bounds the publish of an answer.
