@@ -248,6 +248,7 @@ func (q Queue) policy() map[string]any {
 	set("message-ttl", q.MessageTTL.Milliseconds(), q.MessageTTL > 0)
 	set("delivery-limit", q.DeliveryLimit, q.DeliveryLimit != 0)
 	set("consumer-timeout", q.ConsumerTimeout.Milliseconds(), q.ConsumerTimeout > 0)
+	set("consumer-disconnected-timeout", q.DisconnectedTimeout.Milliseconds(), q.DisconnectedTimeout > 0)
 	set("expires", q.Expires.Milliseconds(), q.Expires > 0)
 	set("queue-leader-locator", string(q.LeaderLocator), q.LeaderLocator != "")
 	set("max-age", fmt.Sprintf("%ds", q.MaxAge/time.Second), q.MaxAge > 0)

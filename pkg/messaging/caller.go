@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 	"go.uber.org/zap"
@@ -84,8 +85,10 @@ func (c *Caller) Close(ctx context.Context) error {
 	}
 }
 
-// call sends a request and waits for its answer.
+// call sends a request and waits for its answer. ctx has a deadline.
 func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Delivery, err error) {
+	started := time.Now()
+	defer func() { c.conn.config.Hooks.Published(route, m.Type, err, time.Since(started)) }()
 	m.ReplyTo = directReplyTo
 	m.AppID = c.conn.config.AppID
 	m.UserID = c.conn.user
@@ -114,6 +117,9 @@ func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Deli
 		if err != nil {
 			return nil, err
 		}
+		if m.Expiration, err = remaining(ctx); err != nil { // last, for there may have been a long wait
+			return nil, err
+		}
 		call, err := s.send(route, &m)
 		if err != nil { // the channel is closed or about to be: nothing was sent
 			select {
@@ -131,6 +137,20 @@ func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Deli
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// remaining is how long an answer is still wanted. What is too late is an error, and
+// never sent: without a time to live it would stay for ever.
+func remaining(ctx context.Context) (time.Duration, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	deadline, _ := ctx.Deadline()
+	left := time.Until(deadline)
+	if left <= 0 { // the context's timer is about to tell
+		return 0, context.DeadlineExceeded
+	}
+	return left, nil
 }
 
 func (c *Caller) run() {

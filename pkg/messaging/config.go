@@ -50,7 +50,8 @@ type Hooks struct {
 	// whoever sends it, and may add headers. What it returns, which may be nil, is
 	// called with the outcome. m.Headers is the hook's to change.
 	Publishing func(ctx context.Context, route Route, m *Message) (done func(err error))
-	// Published is called when the outcome of a publish is known.
+	// Published is called when the outcome of a publish or a call is known. A call's
+	// is its answer, whatever that says, and it took until then.
 	Published func(route Route, messageType string, err error, took time.Duration)
 	// Settled is called when a delivery has got its verdict.
 	Settled func(d *Delivery, verdict Verdict, took time.Duration)

@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -133,4 +134,35 @@ func TestConnectRefusesBadSettings(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.NotContains(t, err.Error(), "a:a", "a password")
 	}
+}
+
+func TestQueueState(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	_, err := raw(t, b).QueueDeclare("q", true, false, false, false, nil)
+	require.NoError(t, err)
+	conn := b.Connect(t, b.Config())
+	_, err = conn.QueueState(within(t, 20*time.Second), "none")
+	require.ErrorIs(t, err, messaging.ErrNotFound)
+	require.ErrorContains(t, err, `"none"`)
+
+	publishTo(t, conn, "q", "x")
+	state, err := conn.QueueState(within(t, 20*time.Second), "q")
+	require.NoError(t, err)
+	require.Equal(t, messaging.QueueState{Messages: 1}, state)
+
+	handled := make(chan struct{}, 1)
+	for range 2 {
+		_, err := conn.Consume(messaging.Queue{Name: "q", Type: messaging.Classic}, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error {
+			handled <- struct{}{}
+			return nil
+		}))
+		require.NoError(t, err)
+	}
+	next(t, handled)
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		state, err := conn.QueueState(within(t, 20*time.Second), "q")
+		require.NoError(t, err)
+		return state == messaging.QueueState{Consumers: 2}, fmt.Sprintf("%+v", state)
+	})
 }

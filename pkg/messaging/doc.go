@@ -24,6 +24,7 @@
 // A [Publisher] waits for the broker's confirm, and for the return of a message
 // that nothing takes:
 //
+//	publisher := conn.Publisher()
 //	m, err := messaging.NewMessage(kind, body)
 //	err = publisher.Publish(ctx, messaging.Route{Exchange: "orders.events", Key: "order.placed.eu.express"}, m)
 //
@@ -48,6 +49,10 @@
 //
 // [Call] and [Serve] are two ends of a [Procedure]: direct reply-to, with the
 // deadline in the message.
+//
+//	mux.Handle(quote.Request, messaging.Serve(conn.Publisher(), quote, func(ctx context.Context, d *messaging.Delivery, r Request) (Reply, error) { ... }))
+//	caller := conn.Caller() // any number of calls at once
+//	reply, err := messaging.Call(ctx, caller, quote, Request{...})
 //
 // # Reading streams
 //

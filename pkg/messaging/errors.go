@@ -70,6 +70,7 @@ type ReturnedError struct {
 	Text string
 }
 
+// Error names the exchange, the key, the message and the broker's reason.
 func (e *ReturnedError) Error() string {
 	return fmt.Sprintf("messaging: exchange %q returned message %s with key %q: %d %s",
 		e.Route.Exchange, e.MessageID, e.Route.Key, e.Code, e.Text)
@@ -87,4 +88,5 @@ type RemoteError struct {
 	Fields map[string]string `json:"fields,omitempty"`
 }
 
+// Error has the code and the message, and leaves the fields out.
 func (e *RemoteError) Error() string { return "messaging: remote: " + e.Code + ": " + e.Message }

@@ -63,6 +63,36 @@ func TestPropertiesRoundTrip(t *testing.T) {
 	require.Equal(t, 1, d.Attempt)
 }
 
+// A transient message that failed once: delivery mode 1, and the second attempt of a
+// classic queue, which counts no more than that.
+func TestATransientMessageComesAgain(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	queue := messaging.Queue{Name: "q", Type: messaging.Classic}
+	require.NoError(t, messaging.Apply(within(t, 30*time.Second), b.Admin(), messaging.Topology{Queues: []messaging.Queue{queue}}))
+	conn := b.Connect(t, b.Config())
+	sent := message(t, "x")
+	sent.Transient = true
+	require.NoError(t, conn.Publisher().Publish(within(t, 20*time.Second), messaging.Route{Key: "q"}, sent))
+	d, ok, err := raw(t, b).Get("q", false)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Equal(t, amqp.Transient, d.DeliveryMode)
+	require.NoError(t, d.Reject(true))
+
+	got := make(chan messaging.Delivery, 10)
+	_, err = conn.Consume(queue, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
+		got <- *d
+		return nil
+	}))
+	require.NoError(t, err)
+	again := next(t, got)
+	require.Equal(t, sent.ID, again.ID)
+	require.True(t, again.Transient)
+	require.True(t, again.Redelivered)
+	require.Equal(t, 2, again.Attempt)
+}
+
 // Every reason for which the broker dead-letters by itself.
 func TestDeadLetterReasons(t *testing.T) {
 	t.Parallel()

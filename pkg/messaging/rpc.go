@@ -2,10 +2,12 @@ package messaging
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // Procedure is something that can be called over RPC: where the request goes and
@@ -52,33 +54,45 @@ func Call[Req, Rep any](ctx context.Context, c *Caller, p Procedure[Req, Rep], r
 	}
 	m.Transient = true // worth nothing after its deadline
 	m.CorrelationID = m.ID
-	m.Expiration = time.Until(deadline)
 	m.Headers = map[string]any{HeaderDeadline: deadline.UnixMilli()}
 	answer, err := c.call(ctx, p.Route, m)
 	if err != nil {
 		return reply, fmt.Errorf("call %s: %w", p.Request.Name, err)
 	}
-	if answer.Type != p.Reply.Name || answer.UserID != p.Reply.Owner {
-		return reply, fmt.Errorf("call %s: %w: reply %q from %q", p.Request.Name, ErrUntrustedSource, answer.Type, answer.UserID)
-	}
-	if _, failed := answer.Headers[HeaderError]; failed {
-		var remote RemoteError
-		if err := json.Unmarshal(answer.Body, &remote); err != nil {
-			return reply, fmt.Errorf("call %s: %w: %w", p.Request.Name, ErrUndecodable, err)
-		}
-		return reply, fmt.Errorf("call %s: %w", p.Request.Name, &remote)
-	}
-	if reply, err = decode[Rep](answer); err != nil {
+	if reply, err = read[Rep](p.Reply, answer); err != nil {
 		return reply, fmt.Errorf("call %s: %w", p.Request.Name, err)
 	}
 	return reply, nil
 }
 
-// Serve makes a function the handler of a procedure's requests. Whatever happens,
-// there is one answer and the request is acknowledged: a *[RemoteError] goes back
-// as it is, an undecodable request as "invalid_request", any other error as
-// "unavailable" without its text. A request whose deadline has passed is dropped
-// unhandled, and the function's context ends with the deadline.
+// read takes an answer for what it is, if it comes from the server.
+func read[Rep any](kind MessageType, answer *Delivery) (reply Rep, err error) {
+	if answer.Type != kind.Name || answer.UserID != kind.Owner {
+		return reply, fmt.Errorf("%w: reply %q from %q", ErrUntrustedSource, answer.Type, answer.UserID)
+	}
+	if _, failed := answer.Headers[HeaderError]; !failed {
+		return decode[Rep](answer)
+	}
+	remote, err := decode[RemoteError](answer)
+	if err != nil {
+		return reply, err
+	}
+	return reply, &remote
+}
+
+// replyTimeout bounds the publish of an answer.
+const replyTimeout = 5 * time.Second
+
+// Serve makes a function the handler of a procedure's requests. There is one answer
+// to a request, and the request is acknowledged: a *[RemoteError] goes back as it
+// is, an undecodable request as "invalid_request", any other error and a panic as
+// "unavailable" without its text. The function's context ends with the caller's
+// deadline or the consumer's [HandlerTimeout], and the answer is sent even then.
+//
+// Not answered are a request whose deadline has passed or that names nobody to
+// answer, which is dropped unhandled, and one that the function gave up because its
+// consumer stops ([ErrStopping]) or has lost its connection: that goes back to its
+// queue, for another server.
 //
 // An answer to a caller that is gone is lost, and nobody is told. The request is
 // acknowledged when the answer is confirmed; with a publisher [WithoutConfirms] when
@@ -94,39 +108,61 @@ func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx 
 			ctx, cancel = context.WithDeadline(ctx, time.UnixMilli(ms))
 			defer cancel()
 		}
-		if err := ctx.Err(); err != nil {
+		if err := ctx.Err(); errors.Is(err, context.DeadlineExceeded) {
 			return Permanent(fmt.Errorf("request came too late: %w", err))
 		}
-		var reply any
-		request, err := decode[Req](d)
-		if err != nil {
-			err = &RemoteError{Code: CodeInvalidRequest, Message: err.Error()}
-		} else {
-			reply, err = serve(ctx, d, request)
+		reply, err := attempt(ctx, p.conn.config.Logger, d, serve)
+		m, err := answer(proc.Reply, reply, err)
+		if takenBack(ctx, err) {
+			return err
 		}
-		var remote *RemoteError
-		refused := errors.As(err, &remote)
-		if err != nil && !refused {
-			remote = &RemoteError{Code: CodeUnavailable, Message: "the call failed, try again"}
-		}
-		if remote != nil {
-			reply = remote
-		}
-		m, encodeErr := NewMessage(proc.Reply, reply)
-		if encodeErr != nil {
-			return Permanent(encodeErr)
-		}
-		if remote != nil {
-			m.Headers = map[string]any{HeaderError: remote.Code}
-		}
-		m.Transient = true
-		m.CorrelationID = d.CorrelationID
+		m.Transient, m.CorrelationID = true, d.CorrelationID
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyTimeout)
+		defer cancel()
 		if sendErr := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable()); sendErr != nil {
 			return Permanent(fmt.Errorf("send the reply: %w", sendErr))
 		}
-		if refused {
-			return nil
-		}
 		return Permanent(err) // nil, or answered and here only to be logged
 	})
+}
+
+// attempt decodes a request and serves it. A panic is an error like any other: the
+// consumer would make a retry of it, and the caller would hear nothing.
+func attempt[Req, Rep any](ctx context.Context, log *zap.Logger, d *Delivery, serve func(context.Context, *Delivery, Req) (Rep, error)) (reply Rep, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("procedure panicked", zap.String("message_id", d.ID), zap.String("type", d.Type), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			err = fmt.Errorf("procedure panicked: %v", p)
+		}
+	}()
+	request, err := decode[Req](d)
+	if err != nil {
+		return reply, &RemoteError{Code: CodeInvalidRequest, Message: err.Error()}
+	}
+	return serve(ctx, d, request)
+}
+
+// answer makes the message that the caller gets. The error is what it is not told.
+func answer(kind MessageType, reply any, err error) (Message, error) {
+	if err == nil {
+		var m Message
+		if m, err = NewMessage(kind, reply); err == nil {
+			return m, nil
+		}
+	}
+	var remote *RemoteError
+	if errors.As(err, &remote) {
+		err = nil
+	} else {
+		remote = &RemoteError{Code: CodeUnavailable, Message: "the call failed, try again"}
+	}
+	m, encodeErr := NewMessage(kind, remote)
+	m.Headers = map[string]any{HeaderError: remote.Code}
+	return m, errors.Join(err, encodeErr)
+}
+
+// takenBack says whether a request that failed is another server's now.
+func takenBack(ctx context.Context, err error) bool {
+	cause := context.Cause(ctx)
+	return err != nil && !IsPermanent(err) && (errors.Is(cause, ErrStopping) || errors.Is(cause, ErrConnectionLost))
 }

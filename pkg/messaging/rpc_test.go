@@ -3,12 +3,19 @@ package messaging_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/messagingtest"
@@ -20,74 +27,149 @@ var upper = messaging.Procedure[string, string]{
 	Reply:   messaging.MessageType{Name: "upper.reply.v1", Owner: owner},
 }
 
-// serve starts a server of upper, and gives what it was asked.
-func serve(t *testing.T, b *messagingtest.BrokerInfo) (*messaging.Conn, *messaging.Consumer, chan string) {
+// declareCalls makes the queue of upper.
+func declareCalls(t *testing.T, ch *amqp.Channel) {
 	t.Helper()
-	ch := raw(t, b)
 	require.NoError(t, ch.ExchangeDeclare("calls", "direct", true, false, false, false, nil))
 	_, err := ch.QueueDeclare("calls", true, false, false, false, nil)
 	require.NoError(t, err)
 	require.NoError(t, ch.QueueBind("calls", "upper", "calls", false, nil))
-	conn := b.Connect(t, b.Config())
-	asked := make(chan string, 1000)
+}
+
+// server serves upper on a connection of its own.
+type server struct {
+	conn     *messaging.Conn
+	consumer *messaging.Consumer
+	asked    chan string   // the words that reached the function
+	release  chan struct{} // lets "wait" go
+	verdicts chan verdict
+	log      *observer.ObservedLogs
+}
+
+type verdict struct {
+	id string
+	messaging.Verdict
+}
+
+const serverConcurrency = 8
+
+func newServer(t *testing.T, b *messagingtest.BrokerInfo, opts ...messaging.ConsumeOption) *server {
+	t.Helper()
+	return newServerAt(t, b, b.URL, opts...)
+}
+
+func newServerAt(t *testing.T, b *messagingtest.BrokerInfo, url string, opts ...messaging.ConsumeOption) *server {
+	t.Helper()
+	core, log := observer.New(zap.ErrorLevel)
+	s := &server{asked: make(chan string, 1000), release: make(chan struct{}), verdicts: make(chan verdict, 1000), log: log}
+	config := b.Config()
+	config.URLs, config.Logger = []string{url}, zap.New(core)
+	config.Hooks.Settled = func(d *messaging.Delivery, v messaging.Verdict, _ time.Duration) { s.verdicts <- verdict{d.ID, v} }
+	s.conn = b.Connect(t, config)
+	var together atomic.Int32
+	all := make(chan struct{})
 	mux := messaging.NewMux("")
-	mux.Handle(upper.Request, messaging.Serve(conn.Publisher(), upper, func(ctx context.Context, _ *messaging.Delivery, word string) (string, error) {
-		asked <- word
+	mux.Handle(upper.Request, messaging.Serve(s.conn.Publisher(), upper, func(ctx context.Context, _ *messaging.Delivery, word string) (string, error) {
+		s.asked <- word
 		switch word {
 		case "refuse":
 			return "", &messaging.RemoteError{Code: "no", Message: "never", Fields: map[string]string{"word": "bad"}}
 		case "fail":
 			return "", errors.New("secret detail")
+		case "panic":
+			panic("secret detail")
 		case "hang":
 			<-ctx.Done()
 			return "", ctx.Err()
+		case "wait":
+			select {
+			case <-s.release:
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		case "together":
+			if together.Add(1) == serverConcurrency {
+				close(all)
+			}
+			select {
+			case <-all:
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
 		}
 		return strings.ToUpper(word), nil
 	}))
-	consumer, err := conn.Consume(messaging.Queue{Name: "calls", Type: messaging.Classic}, mux.Handler(), messaging.Concurrency(8))
+	opts = append([]messaging.ConsumeOption{messaging.Concurrency(serverConcurrency)}, opts...)
+	consumer, err := s.conn.Consume(messaging.Queue{Name: "calls", Type: messaging.Classic}, mux.Handler(), opts...)
 	require.NoError(t, err)
-	return conn, consumer, asked
+	s.consumer = consumer
+	return s
+}
+
+// serve makes the queue and one server.
+func serve(t *testing.T, b *messagingtest.BrokerInfo, opts ...messaging.ConsumeOption) *server {
+	t.Helper()
+	declareCalls(t, raw(t, b))
+	return newServer(t, b, opts...)
 }
 
 func TestCall(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	conn, consumer, asked := serve(t, b)
-	caller := conn.Caller()
-	call := func(t *testing.T, timeout time.Duration, word string) (string, error) {
+	s := serve(t, b)
+	caller := s.conn.Caller()
+	call := func(t *testing.T, word string) (string, error) {
 		t.Helper()
-		return messaging.Call(within(t, timeout), caller, upper, word)
+		return messaging.Call(within(t, 20*time.Second), caller, upper, word)
 	}
 	t.Run("an answer", func(t *testing.T) {
-		got, err := call(t, 10*time.Second, "hello")
+		got, err := call(t, "hello")
 		require.NoError(t, err)
 		require.Equal(t, "HELLO", got)
 	})
 	t.Run("a coded refusal", func(t *testing.T) {
-		_, err := call(t, 10*time.Second, "refuse")
+		_, err := call(t, "refuse")
 		var remote *messaging.RemoteError
 		require.ErrorAs(t, err, &remote)
 		require.Equal(t, "no", remote.Code)
 		require.Equal(t, map[string]string{"word": "bad"}, remote.Fields)
 	})
 	t.Run("an error keeps its text at home", func(t *testing.T) {
-		_, err := call(t, 10*time.Second, "fail")
+		_, err := call(t, "fail")
 		require.ErrorContains(t, err, messaging.CodeUnavailable)
 		require.NotContains(t, err.Error(), "secret")
 	})
-	t.Run("many callers, one channel", func(t *testing.T) {
+	t.Run("a request that is not understood", func(t *testing.T) {
+		wrong := messaging.Procedure[int, string](upper)
+		_, err := messaging.Call(within(t, 20*time.Second), caller, wrong, 7)
+		require.ErrorContains(t, err, messaging.CodeInvalidRequest)
+	})
+	t.Run("many callers, one channel, each its own answer", func(t *testing.T) {
 		var wg sync.WaitGroup
-		for range 64 {
+		for i := range 64 {
 			wg.Go(func() {
-				got, err := messaging.Call(within(t, 20*time.Second), caller, upper, "x")
-				require.NoError(t, err)
-				require.Equal(t, "X", got)
+				word := fmt.Sprintf("word %d", i)
+				got, err := call(t, word)
+				if err != nil || got != strings.ToUpper(word) {
+					t.Errorf("%q: got %q, %v", word, got, err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+	t.Run("a server that serves many at once", func(t *testing.T) {
+		var wg sync.WaitGroup
+		for range serverConcurrency {
+			wg.Go(func() {
+				if got, err := call(t, "together"); err != nil || got != "TOGETHER" {
+					t.Errorf("got %q, %v", got, err)
+				}
 			})
 		}
 		wg.Wait()
 	})
 	t.Run("the deadline", func(t *testing.T) {
-		_, err := call(t, 200*time.Millisecond, "hang")
+		_, err := messaging.Call(within(t, 200*time.Millisecond), caller, upper, "hang")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 	t.Run("no deadline", func(t *testing.T) {
@@ -100,40 +182,218 @@ func TestCall(t *testing.T) {
 		_, err := messaging.Call(within(t, 10*time.Second), caller, nowhere, "x")
 		require.ErrorIs(t, err, messaging.ErrUnroutable)
 	})
-	t.Run("an expired request never reaches the handler", func(t *testing.T) {
-		require.NoError(t, consumer.Drain(within(t, 5*time.Second)))
-		for len(asked) > 0 {
-			<-asked
-		}
-		_, err := call(t, 100*time.Millisecond, "too late")
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Zero(t, b.Depth(t, "calls"), "expired in its queue")
-		require.Empty(t, asked)
+}
+
+func TestLateAnswersAreCountedAndDropped(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	s := serve(t, b)
+	caller := s.conn.Caller()
+	ctx, giveUp := context.WithCancel(within(t, time.Minute))
+	failed := make(chan error, 1)
+	go func() {
+		_, err := messaging.Call(ctx, caller, upper, "wait")
+		failed <- err
+	}()
+	require.Equal(t, "wait", next(t, s.asked))
+	giveUp()
+	require.ErrorIs(t, next(t, failed), context.Canceled)
+	require.Zero(t, caller.Late())
+	close(s.release)
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		return caller.Late() == 1, fmt.Sprintf("%d were late", caller.Late())
 	})
+	got, err := messaging.Call(within(t, 20*time.Second), caller, upper, "next")
+	require.NoError(t, err)
+	require.Equal(t, "NEXT", got)
+	require.EqualValues(t, 1, caller.Late())
+}
+
+// request is upper's, as somebody makes it by hand.
+func request(t *testing.T, word string, deadline time.Time) amqp.Publishing {
+	t.Helper()
+	return amqp.Publishing{
+		MessageId: uuid.NewString(), Type: upper.Request.Name, UserId: owner, ReplyTo: "nobody", ContentType: "application/json",
+		Headers: amqp.Table{messaging.HeaderDeadline: deadline.UnixMilli()}, Body: []byte(strconv.Quote(word)),
+	}
+}
+
+func TestAnExpiredRequest(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	s := serve(t, b)
+	caller := s.conn.Caller()
+
+	t.Run("never reaches the function", func(t *testing.T) {
+		late := request(t, "too late", time.Now().Add(-time.Second))
+		inTime := request(t, "in time", time.Now().Add(time.Minute)) // the same but for the deadline
+		ch := raw(t, b)
+		require.NoError(t, ch.Confirm(false))
+		for _, m := range []amqp.Publishing{late, inTime} {
+			put(t, ch, "calls", "upper", m)
+		}
+		verdicts := map[string]messaging.Verdict{}
+		for range 2 {
+			v := next(t, s.verdicts)
+			verdicts[v.id] = v.Verdict
+		}
+		require.Equal(t, map[string]messaging.Verdict{late.MessageId: messaging.Dropped, inTime.MessageId: messaging.Acked}, verdicts)
+		require.Equal(t, "in time", next(t, s.asked))
+		require.Empty(t, s.asked)
+	})
+	t.Run("leaves its queue", func(t *testing.T) {
+		require.NoError(t, s.consumer.Drain(within(t, 20*time.Second)))
+		_, err := messaging.Call(within(t, 200*time.Millisecond), caller, upper, "too late")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+			return b.Depth(t, "calls") == 0, "still in its queue"
+		})
+	})
+}
+
+// Whoever has given up before the request is on its way sends none.
+func TestACallThatIsOverIsNotSent(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	declareCalls(t, raw(t, b))
+	caller := b.Connect(t, b.Config()).Caller()
+	cancelled, cancel := context.WithCancel(within(t, time.Minute))
+	cancel()
+	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	answered := make(chan error, 1)
+	alive, giveUp := context.WithCancel(within(t, time.Minute))
+	defer giveUp()
+	nowhere := upper
+	nowhere.Route.Key = "nowhere"
+	_, err := messaging.Call(alive, caller, nowhere, "the channel is open")
+	require.ErrorIs(t, err, messaging.ErrUnroutable)
+	for range 20 { // a select between a finished context and something else draws lots
+		_, err := messaging.Call(cancelled, caller, upper, "x")
+		require.ErrorIs(t, err, context.Canceled)
+		_, err = messaging.Call(over, caller, upper, "x")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	go func() { // on the same channel, so behind them
+		_, err := messaging.Call(alive, caller, upper, "last")
+		answered <- err
+	}()
+	require.JSONEq(t, `"last"`, string(get(t, raw(t, b), "calls").Body))
+	giveUp()
+	require.ErrorIs(t, next(t, answered), context.Canceled)
+}
+
+// A request that had to wait for a connection lives no longer than its caller waits.
+func TestARequestExpiresWithItsDeadline(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	declareCalls(t, ch)
+	proxy := messagingtest.NewProxy(t, b)
+	config := b.Config()
+	config.URLs = []string{proxy.URL}
+	conn := b.Connect(t, config)
+	caller := conn.Caller()
+	proxy.Cut()
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) { return conn.Ready() != nil, "the loss is not noticed" })
+
+	ctx, giveUp := context.WithTimeout(t.Context(), time.Minute)
+	defer giveUp()
+	deadline, _ := ctx.Deadline()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := messaging.Call(ctx, caller, upper, "x")
+		answered <- err
+	}()
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) { return time.Until(deadline) < 59*time.Second, "waiting" })
+	left := time.Until(deadline)
+	proxy.Restore()
+	d := get(t, ch, "calls")
+	expiration, err := strconv.Atoi(d.Expiration)
+	require.NoError(t, err)
+	require.LessOrEqual(t, time.Duration(expiration)*time.Millisecond, left)
+	require.EqualValues(t, deadline.UnixMilli(), d.Headers[messaging.HeaderDeadline])
+	giveUp()
+	require.ErrorIs(t, next(t, answered), context.Canceled)
+}
+
+// Whoever gets hold of a request can send something back, but not in the server's name.
+func TestAStrangersAnswerIsNotTaken(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	declareCalls(t, raw(t, b))
+	stranger := messaging.User{Name: "u-" + uuid.NewString(), Write: "^amq.default$", Read: "^calls$"}
+	t.Cleanup(func() { b.Management(t, "DELETE", "/api/users/"+stranger.Name, nil, nil) })
+	require.NoError(t, messaging.ApplyUsers(within(t, 30*time.Second), b.Admin(), []messaging.User{stranger}, func(string) (string, error) { return "x", nil }))
+	conn, err := amqp.Dial(b.WithUser(t, stranger.Name, "x"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	strangers, err := conn.Channel()
+	require.NoError(t, err)
+	owners := raw(t, b)
+	caller := b.Connect(t, b.Config()).Caller()
+	for _, c := range []struct {
+		name    string
+		ch      *amqp.Channel
+		reply   amqp.Publishing
+		trusted bool
+	}{
+		{"the server's", owners, amqp.Publishing{Type: upper.Reply.Name, UserId: owner}, true},
+		{"of another user", strangers, amqp.Publishing{Type: upper.Reply.Name, UserId: stranger.Name}, false},
+		{"of no user", strangers, amqp.Publishing{Type: upper.Reply.Name}, false},
+		{"of another type", owners, amqp.Publishing{Type: "other.v1", UserId: owner}, false},
+		{"of another user, as an error", strangers, amqp.Publishing{
+			Type: upper.Reply.Name, UserId: stranger.Name, Headers: amqp.Table{messaging.HeaderError: "no"},
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			type result struct {
+				word string
+				err  error
+			}
+			results := make(chan result, 1)
+			go func() {
+				word, err := messaging.Call(within(t, 30*time.Second), caller, upper, "x")
+				results <- result{word, err}
+			}()
+			d := get(t, c.ch, "calls")
+			c.reply.CorrelationId, c.reply.ContentType, c.reply.Body = d.CorrelationId, "application/json", []byte(`"taken"`)
+			require.NoError(t, c.ch.PublishWithContext(t.Context(), "", d.ReplyTo, false, false, c.reply))
+			got := next(t, results)
+			if c.trusted {
+				require.NoError(t, got.err)
+				require.Equal(t, "taken", got.word)
+				return
+			}
+			require.ErrorIs(t, got.err, messaging.ErrUntrustedSource)
+			require.Empty(t, got.word)
+		})
+	}
 }
 
 func TestOpenCallsFailWhenTheConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	_, _, asked := serve(t, b)
-	proxy := messagingtest.NewProxy(t, b) // the caller's only: a server that loses its own would answer "unavailable"
+	s := serve(t, b)
+	proxy := messagingtest.NewProxy(t, b) // the caller's only
 	config := b.Config()
 	config.URLs = []string{proxy.URL}
 	caller := b.Connect(t, config).Caller()
 	results := make(chan error, 10)
 	for range 5 {
 		go func() {
-			_, err := messaging.Call(within(t, 4*time.Second), caller, upper, "hang")
+			_, err := messaging.Call(within(t, time.Minute), caller, upper, "wait")
 			results <- err
 		}()
 	}
 	for range 5 {
-		<-asked
+		require.Equal(t, "wait", next(t, s.asked))
 	}
 	proxy.Cut()
 	for range 5 {
-		require.ErrorIs(t, <-results, messaging.ErrConnectionLost)
+		require.ErrorIs(t, next(t, results), messaging.ErrConnectionLost)
 	}
+	close(s.release)
 	proxy.Restore()
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
 		_, err := messaging.Call(within(t, 2*time.Second), caller, upper, "again")

@@ -46,7 +46,8 @@ type StreamOption func(*StreamReader)
 // Credit is how many messages the broker sends ahead. Defaults to 100.
 func Credit(n int) StreamOption { return func(s *StreamReader) { s.credit = max(n, 1) } }
 
-// Stream describes reading a stream from an offset; nothing happens until [StreamReader.All].
+// Stream describes reading a stream from an offset; nothing happens until
+// [StreamReader.All]. The queue's type must be [Stream].
 func (c *Conn) Stream(q Queue, from Offset, opts ...StreamOption) *StreamReader {
 	s := &StreamReader{conn: c, queue: q, from: from, credit: 100}
 	for _, opt := range opts {
@@ -57,14 +58,19 @@ func (c *Conn) Stream(q Queue, from Offset, opts ...StreamOption) *StreamReader 
 
 // All reads on and on: at the end of the stream it waits for more. After a lost
 // connection it resumes behind the last message that it gave. It ends when the
-// caller stops ranging, or with ctx's error as its last pair, when ctx is done or
-// the Conn is closed.
+// caller stops ranging, or with an error as its last pair: ctx's when ctx is done,
+// [ErrClosed] when the Conn is closed. Of a queue that is no stream it gives an
+// error and nothing else, since reading would take its messages out.
 //
 // The same message may stand in a stream more than once, because its publisher
 // sent it again: a reader that must not see it twice skips a [Message.ID] that it
 // has seen.
 func (s *StreamReader) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {
+		if s.queue.Type != Stream {
+			yield(nil, fmt.Errorf("messaging: Stream: the queue %q is of type %q", s.queue.Name, s.queue.Type))
+			return
+		}
 		from := s.from
 		for wait := newBackoff(s.conn.config.MaxBackoff); ; {
 			ep, err := s.conn.consume.await(ctx)

@@ -1,6 +1,7 @@
 package messaging_test
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
@@ -20,7 +21,12 @@ func TestStream(t *testing.T) {
 	conn := b.Connect(t, b.Config())
 	p := conn.Publisher()
 	log := messaging.Queue{Name: "log", Type: messaging.Stream}
-	for i := range 100 {
+	var half time.Time   // the beginning of a second: AMQP's times have no fractions
+	for i := range 100 { // each is confirmed before the next, and so in a chunk of its own
+		if i == 50 {
+			half = time.Now().Truncate(time.Second).Add(time.Second)
+			messagingtest.Eventually(t, 20*time.Second, func() (bool, string) { return time.Now().After(half), "the second is not over" })
+		}
 		require.NoError(t, p.Publish(within(t, 20*time.Second), messaging.Route{Key: "log"}, message(t, i)))
 	}
 
@@ -44,8 +50,12 @@ func TestStream(t *testing.T) {
 	t.Run("from an offset", func(t *testing.T) {
 		require.EqualValues(t, 42, read(t, messaging.OffsetAt(42), 1)[0])
 	})
+	t.Run("from the last chunk", func(t *testing.T) {
+		require.EqualValues(t, 99, read(t, messaging.LastOffset(), 1)[0])
+	})
 	t.Run("since a time", func(t *testing.T) {
-		require.EqualValues(t, 0, read(t, messaging.OffsetSince(time.Now().Add(-time.Hour)), 1)[0])
+		require.EqualValues(t, 50, read(t, messaging.OffsetSince(half), 1)[0])
+		require.EqualValues(t, 0, read(t, messaging.OffsetSince(half.Add(-time.Hour)), 1)[0])
 	})
 	t.Run("resumes behind the last message after a lost connection", func(t *testing.T) {
 		var next int64
@@ -67,4 +77,38 @@ func TestStream(t *testing.T) {
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		}
 	})
+	t.Run("ends with its connection", func(t *testing.T) {
+		conn := b.Connect(t, b.Config())
+		closed := make(chan error, 1)
+		var last error
+		for _, err := range conn.Stream(log, messaging.LastOffset()).All(within(t, time.Minute)) {
+			if last = err; err == nil {
+				go func() { closed <- conn.Close(within(t, 20*time.Second)) }()
+			}
+		}
+		require.ErrorIs(t, last, messaging.ErrClosed)
+		require.NoError(t, next(t, closed))
+	})
+}
+
+// What is acknowledged on a queue is gone: only a stream can be read.
+func TestAQueueIsNoStream(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	conn := b.Connect(t, b.Config())
+	for _, kind := range []messaging.QueueType{messaging.Quorum, messaging.Classic, ""} {
+		q := messaging.Queue{Name: "kept-" + string(kind), Type: kind}
+		_, err := ch.QueueDeclare(q.Name, true, false, false, false, amqp.Table{"x-queue-type": string(cmp.Or(kind, messaging.Quorum))})
+		require.NoError(t, err)
+		sent := publishTo(t, conn, q.Name, "x")
+		var errs []error
+		for d, err := range conn.Stream(q, messaging.FirstOffset()).All(within(t, 20*time.Second)) {
+			require.Nil(t, d)
+			errs = append(errs, err)
+		}
+		require.Len(t, errs, 1)
+		require.ErrorContains(t, errs[0], `Stream: the queue "`+q.Name+`" is of type`)
+		require.Equal(t, sent.ID, get(t, ch, q.Name).MessageId)
+	}
 }

@@ -18,8 +18,9 @@ const (
 	Fanout ExchangeKind = "fanout"
 	// Topic routes by pattern: "*" stands for one word, "#" for any number of words.
 	Topic ExchangeKind = "topic"
-	// Headers routes by header values: x-match=all wants all of a binding's
-	// arguments to be present, x-match=any wants one of them.
+	// Headers routes by header values: x-match=all wants all of a binding's arguments
+	// among the message's headers, with equal values; x-match=any wants one of them.
+	// Arguments whose names begin with "x-" count with all-with-x and any-with-x only.
 	Headers ExchangeKind = "headers"
 	// ModulusHash routes to one binding, picked by hash(routing key) modulo the
 	// number of bindings. Changing that number remaps nearly every key.
@@ -78,7 +79,8 @@ type LeaderLocator string
 
 // The leader locators.
 const (
-	// ClientLocal puts it on the node that the declaring client is connected to. The broker's default.
+	// ClientLocal puts it on the node that the declaring client is connected to. The
+	// broker's default, unless its configuration says otherwise.
 	ClientLocal LeaderLocator = "client-local"
 	// Balanced puts it where the fewest leaders are.
 	Balanced LeaderLocator = "balanced"
@@ -105,11 +107,14 @@ type DelayedRetry struct {
 
 // Queue is a durable queue, or an exclusive one that lives as long as its connection.
 //
-// Name, Type and SingleActiveConsumer can never change and are written as queue
-// arguments. Everything else may change while the system runs and is written as
-// one policy, named like the queue: a changed argument would be refused with 406
-// on every later declare. Exclusive queues carry all as arguments, since the
-// process that declares them is their only user.
+// Name, Type, SingleActiveConsumer, AutoDelete and MaxPriority can never change and
+// are what the queue is declared with. Everything else may change while the system
+// runs and is written as one policy, named like the queue: a changed argument would
+// be refused with 406 on every later declare. Exclusive queues carry all as
+// arguments, since the process that declares them is their only user.
+//
+// There is no field for what RabbitMQ has deprecated: lazy mode, and queues that are
+// neither durable nor exclusive.
 type Queue struct {
 	// Name is empty for an exclusive queue that the server names.
 	Name string
@@ -126,7 +131,8 @@ type Queue struct {
 	// good. A quorum queue has 0 to 31 always.
 	MaxPriority uint8
 
-	// MaxLength and MaxLengthBytes bound the queue; 0 means no bound.
+	// MaxLength and MaxLengthBytes bound the queue; 0 means no bound. A stream counts
+	// bytes only.
 	MaxLength      int64
 	MaxLengthBytes int64
 	Overflow       Overflow
@@ -144,10 +150,15 @@ type Queue struct {
 	// ConsumerTimeout is how long a consumer may hold a message; 0 leaves the
 	// broker's default (30 min).
 	ConsumerTimeout time.Duration
+	// DisconnectedTimeout is how long a quorum queue waits for a cluster node that is
+	// gone, before it gives what the consumers there held to others; 0 leaves the
+	// broker's default (1 min).
+	DisconnectedTimeout time.Duration
 	// Expires removes the queue, with what is in it, when nobody has used it for
 	// this long; 0 means never. Not for streams.
 	Expires time.Duration
-	// LeaderLocator is empty for the broker's default. Not for classic queues.
+	// LeaderLocator is empty for the broker's default. It counts when the queue is
+	// made; changed later, it moves nothing. Not for classic queues.
 	LeaderLocator LeaderLocator
 	// MaxAge is how long a stream keeps its messages; 0 means for ever.
 	MaxAge time.Duration
@@ -160,7 +171,7 @@ type Binding struct {
 	Destination string
 	ToExchange  bool
 	Key         string
-	// Match is the argument table of a binding to a [Headers] exchange, with "x-match".
+	// Match is the argument table of a binding from a [Headers] exchange, with "x-match".
 	Match map[string]any
 }
 
@@ -248,13 +259,17 @@ func (t Topology) Validate() error {
 	for _, b := range t.Bindings {
 		_, toExchange := exchanges[b.Destination]
 		source, ok := exchanges[b.Source]
-		switch {
+		switch err := b.validate(); {
+		case err != nil:
+			errs = append(errs, err)
 		case !ok:
-			errs = append(errs, fmt.Errorf("binding %s -> %s: Source: no exchange %q", b.Source, b.Destination, b.Source))
+			errs = append(errs, b.wrong("Source", fmt.Sprintf("no exchange %q", b.Source)))
 		case b.ToExchange && !toExchange, !b.ToExchange && !queues[b.Destination]:
-			errs = append(errs, fmt.Errorf("binding %s -> %s: Destination: not declared", b.Source, b.Destination))
-		case source.Kind == Headers && b.Match["x-match"] == nil:
-			errs = append(errs, fmt.Errorf("binding %s -> %s: Match: a headers exchange needs x-match", b.Source, b.Destination))
+			errs = append(errs, b.wrong("Destination", "not declared"))
+		case source.Kind == Headers && b.Match == nil:
+			errs = append(errs, b.wrong("Match", "a headers exchange needs x-match"))
+		case source.Kind != Headers && b.Match != nil:
+			errs = append(errs, b.wrong("Match", "only a headers exchange looks at it"))
 		}
 	}
 	return errors.Join(errs...)
@@ -271,6 +286,21 @@ func (x Exchange) validate() error {
 	return nil
 }
 
+// validate reports what is wrong with a binding whatever its exchange is.
+func (b Binding) validate() error {
+	if b.Source == "" {
+		return b.wrong("Source", "the default exchange has the bindings that it has")
+	}
+	if match, _ := b.Match["x-match"].(string); b.Match != nil && !slices.Contains([]string{"all", "any", "all-with-x", "any-with-x"}, match) {
+		return b.wrong("Match", "x-match must be all, any, all-with-x or any-with-x")
+	}
+	return nil
+}
+
+func (b Binding) wrong(field, rule string) error {
+	return fmt.Errorf("binding %s -> %s: %s: %s", b.Source, b.Destination, field, rule)
+}
+
 // Validate reports what the broker would refuse or quietly not honour, by field.
 func (q Queue) Validate() error {
 	quorum := q.Type == Quorum
@@ -281,8 +311,10 @@ func (q Queue) Validate() error {
 		{q.Name == "" && !q.Exclusive, "Name", "only an exclusive queue is named by the server"},
 		{!slices.Contains([]QueueType{Quorum, Classic, Stream}, q.Type), "Type", fmt.Sprintf("unknown type %q", q.Type)},
 		{q.Exclusive && q.Type != Classic, "Exclusive", "only a classic queue can be exclusive"},
+		{q.Exclusive && q.AutoDelete, "AutoDelete", "an exclusive queue is gone with its connection"},
 		{q.SingleActiveConsumer && q.Type == Stream, "SingleActiveConsumer", "not on a stream"},
 		{q.MaxLength < 0, "MaxLength", "must not be negative"},
+		{q.MaxLength > 0 && q.Type == Stream, "MaxLength", "a stream is bounded by MaxLengthBytes and MaxAge; with it the broker ignores the whole policy"},
 		{q.MaxLengthBytes < 0, "MaxLengthBytes", "must not be negative"},
 		{!slices.Contains([]Overflow{"", DropHead, RejectPublish, RejectPublishDLX}, q.Overflow), "Overflow", fmt.Sprintf("unknown behaviour %q", q.Overflow)},
 		{q.Overflow == RejectPublishDLX && q.Type != Classic, "Overflow", "reject-publish-dlx is for classic queues"},
@@ -304,6 +336,7 @@ func (q Queue) Validate() error {
 		{q.DeadLetter != nil && quorum && !q.DeadLetter.AtMostOnce && q.Overflow != RejectPublish, "Overflow", "at-least-once dead-lettering needs reject-publish; without it the broker falls back to at-most-once"},
 		{q.ConsumerTimeout < 0, "ConsumerTimeout", "must not be negative"},
 		{q.ConsumerTimeout > 0 && !quorum, "ConsumerTimeout", "only on a quorum queue: the others do not look at it"},
+		{q.DisconnectedTimeout < 0 || q.DisconnectedTimeout > 0 && !quorum, "DisconnectedTimeout", "only on a quorum queue, and not negative"},
 		{q.MaxAge < 0 || q.MaxAge > 0 && q.Type != Stream, "MaxAge", "only on a stream, and not negative"},
 		{q.MaxAge%time.Second != 0, "MaxAge", "whole seconds"},
 	}

@@ -121,8 +121,8 @@ func (v *verifyRun) compareExchanges(t Topology) {
 		differ := v.of("exchange", want.Name)
 		differ("type", string(want.Kind), x.Type)
 		differ("durable", true, x.Durable)
-		differ("auto_delete", false, x.AutoDelete)
-		differ("internal", false, x.Internal)
+		differ("auto_delete", want.AutoDelete, x.AutoDelete)
+		differ("internal", want.Internal, x.Internal)
 		policy := v.policy(x.Policy).Definition
 		alternate, byArgument := x.Arguments["alternate-exchange"]
 		if !byArgument {

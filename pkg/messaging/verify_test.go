@@ -79,8 +79,17 @@ func TestVerifyFindsDifferences(t *testing.T) {
 			manage(t, v, http.MethodPut, "exchanges", "lost", map[string]any{"durable": true, "type": "direct"})
 			require.NoError(t, v.ch.QueueBind("lost", "", "lost", false, nil))
 		}, []string{`exchange "lost": type: want "fanout", have "direct"`}},
+		{"an exchange that takes what it should not, and stays", func(t *testing.T, v vhost) {
+			manage(t, v, http.MethodDelete, "exchanges", "inner", nil)
+			manage(t, v, http.MethodPut, "exchanges", "inner", map[string]any{"durable": true, "type": "topic"})
+			require.NoError(t, v.ch.ExchangeBind("inner", "#", "events", false, nil))
+			require.NoError(t, v.ch.QueueBind("ordered", "order.#", "inner", false, nil))
+		}, []string{`exchange "inner": auto_delete: want true, have false`, `exchange "inner": internal: want true, have false`}},
 		{"a queue of another type", func(t *testing.T, v vhost) {
-			redeclare(t, v, "ordered", amqp.Table{"x-queue-type": "classic"})
+			redeclare(t, v, "ordered", amqp.Table{"x-queue-type": "classic"}) // the last binding of inner, which goes too
+			require.NoError(t, v.ch.ExchangeDeclare("inner", "topic", true, true, true, false, nil))
+			require.NoError(t, v.ch.ExchangeBind("inner", "#", "events", false, nil))
+			require.NoError(t, v.ch.QueueBind("ordered", "order.#", "inner", false, nil))
 		}, []string{
 			`queue "ordered": type: want "quorum", have "classic"`,
 			`queue "ordered": x-queue-type: want "quorum", have "classic"`,
@@ -125,7 +134,7 @@ func TestVerifyFindsDifferences(t *testing.T) {
 		{"dead letters that are at most once", func(t *testing.T, v vhost) {
 			manage(t, v, http.MethodPut, "policies", "work", map[string]any{
 				"pattern": "^work$", "apply-to": "quorum_queues", "priority": 10, "definition": map[string]any{
-					"max-length": 1000, "max-length-bytes": 1 << 20, "message-ttl": 60000, "delivery-limit": 5, "consumer-timeout": 300000,
+					"max-length": 1000, "max-length-bytes": 1 << 20, "message-ttl": 60000, "delivery-limit": 5, "consumer-timeout": 300000, "consumer-disconnected-timeout": 5000,
 					"delayed-retry-type": "failed", "delayed-retry-min": 1000, "delayed-retry-max": 30000,
 					"dead-letter-exchange": "dead", "dead-letter-routing-key": "work",
 				},

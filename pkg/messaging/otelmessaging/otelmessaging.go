@@ -1,5 +1,5 @@
 // Package otelmessaging gives pkg/messaging OpenTelemetry traces and metrics, after
-// the semantic conventions for messaging
+// the semantic conventions for messaging, version 1.43.0
 // (https://opentelemetry.io/docs/specs/semconv/messaging/).
 //
 //	telemetry, err := otelmessaging.New()
@@ -29,6 +29,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"example.com/orderflow/pkg/messaging"
@@ -81,7 +82,7 @@ func New(opts ...Option) (*Telemetry, error) {
 	t.consumed, errs[1] = meter.Int64Counter("messaging.client.consumed.messages", metric.WithUnit("{message}"),
 		metric.WithDescription("Messages that got a verdict."))
 	t.operation, errs[2] = meter.Float64Histogram("messaging.client.operation.duration", metric.WithUnit("s"),
-		metric.WithDescription("From publish to its outcome."), buckets)
+		metric.WithDescription("From publish to its outcome; for a call, its answer."), buckets)
 	t.process, errs[3] = meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
 		metric.WithDescription("From delivery to its verdict."), buckets)
 	t.latency, errs[4] = meter.Float64Histogram("orderflow.messaging.publish_to_handled.duration", metric.WithUnit("s"),
@@ -94,8 +95,6 @@ func New(opts ...Option) (*Telemetry, error) {
 
 // The boundaries that the conventions advise.
 var buckets = metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-
-var system = attribute.String("messaging.system", "rabbitmq")
 
 // Hooks are for [messaging.Config].
 func (t *Telemetry) Hooks() messaging.Hooks {
@@ -125,14 +124,14 @@ func (t *Telemetry) publishing(ctx context.Context, route messaging.Route, m *me
 		kind = trace.SpanKindClient
 	}
 	ctx, span := t.tracer.Start(ctx, "publish "+name(route.Exchange), trace.WithSpanKind(kind), trace.WithAttributes(
-		system,
-		attribute.String("messaging.operation.name", "publish"),
-		attribute.String("messaging.operation.type", "send"),
-		attribute.String("messaging.destination.name", name(route.Exchange)),
-		attribute.String("messaging.rabbitmq.destination.routing_key", route.Key),
-		attribute.String("messaging.message.id", m.ID),
-		attribute.String("messaging.message.conversation_id", m.CorrelationID),
-		attribute.Int("messaging.message.body.size", len(m.Body)),
+		semconv.MessagingSystemRabbitMQ,
+		semconv.MessagingOperationName("publish"),
+		semconv.MessagingOperationTypeSend,
+		semconv.MessagingDestinationName(name(route.Exchange)),
+		semconv.MessagingRabbitMQDestinationRoutingKey(route.Key),
+		semconv.MessagingMessageID(m.ID),
+		semconv.MessagingMessageConversationID(m.CorrelationID),
+		semconv.MessagingMessageBodySize(len(m.Body)),
 	))
 	t.propagator.Inject(ctx, carrier(m.Headers))
 	stampTime(m.Headers)
@@ -150,14 +149,14 @@ func (t *Telemetry) Middleware() messaging.Middleware {
 			}
 			ctx, span := t.tracer.Start(ctx, "process "+queue(d.Queue), trace.WithSpanKind(trace.SpanKindConsumer),
 				trace.WithLinks(links...), trace.WithAttributes(
-					system,
-					attribute.String("messaging.operation.name", "process"),
-					attribute.String("messaging.operation.type", "process"),
-					attribute.String("messaging.destination.name", d.Queue),
-					attribute.String("messaging.rabbitmq.destination.routing_key", d.Key),
-					attribute.String("messaging.message.id", d.ID),
-					attribute.String("messaging.message.conversation_id", d.CorrelationID),
-					attribute.Int("messaging.message.body.size", len(d.Body)),
+					semconv.MessagingSystemRabbitMQ,
+					semconv.MessagingOperationName("process"),
+					semconv.MessagingOperationTypeProcess,
+					semconv.MessagingDestinationName(d.Queue),
+					semconv.MessagingRabbitMQDestinationRoutingKey(d.Key),
+					semconv.MessagingMessageID(d.ID),
+					semconv.MessagingMessageConversationID(d.CorrelationID),
+					semconv.MessagingMessageBodySize(len(d.Body)),
 					attribute.Int("orderflow.messaging.attempt", d.Attempt),
 				))
 			defer func() {
@@ -175,20 +174,26 @@ func (t *Telemetry) Middleware() messaging.Middleware {
 var errPanic = errors.New("handler panicked")
 
 func (t *Telemetry) published(route messaging.Route, _ string, err error, took time.Duration) {
-	attributes := metric.WithAttributes(append(failed(err), system,
-		attribute.String("messaging.operation.name", "publish"),
-		attribute.String("messaging.operation.type", "send"),
-		attribute.String("messaging.destination.name", name(route.Exchange)))...)
+	attributes := metric.WithAttributes(append(failed(err), semconv.MessagingSystemRabbitMQ,
+		semconv.MessagingOperationName("publish"),
+		semconv.MessagingOperationTypeSend,
+		semconv.MessagingDestinationName(name(route.Exchange)))...)
 	t.sent.Add(context.Background(), 1, attributes)
 	t.operation.Record(context.Background(), took.Seconds(), attributes)
 }
 
 func (t *Telemetry) settled(d *messaging.Delivery, verdict messaging.Verdict, took time.Duration) {
-	attributes := metric.WithAttributes(system,
-		attribute.String("messaging.operation.name", "process"),
-		attribute.String("messaging.operation.type", "process"),
-		attribute.String("messaging.destination.name", queue(d.Queue)),
-		attribute.String("orderflow.messaging.verdict", string(verdict)))
+	described := []attribute.KeyValue{
+		semconv.MessagingSystemRabbitMQ,
+		semconv.MessagingOperationName("process"),
+		semconv.MessagingOperationTypeProcess,
+		semconv.MessagingDestinationName(queue(d.Queue)),
+		attribute.String("orderflow.messaging.verdict", string(verdict)),
+	}
+	if verdict != messaging.Acked { // the span has the class of the error
+		described = append(described, semconv.ErrorTypeKey.String(string(verdict)))
+	}
+	attributes := metric.WithAttributes(described...)
 	t.consumed.Add(context.Background(), 1, attributes)
 	t.process.Record(context.Background(), took.Seconds(), attributes)
 	text, _ := d.Headers[HeaderPublished].(string)
@@ -237,11 +242,11 @@ func failed(err error) []attribute.KeyValue {
 		{errPanic, "panic"},
 	} {
 		if errors.Is(err, class.err) {
-			return []attribute.KeyValue{attribute.String("error.type", class.name)}
+			return []attribute.KeyValue{semconv.ErrorTypeKey.String(class.name)}
 		}
 	}
 	if err != nil {
-		return []attribute.KeyValue{attribute.String("error.type", "_OTHER")}
+		return []attribute.KeyValue{semconv.ErrorTypeOther}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -204,47 +205,124 @@ func TestACallIsOneTrace(t *testing.T) {
 	require.Equal(t, process.SpanContext.SpanID(), reply.Parent.SpanID())
 	require.Equal(t, trace.SpanKindClient, call.SpanKind)
 	require.Equal(t, call.SpanContext.SpanID(), process.Parent.SpanID())
+	require.Subset(t, call.Attributes, []attribute.KeyValue{
+		attribute.String("messaging.system", "rabbitmq"),
+		attribute.String("messaging.operation.name", "publish"),
+		attribute.String("messaging.operation.type", "send"),
+		attribute.String("messaging.destination.name", "amq.default"),
+		attribute.String("messaging.rabbitmq.destination.routing_key", "jobs"),
+	})
+	require.Subset(t, process.Attributes, []attribute.KeyValue{
+		attribute.String("messaging.system", "rabbitmq"),
+		attribute.String("messaging.operation.name", "process"),
+		attribute.String("messaging.operation.type", "process"),
+		attribute.String("messaging.destination.name", "jobs"),
+		attribute.String("messaging.rabbitmq.destination.routing_key", "jobs"),
+		attribute.Int("messaging.message.body.size", 2),
+	})
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) { // the reply's confirm may come last
+		n := count(f.collect(t)["messaging.client.operation.duration"])
+		return n == 2, fmt.Sprintf("%d publishes, a call and a reply are wanted", n)
+	})
+}
+
+// collect gives the metrics by name.
+func (f *fixture) collect(t *testing.T) map[string]metricdata.Metrics {
+	t.Helper()
+	var got metricdata.ResourceMetrics
+	require.NoError(t, f.metrics.Collect(t.Context(), &got))
+	all := map[string]metricdata.Metrics{}
+	for _, scope := range got.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			all[m.Name] = m
+		}
+	}
+	return all
 }
 
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	f.consume(t, func(context.Context, *messaging.Delivery) error { return nil })
+	var failed atomic.Bool
+	f.consume(t, func(context.Context, *messaging.Delivery) error {
+		if failed.CompareAndSwap(false, true) {
+			return errors.New("not now")
+		}
+		return nil
+	})
 	p := f.conn.Publisher()
 	require.NoError(t, p.Publish(within(t), messaging.Route{Key: "jobs"}, message(t)))
 	require.ErrorIs(t, p.Publish(within(t), messaging.Route{Key: "nowhere"}, message(t)), messaging.ErrUnroutable)
-	f.wait(t, "process jobs", 1)
+	f.wait(t, "process jobs", 2)
 
-	var all map[string]metricdata.Aggregation
-	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
-		var got metricdata.ResourceMetrics
-		require.NoError(t, f.metrics.Collect(t.Context(), &got))
-		all = map[string]metricdata.Aggregation{}
-		for _, m := range got.ScopeMetrics[0].Metrics {
-			all[m.Name] = m.Data
-		}
-		return all["messaging.process.duration"] != nil, "nothing was handled"
+	var all map[string]metricdata.Metrics
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		all = f.collect(t)
+		n := count(all["messaging.process.duration"])
+		return n == 2, fmt.Sprintf("%d verdicts", n)
 	})
-	sent := map[string]int64{}
-	for _, point := range all["messaging.client.sent.messages"].(metricdata.Sum[int64]).DataPoints {
-		class, _ := point.Attributes.Value("error.type")
-		sent[class.AsString()] += point.Value
+	units := map[string]string{}
+	for name, m := range all {
+		units[name] = m.Unit
 	}
-	require.Equal(t, map[string]int64{"": 1, "unroutable": 1}, sent)
-	consumed := all["messaging.client.consumed.messages"].(metricdata.Sum[int64]).DataPoints
-	require.Len(t, consumed, 1)
-	verdict, _ := consumed[0].Attributes.Value("orderflow.messaging.verdict")
-	require.Equal(t, "acked", verdict.AsString())
-	require.EqualValues(t, 2, count(all["messaging.client.operation.duration"]))
-	require.EqualValues(t, 1, count(all["messaging.process.duration"]))
-	latency := all["orderflow.messaging.publish_to_handled.duration"].(metricdata.Histogram[float64]).DataPoints[0]
-	require.Positive(t, latency.Sum)
-	require.Less(t, latency.Sum, 20.0, "seconds")
+	require.Equal(t, map[string]string{
+		"messaging.client.sent.messages":                  "{message}",
+		"messaging.client.consumed.messages":              "{message}",
+		"messaging.client.operation.duration":             "s",
+		"messaging.process.duration":                      "s",
+		"orderflow.messaging.publish_to_handled.duration": "s",
+	}, units)
+
+	publish := []attribute.KeyValue{
+		attribute.String("messaging.system", "rabbitmq"), attribute.String("messaging.destination.name", "amq.default"),
+		attribute.String("messaging.operation.name", "publish"), attribute.String("messaging.operation.type", "send"),
+	}
+	process := []attribute.KeyValue{
+		attribute.String("messaging.system", "rabbitmq"), attribute.String("messaging.destination.name", "jobs"),
+		attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"),
+	}
+	published := once(publish, append(publish, attribute.String("error.type", "unroutable")))
+	processed := once(append(process, attribute.String("orderflow.messaging.verdict", "acked")),
+		append(process, attribute.String("orderflow.messaging.verdict", "rejected"), attribute.String("error.type", "rejected")))
+	require.Equal(t, published, points(all["messaging.client.sent.messages"]))
+	require.Equal(t, published, points(all["messaging.client.operation.duration"]))
+	require.Equal(t, processed, points(all["messaging.client.consumed.messages"]))
+	require.Equal(t, processed, points(all["messaging.process.duration"]))
+	latency := all["orderflow.messaging.publish_to_handled.duration"].Data.(metricdata.Histogram[float64]).DataPoints
+	require.Len(t, latency, 1)
+	require.Positive(t, latency[0].Sum)
+	require.Less(t, latency[0].Sum, 20.0, "seconds")
 }
 
-func count(data metricdata.Aggregation) (n uint64) {
-	for _, point := range data.(metricdata.Histogram[float64]).DataPoints {
-		n += point.Count
+// once is one measurement of each set of attributes.
+func once(sets ...[]attribute.KeyValue) map[attribute.Distinct]uint64 {
+	all := map[attribute.Distinct]uint64{}
+	for _, attributes := range sets {
+		set := attribute.NewSet(slices.Clone(attributes)...)
+		all[set.Equivalent()] = 1
+	}
+	return all
+}
+
+// points is how often each set of attributes was measured.
+func points(m metricdata.Metrics) map[attribute.Distinct]uint64 {
+	all := map[attribute.Distinct]uint64{}
+	switch data := m.Data.(type) {
+	case metricdata.Sum[int64]:
+		for _, point := range data.DataPoints {
+			all[point.Attributes.Equivalent()] += uint64(point.Value)
+		}
+	case metricdata.Histogram[float64]:
+		for _, point := range data.DataPoints {
+			all[point.Attributes.Equivalent()] += point.Count
+		}
+	}
+	return all
+}
+
+func count(m metricdata.Metrics) (n uint64) {
+	for _, times := range points(m) {
+		n += times
 	}
 	return n
 }
