@@ -277,6 +277,7 @@ func TestConsumeRefusesBadOptions(t *testing.T) {
 	c := b.Connect(t, b.Config())
 	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum, ConsumerTimeout: time.Minute}
 	shard := messaging.Queue{Name: "shard", Type: messaging.Quorum, SingleActiveConsumer: true}
+	oneAtATime := messaging.Queue{Name: "local", Type: messaging.Classic, SingleActiveConsumer: true}
 	for want, try := range map[string]struct {
 		queue   messaging.Queue
 		options []messaging.ConsumeOption
@@ -288,6 +289,9 @@ func TestConsumeRefusesBadOptions(t *testing.T) {
 		"RetryInProcess":      {jobs, []messaging.ConsumeOption{messaging.HandlerTimeout(time.Minute)}},
 		"Tenure":              {jobs, []messaging.ConsumeOption{messaging.Tenure(time.Minute)}},
 		"ConsumerPriority":    {shard, []messaging.ConsumeOption{messaging.ConsumerPriority(1)}},
+		"AutoAck":             {shard, []messaging.ConsumeOption{messaging.AutoAck()}},
+		"ExclusiveConsumer":   {jobs, []messaging.ConsumeOption{messaging.ExclusiveConsumer()}},
+		"ExclusiveConsumer: ": {oneAtATime, []messaging.ConsumeOption{messaging.ExclusiveConsumer()}},
 		"is for Stream":       {messaging.Queue{Name: "audit", Type: messaging.Stream}, nil},
 		"exclusive queue is ": {messaging.Queue{Name: "mine", Exclusive: true}, nil},
 	} {
