@@ -126,13 +126,11 @@ var errHandedOver = errors.New("handed over")
 //
 // It fails for bad options and with [ErrClosed].
 func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, error) {
-	if q.Exclusive || q.Name == "" {
-		return nil, errors.New("messaging: Consume: an exclusive queue is for Listen")
+	g, err := c.ConsumeAll([]Queue{q}, h, opts...)
+	if err != nil {
+		return nil, err
 	}
-	if q.Type == Stream {
-		return nil, errors.New("messaging: Consume: a stream is for Stream")
-	}
-	return c.startConsumer(&Consumer{queue: q, handler: h}, opts)
+	return g[0], nil
 }
 
 // Listen declares a queue that belongs to this process alone, binds it and
@@ -152,10 +150,17 @@ func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ConsumeOpt
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
-	return c.startConsumer(&Consumer{queue: q, bindings: bindings, handler: h, autoAck: true}, opts)
+	consumer, err := c.newConsumer(&Consumer{queue: q, bindings: bindings, handler: h, autoAck: true}, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.start(consumer); err != nil {
+		return nil, err
+	}
+	return consumer, nil
 }
 
-func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer, error) {
+func (c *Conn) newConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer, error) {
 	q := consumer.queue
 	consumer.conn = c
 	consumer.log = c.config.Logger.With(zap.String("queue", q.Name))
@@ -193,22 +198,27 @@ func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consume
 	case q.ConsumerTimeout > 0 && consumer.timeout+consumer.retryInside >= q.ConsumerTimeout:
 		return nil, fmt.Errorf("messaging: HandlerTimeout: must, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
 	}
-	consumer.handlers, consumer.abort = context.WithCancelCause(context.Background())
 	consumer.draining = make(chan struct{})
 	consumer.done = make(chan struct{})
 	consumer.state = fmt.Errorf("queue %q: not subscribed yet", q.Name)
-	ctx, halt := context.WithCancel(context.Background())
-	consumer.halt = halt
+	return consumer, nil
+}
 
+// start starts consumers, all or none.
+func (c *Conn) start(consumers ...*Consumer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		halt()
-		return nil, ErrClosed
+		return ErrClosed
 	}
-	c.consumers = append(c.consumers, consumer)
-	go consumer.run(ctx)
-	return consumer, nil
+	c.consumers = append(c.consumers, consumers...)
+	for _, consumer := range consumers {
+		consumer.handlers, consumer.abort = context.WithCancelCause(context.Background())
+		ctx, halt := context.WithCancel(context.Background())
+		consumer.halt = halt
+		go consumer.run(ctx)
+	}
+	return nil
 }
 
 // Ready is nil while the consumer is subscribed, and when its owner has stopped it.
