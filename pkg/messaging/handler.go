@@ -21,8 +21,10 @@ type Delivery struct {
 	Exchange, Key string
 	// Redelivered says that somebody may have seen it before.
 	Redelivered bool
-	// Attempt counts from 1. It is exact on quorum queues (x-delivery-count + 1);
-	// elsewhere it is 1, or 2 for a redelivered message.
+	// Attempt counts from 1. It is exact on quorum queues (x-delivery-count + 1), and
+	// goes on from there when the broker itself dead-letters the message into another
+	// queue, as it does when a parked copy cannot be published; elsewhere it is 1, or 2
+	// for a redelivered message.
 	Attempt int
 	// Acquired counts how often the message was handed out before, for whatever
 	// reason (x-acquired-count, quorum queues), also when that was no attempt.
