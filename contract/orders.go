@@ -102,20 +102,15 @@ func OrderKey(event, region, tier string) string {
 // docs/runbooks/resharding.md says how it is done.
 const paymentShards = 4
 
-// PaymentShards are those queues. One order's events are always in one of them, in
-// order.
-var PaymentShards = func() (shards []messaging.Queue) {
-	for n := range paymentShards {
-		shards = append(shards, paymentShard(n))
-	}
-	return shards
-}()
+var payments = messaging.Sharded(messaging.Exchange{Name: OrdersPayments, Alternate: Unrouted}, paymentShards, paymentShard())
 
-// paymentShard keeps order: one active consumer, and no delayed retry, which
-// would let later messages overtake.
-func paymentShard(n int) messaging.Queue {
-	q := workQueue(fmt.Sprintf("orders.payments.%d", n))
-	q.SingleActiveConsumer = true
+// PaymentShards are the queues of payment events. One order's events are always in
+// one of them, in order.
+var PaymentShards = payments.Queues
+
+// paymentShard has no delayed retry, which would let later messages overtake.
+func paymentShard() messaging.Queue {
+	q := workQueue(OrdersPayments)
 	q.DelayedRetry = nil
 	q.ConsumerTimeout = 5 * time.Minute
 	return q
@@ -147,17 +142,16 @@ func ordersTopology(paymentDeadline time.Duration) messaging.Topology {
 		messaging.Binding{Source: OrdersDeadlines, Destination: OrdersExpire.Name, Key: keyExpire},
 		messaging.Binding{Source: BillingEvents, Destination: OrdersPayments, ToExchange: true},
 	)
+	bindings = append(bindings, payments.Bindings...)
 	reads := []string{OrdersExpire.Name, PricesChanged}
 	for _, shard := range PaymentShards {
-		// x-modulus-hash takes the routing key; the binding's own key is not used.
-		bindings = append(bindings, messaging.Binding{Source: OrdersPayments, Destination: shard.Name})
 		reads = append(reads, shard.Name)
 	}
 	return messaging.Topology{
 		Exchanges: []messaging.Exchange{
 			{Name: OrdersEvents, Kind: messaging.Topic, Alternate: Unrouted},
 			{Name: OrdersDeadlines, Kind: messaging.Direct},
-			{Name: OrdersPayments, Kind: messaging.ModulusHash, Alternate: Unrouted},
+			payments.Exchanges[0],
 		},
 		Queues:   append(queues, waiting),
 		Bindings: bindings,

@@ -39,6 +39,22 @@ func TestCluster(t *testing.T) {
 			"x-consumer-disconnected-timeout": 5000,
 		})
 		require.Equal(t, killed, c.Leader(t, "jobs"))
+		// Beside it one that keeps order; who is active there has its connection to that node.
+		declareOn(t, c.Nodes[killed].URL, "ordered", amqp.Table{
+			"x-queue-type": "quorum", "x-queue-leader-locator": "client-local", "x-single-active-consumer": true,
+			"x-consumer-disconnected-timeout": 5000,
+		})
+		require.Equal(t, killed, c.Leader(t, "ordered"))
+		ordered := newSequences()
+		for i, conn := range []*messaging.Conn{near, far} {
+			_, err := conn.Consume(messaging.Queue{Name: "ordered", Type: messaging.Quorum, SingleActiveConsumer: true},
+				ordered.handler([]string{"near", "far"}[i], nil), messaging.Tenure(0))
+			require.NoError(t, err)
+			messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+				err := conn.Ready()
+				return err == nil, fmt.Sprint(err)
+			})
+		}
 
 		ctx, stop := context.WithTimeout(t.Context(), 90*time.Second)
 		clients := []*jobsClient{newJobsClient(t, near), newJobsClient(t, far)}
@@ -50,6 +66,9 @@ func TestCluster(t *testing.T) {
 				publishers.Go(func() { client.publish(ctx) })
 			}
 		}
+		events := make(chan int, 1)
+		orderly := far.Publisher()
+		publishers.Go(func() { events <- ordered.publish(ctx, t, orderly, "", "ordered") })
 		more := func(n int) {
 			t.Helper()
 			for i, client := range clients {
@@ -60,14 +79,17 @@ func TestCluster(t *testing.T) {
 			}
 		}
 		more(200)
+		ordered.more(t, "near", 100)
 		c.Kill(t, killed)
 		defer c.Start(t, killed)
 		struck := time.Now()
 		more(300)
 		t.Logf("both clients publish again %s after the kill", time.Since(struck).Round(time.Millisecond))
+		ordered.more(t, "far", 100)
 		stop()
 		publishers.Wait()
 		compareJobs(t, clients)
+		ordered.inOrder(t, next(t, events), "ordered")
 
 		require.NoError(t, near.Ready())
 		witness := c.Nodes[(killed+1)%len(c.Nodes)]

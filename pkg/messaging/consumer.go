@@ -42,6 +42,7 @@ type Consumer struct {
 	retryInside   time.Duration
 	tag           string
 	ownQueue      string // the exclusive queue that was declared last
+	ownEpoch      *epoch // and the connection that it belongs to
 	onSubscribe   func()
 	autoAck       bool
 	exclusive     bool
@@ -101,11 +102,15 @@ func ConsumerPriority(n int) ConsumeOption { return func(c *Consumer) { c.priori
 func Tenure(d time.Duration) ConsumeOption { return func(c *Consumer) { c.tenure = d } }
 
 // ExclusiveConsumer asks to be the queue's only consumer. While there is another
-// one, subscribing fails and is tried again. Classic queues only.
+// one, subscribing fails and is tried again. Classic queues without a single active
+// consumer only: a quorum queue takes others beside it and says nothing.
 func ExclusiveConsumer() ConsumeOption { return func(c *Consumer) { c.exclusive = true } }
 
 // AutoAck takes messages as acknowledged when they are sent: fast, and what the
-// handler fails or does not get to is lost. The prefetch has no effect.
+// handler fails or does not get to is lost. The prefetch has no effect: the broker
+// sends all it has, and what the handler does not keep up with waits in this
+// process's memory, without bound. Refused on a queue with a single active consumer,
+// which hands over with an acknowledgement.
 func AutoAck() ConsumeOption { return func(c *Consumer) { c.autoAck = true } }
 
 // OnSubscribe is called after each subscription, before the first delivery: the
@@ -121,13 +126,11 @@ var errHandedOver = errors.New("handed over")
 //
 // It fails for bad options and with [ErrClosed].
 func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, error) {
-	if q.Exclusive || q.Name == "" {
-		return nil, errors.New("messaging: Consume: an exclusive queue is for Listen")
+	g, err := c.ConsumeAll([]Queue{q}, h, opts...)
+	if err != nil {
+		return nil, err
 	}
-	if q.Type == Stream {
-		return nil, errors.New("messaging: Consume: a stream is for Stream")
-	}
-	return c.startConsumer(&Consumer{queue: q, handler: h}, opts)
+	return g[0], nil
 }
 
 // Listen declares a queue that belongs to this process alone, binds it and
@@ -135,7 +138,11 @@ func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, er
 // while it is there. The server names the queue, and names a new one after a
 // reconnect; what was sent in between is missed, see [OnSubscribe]. The
 // destination of the bindings is left empty. A handler's error is logged and the
-// message is gone.
+// message is gone. What the handler does not keep up with waits in this process's
+// memory, without bound, as with [AutoAck]; the queue's own length does not help.
+//
+// A queue that you name cannot be declared again until the broker has noticed that
+// the connection before is gone; the consumer waits for that.
 func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ConsumeOption) (*Consumer, error) {
 	if !q.Exclusive {
 		return nil, errors.New("messaging: Listen: the queue must be exclusive")
@@ -143,10 +150,17 @@ func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ConsumeOpt
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
-	return c.startConsumer(&Consumer{queue: q, bindings: bindings, handler: h, autoAck: true}, opts)
+	consumer, err := c.newConsumer(&Consumer{queue: q, bindings: bindings, handler: h, autoAck: true}, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.start(consumer); err != nil {
+		return nil, err
+	}
+	return consumer, nil
 }
 
-func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer, error) {
+func (c *Conn) newConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer, error) {
 	q := consumer.queue
 	consumer.conn = c
 	consumer.log = c.config.Logger.With(zap.String("queue", q.Name))
@@ -175,27 +189,36 @@ func (c *Conn) startConsumer(consumer *Consumer, opts []ConsumeOption) (*Consume
 		return nil, errors.New("messaging: Prefetch: a single active consumer keeps order with 1 only")
 	case q.SingleActiveConsumer && consumer.priority != 0:
 		return nil, errors.New("messaging: ConsumerPriority: not for a single active consumer, see its documentation")
+	case q.SingleActiveConsumer && consumer.autoAck:
+		return nil, errors.New("messaging: AutoAck: not for a single active consumer, see its documentation")
+	case consumer.exclusive && (q.Type != Classic || q.SingleActiveConsumer):
+		return nil, errors.New("messaging: ExclusiveConsumer: for a classic queue without a single active consumer only")
 	case !q.SingleActiveConsumer && consumer.tenure != 0:
 		return nil, errors.New("messaging: Tenure: for a single active consumer only")
 	case q.ConsumerTimeout > 0 && consumer.timeout+consumer.retryInside >= q.ConsumerTimeout:
 		return nil, fmt.Errorf("messaging: HandlerTimeout: must, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
 	}
-	consumer.handlers, consumer.abort = context.WithCancelCause(context.Background())
 	consumer.draining = make(chan struct{})
 	consumer.done = make(chan struct{})
 	consumer.state = fmt.Errorf("queue %q: not subscribed yet", q.Name)
-	ctx, halt := context.WithCancel(context.Background())
-	consumer.halt = halt
+	return consumer, nil
+}
 
+// start starts consumers, all or none.
+func (c *Conn) start(consumers ...*Consumer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		halt()
-		return nil, ErrClosed
+		return ErrClosed
 	}
-	c.consumers = append(c.consumers, consumer)
-	go consumer.run(ctx)
-	return consumer, nil
+	c.consumers = append(c.consumers, consumers...)
+	for _, consumer := range consumers {
+		consumer.handlers, consumer.abort = context.WithCancelCause(context.Background())
+		ctx, halt := context.WithCancel(context.Background())
+		consumer.halt = halt
+		go consumer.run(ctx)
+	}
+	return nil
 }
 
 // Ready is nil while the consumer is subscribed, and when its owner has stopped it.
@@ -215,9 +238,13 @@ func (c *Consumer) setState(err error) {
 func (c *Consumer) Done() <-chan struct{} { return c.done }
 
 // Drain takes no more messages, lets the running handlers finish and settles
-// them, and gives back, uncounted, what they had not begun. When ctx is done
-// first, the handlers' contexts are cancelled as [Consumer.Stop] does, and Drain
-// returns the context's error without waiting for them.
+// them, and gives back what they had not begun. When ctx is done first, the
+// handlers' contexts are cancelled as [Consumer.Stop] does, and Drain returns the
+// context's error without waiting for them.
+//
+// Giving back counts no attempt, except on a queue with a single active consumer:
+// there the message goes back with the closing channel, which keeps its place and
+// counts one.
 func (c *Consumer) Drain(ctx context.Context) error {
 	c.once.Do(func() { close(c.draining); c.halt() })
 	select {
@@ -231,7 +258,7 @@ func (c *Consumer) Drain(ctx context.Context) error {
 
 // Stop is Drain for those in a hurry: the contexts of running handlers are
 // cancelled at once with [ErrStopping], and a message whose handler returns an
-// error because of that is given back, uncounted.
+// error because of that is given back too.
 func (c *Consumer) Stop(ctx context.Context) error {
 	c.abort(ErrStopping)
 	return c.Drain(ctx)
@@ -331,13 +358,15 @@ type subscription struct {
 	ended      chan struct{} // from now on nothing may be settled
 
 	mu       sync.Mutex
-	giveBack []amqp.Delivery // to be returned, uncounted, after the cancel
+	giveBack []amqp.Delivery // to be returned after the cancel, or with the closing channel: see drain
 }
 
 // start declares what is ours alone, sets the prefetch and consumes.
 func (s *subscription) start() error {
 	if s.queue.Exclusive {
-		if s.ownQueue != "" { // a subscription that failed halfway has left it on this connection
+		// A subscription before this one has left it on the same connection. Another
+		// connection's goes with it; until the broker has noticed, it refuses (405).
+		if s.ownEpoch == s.ep {
 			if _, err := s.ch.QueueDelete(s.ownQueue, false, false, false); err != nil {
 				return fmt.Errorf("delete the exclusive queue of before: %w", err)
 			}
@@ -346,7 +375,7 @@ func (s *subscription) start() error {
 		if err != nil {
 			return fmt.Errorf("declare an exclusive queue: %w", err)
 		}
-		s.queueName, s.ownQueue = q.Name, q.Name
+		s.queueName, s.ownQueue, s.ownEpoch = q.Name, q.Name, s.ep
 		for _, b := range s.bindings {
 			if err := s.ch.QueueBind(q.Name, b.Key, b.Source, false, b.Match); err != nil {
 				return fmt.Errorf("bind %q to %q: %w", q.Name, b.Source, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,66 +16,6 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// What each verdict costs, as the broker counts it: a rejection is an attempt, a
-// message that was given back is not.
-func TestWhatTheBrokerCounts(t *testing.T) {
-	t.Parallel()
-	errTransient := errors.New("not now")
-	cases := map[string]struct {
-		first    func(ctx context.Context, stop func()) error
-		delivery any // x-delivery-count of the next delivery
-		acquired any // x-acquired-count
-	}{
-		"rejected":    {func(context.Context, func()) error { return errTransient }, int64(1), int64(1)},
-		"a panic":     {func(context.Context, func()) error { panic("oops") }, int64(1), int64(1)},
-		"its timeout": {func(ctx context.Context, _ func()) error { <-ctx.Done(); return ctx.Err() }, int64(1), int64(1)},
-		"given back": {func(ctx context.Context, stop func()) error {
-			stop()
-			<-ctx.Done()
-			return context.Cause(ctx)
-		}, nil, int64(1)},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := messagingtest.Broker(t)
-			queue := declare(t, raw(t, b), "jobs", 20)
-			conn := b.Connect(t, b.Config())
-			type counts struct{ delivery, acquired any }
-			seen := make(chan counts, 2)
-			stopped := make(chan error, 1)
-			var consumer *messaging.Consumer
-			ready := make(chan struct{})
-			stop := func() { go func() { <-ready; stopped <- consumer.Stop(context.Background()) }() }
-			handler := func(handle func(ctx context.Context) error) messaging.Handler {
-				return messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
-					seen <- counts{d.Headers["x-delivery-count"], d.Headers["x-acquired-count"]}
-					return handle(ctx)
-				})
-			}
-			tried := false
-			var err error
-			consumer, err = conn.Consume(queue, handler(func(ctx context.Context) error {
-				if tried {
-					return nil
-				}
-				tried = true
-				return c.first(ctx, stop)
-			}), messaging.HandlerTimeout(500*time.Millisecond))
-			require.NoError(t, err)
-			close(ready)
-			publishTo(t, conn, "jobs", "x")
-			require.Equal(t, counts{nil, nil}, <-seen, "the first delivery")
-			if name == "given back" {
-				require.NoError(t, <-stopped)
-				_, err := conn.Consume(queue, handler(func(context.Context) error { return nil }))
-				require.NoError(t, err)
-			}
-			require.Equal(t, counts{c.delivery, c.acquired}, <-seen, "the second delivery")
-		})
-	}
-}
-
 // The drill that loses messages with a recovery that reuses channels: handlers
 // outlive the connection that brought their message, and acknowledge afterwards.
 func TestStaleAcknowledgements(t *testing.T) {
@@ -82,7 +23,14 @@ func TestStaleAcknowledgements(t *testing.T) {
 	const messages, cuts = 150, 4
 	b := messagingtest.Broker(t)
 	queue := declare(t, raw(t, b), "jobs", 20)
-	conn := b.Connect(t, b.Config())
+	config := b.Config()
+	var stale atomic.Int32
+	config.Hooks.Settled = func(_ *messaging.Delivery, v messaging.Verdict, _ time.Duration) {
+		if v == messaging.Stale {
+			stale.Add(1)
+		}
+	}
+	conn := b.Connect(t, config)
 	sent := map[string]int{} // by id: its number
 	p := conn.Publisher()
 	for i := range messages {
@@ -93,15 +41,19 @@ func TestStaleAcknowledgements(t *testing.T) {
 	var mu sync.Mutex
 	failures := map[string]int{}
 	done := map[string]int{} // effects by message id
-	duplicates := 0
+	duplicates, strangers := 0, 0
 	finished := func() int { mu.Lock(); defer mu.Unlock(); return len(done) }
 	_, err := conn.Consume(queue, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
-		number := sent[d.ID]
+		number, known := sent[d.ID]
 		work := time.NewTimer(time.Duration(200+number*700/messages) * time.Millisecond)
 		defer work.Stop()
 		<-work.C // whatever happens to the connection: this handler ignores its context
 		mu.Lock()
 		defer mu.Unlock()
+		if !known {
+			strangers++
+			return nil
+		}
 		if number%3 == 0 && failures[d.ID] < 2 {
 			failures[d.ID]++
 			return errors.New("fails twice")
@@ -111,7 +63,7 @@ func TestStaleAcknowledgements(t *testing.T) {
 		}
 		done[d.ID]++
 		return nil
-	}), messaging.Concurrency(10))
+	}), messaging.Concurrency(5), messaging.Prefetch(10)) // so five wait in the client at each cut
 	require.NoError(t, err)
 	for n := range cuts {
 		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
@@ -125,7 +77,11 @@ func TestStaleAcknowledgements(t *testing.T) {
 		return n == 0, fmt.Sprint(n)
 	})
 	require.Zero(t, b.Depth(t, "jobs.dead"))
-	t.Logf("%d messages, 0 lost, %d duplicates recognised", messages, duplicates)
+	mu.Lock()
+	defer mu.Unlock()
+	require.Zero(t, strangers)
+	require.Positive(t, stale.Load(), "handlers that have outlived their channel")
+	t.Logf("%d messages, 0 lost, %d verdicts too late, %d duplicates recognised", messages, stale.Load(), duplicates)
 }
 
 // Publishing while the connection comes back over a slow network: a recovery that

@@ -29,7 +29,7 @@ var (
 	// ErrBrokerTooOld is returned by Connect for a broker below [MinBrokerVersion].
 	ErrBrokerTooOld = errors.New("messaging: broker too old")
 	// ErrStopping is the cause of a handler's context when its consumer stops at
-	// once. A handler that returns because of it gives its message back, uncounted.
+	// once. A handler that returns because of it gives its message back, see [Consumer.Drain].
 	ErrStopping = errors.New("messaging: consumer is stopping")
 	// ErrUnknownType says that a [Mux] has no handler for a message's type.
 	ErrUnknownType = errors.New("messaging: unknown message type")

@@ -14,12 +14,7 @@ import (
 // handled in order, while different keys are handled in parallel, however many
 // replicas there are.
 func Example_sharded() {
-	topology := messaging.Topology{Exchanges: []messaging.Exchange{{Name: "payments", Kind: messaging.ModulusHash}}}
-	for i := range 4 {
-		shard := messaging.Queue{Name: fmt.Sprint("payments.", i), Type: messaging.Quorum, SingleActiveConsumer: true}
-		topology.Queues = append(topology.Queues, shard)
-		topology.Bindings = append(topology.Bindings, messaging.Binding{Source: "payments", Destination: shard.Name})
-	}
+	topology := messaging.Sharded(messaging.Exchange{Name: "payments"}, 4, messaging.Queue{Type: messaging.Quorum})
 	ctx, conn, done := messagingtest.ForExample(topology)
 	defer done()
 
@@ -37,9 +32,7 @@ func Example_sharded() {
 		return nil
 	})
 	for range 2 { // two replicas, each on all shards
-		for _, shard := range topology.Queues {
-			must(conn.Consume(shard, handler))
-		}
+		must(conn.ConsumeAll(topology.Queues, handler))
 	}
 
 	publisher := conn.Publisher()

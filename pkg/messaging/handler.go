@@ -21,11 +21,13 @@ type Delivery struct {
 	Exchange, Key string
 	// Redelivered says that somebody may have seen it before.
 	Redelivered bool
-	// Attempt counts from 1. It is exact on quorum queues (x-delivery-count + 1);
-	// elsewhere it is 1, or 2 for a redelivered message.
+	// Attempt counts from 1. It is exact on quorum queues (x-delivery-count + 1), and
+	// goes on from there when the broker itself dead-letters the message into another
+	// queue, as it does when a parked copy cannot be published; elsewhere it is 1, or 2
+	// for a redelivered message.
 	Attempt int
 	// Acquired counts how often the message was handed out before, for whatever
-	// reason (x-acquired-count, quorum queues). Given back counts here and not in Attempt.
+	// reason (x-acquired-count, quorum queues), also when that was no attempt.
 	Acquired int
 	// Deaths are why and where it was dead-lettered, the latest first (x-death).
 	Deaths []Death
@@ -50,7 +52,7 @@ type Death struct {
 //	Permanent(err)                        parked in the dead-letter queue with its reason
 //	any error on the last allowed attempt the same
 //	any other error, a panic, a deadline  rejected: delivered again after the queue's delay
-//	an error because of ErrStopping       given back, not counted as an attempt
+//	an error because of ErrStopping       given back, see [Consumer.Drain]
 //
 // Handlers run concurrently when the consumer says so, and must expect every
 // message more than once.

@@ -15,13 +15,7 @@ import (
 
 // sharded is a topology of n shards.
 func sharded(n int) messaging.Topology {
-	topology := messaging.Topology{Exchanges: []messaging.Exchange{{Name: "payments", Kind: messaging.ModulusHash}}}
-	for i := range n {
-		shard := messaging.Queue{Name: fmt.Sprint("payments.", i), Type: messaging.Quorum, SingleActiveConsumer: true}
-		topology.Queues = append(topology.Queues, shard)
-		topology.Bindings = append(topology.Bindings, messaging.Binding{Source: "payments", Destination: shard.Name})
-	}
-	return topology
+	return messaging.Sharded(messaging.Exchange{Name: "payments"}, n, messaging.Queue{Type: messaging.Quorum})
 }
 
 // The steps of docs/runbooks/resharding.md: hold what comes in, let the shards run
@@ -45,20 +39,13 @@ func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 	})
 	// Two replicas, each on all shards.
 	start := func(topology messaging.Topology) (stop func()) {
-		var consumers []*messaging.Consumer
+		var both messaging.Group
 		for range 2 {
-			conn := b.Connect(t, b.Config())
-			for _, shard := range topology.Queues {
-				c, err := conn.Consume(shard, handler)
-				require.NoError(t, err)
-				consumers = append(consumers, c)
-			}
+			replica, err := b.Connect(t, b.Config()).ConsumeAll(topology.Queues, handler)
+			require.NoError(t, err)
+			both = append(both, replica...)
 		}
-		return func() {
-			for _, c := range consumers {
-				require.NoError(t, c.Drain(ctx))
-			}
-		}
+		return func() { require.NoError(t, both.Drain(ctx)) }
 	}
 	empty := func(topology messaging.Topology) {
 		for _, shard := range topology.Queues {

@@ -28,7 +28,7 @@ const (
 	Parked Verdict = "parked"
 	// Dropped: failed on a queue that has no dead letters, and gone.
 	Dropped Verdict = "dropped"
-	// GivenBack: not handled because the consumer stops; not counted as an attempt.
+	// GivenBack: not handled because the consumer stops, see [Consumer.Drain].
 	GivenBack Verdict = "given_back"
 	// Stale: handled, but the subscription has ended; the broker delivers it again.
 	Stale Verdict = "stale"

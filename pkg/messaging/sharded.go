@@ -1,0 +1,90 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Sharded is a topology that spreads messages over n queues by their routing key, and
+// keeps the order of each key: x, made a [ModulusHash], the queues "NAME.0" to
+// "NAME.n-1" behind it, all like shard with a single active consumer, and their
+// bindings. A shard with a dead-letter exchange has its own name as the key there.
+//
+// Consume it with [Conn.ConsumeAll]. To change n moves nearly every key to another
+// queue: let the shards run dry before.
+func Sharded(x Exchange, n int, shard Queue) Topology {
+	x.Kind = ModulusHash
+	shard.SingleActiveConsumer = true
+	t := Topology{Exchanges: []Exchange{x}}
+	for i := range n {
+		shard.Name = fmt.Sprintf("%s.%d", x.Name, i)
+		if shard.DeadLetter != nil {
+			own := *shard.DeadLetter
+			own.Key = shard.Name
+			shard.DeadLetter = &own
+		}
+		t.Queues = append(t.Queues, shard)
+		t.Bindings = append(t.Bindings, Binding{Source: x.Name, Destination: shard.Name}) // the key of the binding is not used
+	}
+	return t
+}
+
+// Group is consumers that start and stop together.
+type Group []*Consumer
+
+// ConsumeAll starts a consumer of each queue, all with the same handler and options;
+// see [Conn.Consume]. It starts all of them or none.
+//
+// For shards it makes a consumer group: every replica consumes all of them, the
+// broker gives each shard to one replica at a time, and [Tenure] spreads them.
+func (c *Conn) ConsumeAll(queues []Queue, h Handler, opts ...ConsumeOption) (Group, error) {
+	var g Group
+	for _, q := range queues {
+		if q.Exclusive || q.Name == "" {
+			return nil, errors.New("messaging: Consume: an exclusive queue is for Listen")
+		}
+		if q.Type == Stream {
+			return nil, errors.New("messaging: Consume: a stream is for Stream")
+		}
+		consumer, err := c.newConsumer(&Consumer{queue: q, handler: h}, opts)
+		if err != nil {
+			return nil, err
+		}
+		g = append(g, consumer)
+	}
+	if err := c.start(g...); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// Ready is nil when every consumer is [Consumer.Ready].
+func (g Group) Ready() error {
+	var errs []error
+	for _, c := range g {
+		errs = append(errs, c.Ready())
+	}
+	return errors.Join(errs...)
+}
+
+// Drain drains all consumers at once, see [Consumer.Drain].
+func (g Group) Drain(ctx context.Context) error {
+	return g.each(func(c *Consumer) error { return c.Drain(ctx) })
+}
+
+// Stop stops all consumers at once, see [Consumer.Stop].
+func (g Group) Stop(ctx context.Context) error {
+	return g.each(func(c *Consumer) error { return c.Stop(ctx) })
+}
+
+func (g Group) each(stop func(c *Consumer) error) error {
+	errs := make([]error, len(g))
+	var wg sync.WaitGroup
+	for i, c := range g {
+		wg.Go(func() { errs[i] = stop(c) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
