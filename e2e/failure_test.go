@@ -170,6 +170,21 @@ func TestADuplicateHasOneEffect(t *testing.T) {
 	s.eventuallySame([]string{"Receipt for order " + o.ID}, func() []string { return s.subjects("test") }) // of the planted event
 }
 
+// The provider has captured, and billing has hung up before it could hear so.
+func TestAnAnswerThatComesTooLate(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	s.startPricing()
+	s.startOrders()
+	s.startImpatientBilling(4, 300*time.Millisecond)
+	o := s.place("nina", contract.TierStandard, "tok_slow_1500")
+	s.becomes(o.ID, "paid")
+	require.Len(t, s.captures(o.ID), 1)
+	paid := s.logs.FilterMessage("payment captured").All()
+	require.Len(t, paid, 1)
+	require.Greater(t, paid[0].ContextMap()["attempt"], int64(1))
+}
+
 func TestAPriceChangeReachesEveryReplica(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
