@@ -198,19 +198,8 @@ func TestAPriceChangeReachesEveryReplica(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusUnprocessableEntity, status, string(answer))
 	}
-	put := func(token string) int {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.pricing.URL+"/v1/prices/lamp",
-			bytes.NewBufferString(`{"name":"Lamp","price":{"amount_minor":3500,"currency":"EUR"}}`))
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Authorization", "Bearer "+token)
-		res, err := s.http.Do(req)
-		require.NoError(t, err)
-		_ = res.Body.Close()
-		return res.StatusCode
-	}
-	require.Equal(t, http.StatusUnauthorized, put("guess"))
-	require.Equal(t, http.StatusOK, put(operatorToken))
+	require.Equal(t, http.StatusUnauthorized, s.putPrice("lamp", "guess"))
+	require.Equal(t, http.StatusOK, s.putPrice("lamp", operatorToken))
 	for _, replica := range s.orders {
 		messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
 			status, _, answer, err := s.try(replica.URL, "", body)
@@ -218,6 +207,20 @@ func TestAPriceChangeReachesEveryReplica(t *testing.T) {
 			return status == http.StatusCreated, string(answer)
 		})
 	}
+}
+
+// putPrice sets a price, and gives the answer's status.
+func (s *system) putPrice(sku, token string) int {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPut, s.pricing.URL+"/v1/prices/"+sku,
+		bytes.NewBufferString(`{"name":"Lamp","price":{"amount_minor":3500,"currency":"EUR"}}`))
+	require.NoError(s.t, err)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := s.http.Do(req)
+	require.NoError(s.t, err)
+	_ = res.Body.Close()
+	return res.StatusCode
 }
 
 func TestWhatCannotBeRouted(t *testing.T) {
