@@ -8,6 +8,7 @@
 package contract
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"time"
@@ -47,10 +48,26 @@ func Priority(tier string) uint8 {
 	return PriorityStandard
 }
 
+// Currency is the one currency that is sold in. It has two decimals.
+const Currency = "EUR"
+
 // Money is an amount in the smallest unit of a currency: 1999 EUR is 19.99 euros.
 type Money struct {
 	AmountMinor int64  `json:"amount_minor"`
 	Currency    string `json:"currency"`
+}
+
+// Validate names the field that is wrong with an amount that somebody has to pay or
+// to get back.
+func (m Money) Validate() error {
+	switch {
+	case m.AmountMinor <= 0:
+		return errors.New("amount_minor: must be above zero")
+	case m.Currency != Currency:
+		return errors.New("currency: must be " + Currency)
+	default:
+		return nil
+	}
 }
 
 // All is the whole topology, on one broker. paymentDeadline is the time to live of

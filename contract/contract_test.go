@@ -18,6 +18,24 @@ func TestTopologyIsValid(t *testing.T) {
 	require.NoError(t, contract.All(0).Validate())
 }
 
+func TestMoney(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, contract.Money{AmountMinor: 1, Currency: contract.Currency}.Validate())
+	for _, c := range []struct {
+		amount contract.Money
+		field  string
+	}{
+		{contract.Money{AmountMinor: 0, Currency: "EUR"}, "amount_minor:"},
+		{contract.Money{AmountMinor: -1, Currency: "EUR"}, "amount_minor:"},
+		{contract.Money{AmountMinor: 1}, "currency:"},
+		{contract.Money{AmountMinor: 1, Currency: "eur"}, "currency:"},
+		{contract.Money{AmountMinor: 1, Currency: "EURO"}, "currency:"},
+		{contract.Money{AmountMinor: 1, Currency: "ZZZ"}, "currency:"},
+	} {
+		require.ErrorContains(t, c.amount.Validate(), c.field, "%v", c.amount)
+	}
+}
+
 func TestEveryBindingHasOneOwner(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}

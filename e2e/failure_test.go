@@ -170,6 +170,21 @@ func TestADuplicateHasOneEffect(t *testing.T) {
 	s.eventuallySame([]string{"Receipt for order " + o.ID}, func() []string { return s.subjects("test") }) // of the planted event
 }
 
+// The provider has captured, and billing has hung up before it could hear so.
+func TestAnAnswerThatComesTooLate(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	s.startPricing()
+	s.startOrders()
+	s.startImpatientBilling(4, 300*time.Millisecond)
+	o := s.place("nina", contract.TierStandard, "tok_slow_1500")
+	s.becomes(o.ID, "paid")
+	require.Len(t, s.captures(o.ID), 1)
+	paid := s.logs.FilterMessage("payment captured").All()
+	require.Len(t, paid, 1)
+	require.Greater(t, paid[0].ContextMap()["attempt"], int64(1))
+}
+
 func TestAPriceChangeReachesEveryReplica(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -183,19 +198,8 @@ func TestAPriceChangeReachesEveryReplica(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusUnprocessableEntity, status, string(answer))
 	}
-	put := func(token string) int {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.pricing.URL+"/v1/prices/lamp",
-			bytes.NewBufferString(`{"name":"Lamp","price":{"amount_minor":3500,"currency":"EUR"}}`))
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Authorization", "Bearer "+token)
-		res, err := s.http.Do(req)
-		require.NoError(t, err)
-		_ = res.Body.Close()
-		return res.StatusCode
-	}
-	require.Equal(t, http.StatusUnauthorized, put("guess"))
-	require.Equal(t, http.StatusOK, put(operatorToken))
+	require.Equal(t, http.StatusUnauthorized, s.putPrice("lamp", "guess"))
+	require.Equal(t, http.StatusOK, s.putPrice("lamp", operatorToken))
 	for _, replica := range s.orders {
 		messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
 			status, _, answer, err := s.try(replica.URL, "", body)
@@ -203,6 +207,20 @@ func TestAPriceChangeReachesEveryReplica(t *testing.T) {
 			return status == http.StatusCreated, string(answer)
 		})
 	}
+}
+
+// putPrice sets a price, and gives the answer's status.
+func (s *system) putPrice(sku, token string) int {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPut, s.pricing.URL+"/v1/prices/"+sku,
+		bytes.NewBufferString(`{"name":"Lamp","price":{"amount_minor":3500,"currency":"EUR"}}`))
+	require.NoError(s.t, err)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := s.http.Do(req)
+	require.NoError(s.t, err)
+	_ = res.Body.Close()
+	return res.StatusCode
 }
 
 func TestWhatCannotBeRouted(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -41,6 +43,8 @@ type system struct {
 	logs      *observer.ObservedLogs
 	log       *zap.Logger
 	http      *http.Client
+
+	processes []*process // all that were started
 
 	sandbox *sandbox.App
 	pricing *process
@@ -122,6 +126,7 @@ func (s *system) run(a app) *process {
 		}
 	}
 	s.t.Cleanup(p.Stop)
+	s.processes = append(s.processes, p)
 	messagingtest.Eventually(s.t, 30*time.Second, func() (bool, string) {
 		status, body := s.get(p.URL + "/readyz")
 		return status == http.StatusOK, body
@@ -153,9 +158,15 @@ func (s *system) startOrders() *process {
 
 func (s *system) startBilling(concurrency int) *process {
 	s.t.Helper()
+	return s.startImpatientBilling(concurrency, 10*time.Second)
+}
+
+// startImpatientBilling starts a billing that waits this long for the provider's answer.
+func (s *system) startImpatientBilling(concurrency int, patience time.Duration) *process {
+	s.t.Helper()
 	a, err := billing.New(s.t.Context(), billing.Config{
 		HTTPConfig: listen, DatabaseConfig: s.database("billing"), BrokerConfig: s.user(contract.BillingUser),
-		ProviderURL: "http://" + s.sandbox.Addr(), ProviderTimeout: 10 * time.Second, Concurrency: concurrency,
+		ProviderURL: "http://" + s.sandbox.Addr(), ProviderTimeout: patience, Concurrency: concurrency,
 	}, s.log)
 	require.NoError(s.t, err)
 	return s.run(a)
@@ -215,6 +226,21 @@ func (s *system) takeOne(ch *amqp.Channel, queue string) amqp.Delivery {
 		return ok, queue + " is empty"
 	})
 	return d
+}
+
+// handled is how many messages of a queue have got this verdict, in all processes that run.
+func (s *system) handled(queue string, verdict messaging.Verdict) (n int) {
+	s.t.Helper()
+	line := regexp.MustCompile(`(?m)^messaging_handle_seconds_count\{queue="` + regexp.QuoteMeta(queue) + `",verdict="` + string(verdict) + `"\} (\d+)$`)
+	for _, p := range s.processes {
+		_, metrics := s.get(p.URL + "/metrics")
+		if found := line.FindStringSubmatch(metrics); found != nil {
+			count, err := strconv.Atoi(found[1])
+			require.NoError(s.t, err)
+			n += count
+		}
+	}
+	return n
 }
 
 // depth waits until a queue holds so many messages.

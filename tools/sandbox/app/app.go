@@ -71,7 +71,7 @@ func (a *App) Run(ctx context.Context) error {
 	case err = <-failed:
 		running--
 	}
-	stopErr := service.Stop(10*time.Second,
+	stopErr := service.Stop(35*time.Second, // a slow token's capture ends before
 		service.Step{Name: "http", Func: a.server.Shutdown},
 		service.Step{Name: "smtp", Func: a.mail.Shutdown},
 		service.Step{Name: "database", Func: func(context.Context) error { a.pool.Close(); return nil }},

@@ -5,6 +5,7 @@ package events
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
@@ -55,13 +56,11 @@ func (c refundCommand) Validate() error {
 		return errors.New("payment_id: required")
 	case c.OrderID == "":
 		return errors.New("order_id: required")
-	case c.Amount.AmountMinor <= 0:
-		return errors.New("amount.amount_minor: must be above zero")
-	case len(c.Amount.Currency) != 3:
-		return errors.New("amount.currency: must have three letters")
-	default:
-		return nil
 	}
+	if err := c.Amount.Validate(); err != nil {
+		return fmt.Errorf("amount.%w", err)
+	}
+	return nil
 }
 
 func (c refundCommand) command(d *messaging.Delivery) charge.Command {

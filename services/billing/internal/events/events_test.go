@@ -50,6 +50,7 @@ func TestValidate(t *testing.T) {
 		{"order_id", func(c *chargeCommand) { c.OrderID = "" }},
 		{"amount.amount_minor", func(c *chargeCommand) { c.Amount.AmountMinor = 0 }},
 		{"amount.currency", func(c *chargeCommand) { c.Amount.Currency = "" }},
+		{"amount.currency", func(c *chargeCommand) { c.Amount.Currency = "ZZZ" }},
 		{"payment_token", func(c *chargeCommand) { c.PaymentToken = "" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

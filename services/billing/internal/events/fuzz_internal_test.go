@@ -15,6 +15,7 @@ func FuzzChargeCommand(f *testing.F) {
 	messagingtest.FuzzJSON(f, func(t *testing.T, c chargeCommand) {
 		t.Helper()
 		require.Positive(t, c.Amount.AmountMinor, "nobody is charged nothing, or less")
+		require.Equal(t, contract.Currency, c.Amount.Currency)
 		require.NotEmpty(t, c.PaymentID, "it is the idempotency key")
 	}, seed)
 }

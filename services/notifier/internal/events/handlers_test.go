@@ -75,12 +75,14 @@ func notification(t *testing.T, n contract.Notification) *messaging.Delivery {
 	return from(t, contract.NotifierWebhook, contract.NotificationType, n)
 }
 
+var amount = contract.Money{AmountMinor: 1999, Currency: "EUR"}
+
 func TestDecideOncePerMessage(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	paid := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard})
-	captured := from(t, contract.NotifierReceipts, contract.PaymentCaptured, contract.PaymentEvent{PaymentID: "p1", OrderID: "o1", CustomerID: "ada"})
-	quiet := from(t, contract.NotifierOrders, contract.OrderPlaced, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard})
+	paid := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard, Total: amount})
+	captured := from(t, contract.NotifierReceipts, contract.PaymentCaptured, contract.PaymentEvent{PaymentID: "p1", OrderID: "o1", CustomerID: "ada", Amount: amount})
+	quiet := from(t, contract.NotifierOrders, contract.OrderPlaced, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard, Total: amount})
 	for range 3 {
 		for _, d := range []*messaging.Delivery{paid, captured, quiet} {
 			require.NoError(t, f.Decide().Handle(t.Context(), d))

@@ -16,9 +16,15 @@ type Order struct {
 	Reason     string         `json:"reason"`
 }
 
-// Validate names the field that is missing.
+// Validate names the field that is missing or wrong.
 func (o Order) Validate() error {
-	return required(field{"order_id", o.OrderID}, field{"customer_id", o.CustomerID})
+	if err := required(field{"order_id", o.OrderID}, field{"customer_id", o.CustomerID}); err != nil {
+		return err
+	}
+	if err := o.Total.Validate(); err != nil {
+		return fmt.Errorf("total.%w", err)
+	}
+	return nil
 }
 
 // Payment is what a payment event has to say for the rules.
@@ -30,9 +36,15 @@ type Payment struct {
 	Amount     contract.Money `json:"amount"`
 }
 
-// Validate names the field that is missing.
+// Validate names the field that is missing or wrong.
 func (p Payment) Validate() error {
-	return required(field{"payment_id", p.PaymentID}, field{"order_id", p.OrderID}, field{"customer_id", p.CustomerID})
+	if err := required(field{"payment_id", p.PaymentID}, field{"order_id", p.OrderID}, field{"customer_id", p.CustomerID}); err != nil {
+		return err
+	}
+	if err := p.Amount.Validate(); err != nil {
+		return fmt.Errorf("amount.%w", err)
+	}
+	return nil
 }
 
 type field struct{ name, value string }
@@ -121,8 +133,8 @@ func urgency(tier string) string {
 	return contract.UrgencyNormal
 }
 
-// Format writes money for people: 1999 EUR is "19.99 EUR". All currencies that
-// are sold in have two decimals.
+// Format writes money for people: 1999 EUR is "19.99 EUR". A
+// currency that is sold in has two decimals.
 func Format(m contract.Money) string {
 	sign, minor := "", m.AmountMinor
 	if minor < 0 {

@@ -67,6 +67,18 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
+// Nobody is told of an amount that cannot be.
+func TestWhatIsNoAmount(t *testing.T) {
+	t.Parallel()
+	for field, amount := range map[string]contract.Money{
+		"amount_minor": {AmountMinor: -1, Currency: "EUR"},
+		"currency":     {AmountMinor: 1, Currency: "ZZZ"},
+	} {
+		require.ErrorContains(t, notify.Order{OrderID: "o1", CustomerID: "ada", Total: amount}.Validate(), "total."+field+":")
+		require.ErrorContains(t, notify.Payment{PaymentID: "p1", OrderID: "o1", CustomerID: "ada", Amount: amount}.Validate(), "amount."+field+":")
+	}
+}
+
 func decode(t *testing.T, name string, into any) {
 	t.Helper()
 	fixture, err := contract.Fixture(name)

@@ -13,7 +13,7 @@ import (
 )
 
 // Currency is the one currency that is sold in.
-const Currency = "EUR"
+const Currency = contract.Currency
 
 // Limits.
 const (

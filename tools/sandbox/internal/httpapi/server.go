@@ -20,6 +20,7 @@ import (
 
 const (
 	maxSlow      = 30 * time.Second
+	moveTimeout  = maxSlow + 5*time.Second
 	defaultLimit = 100
 	maxLimit     = 1000
 )
@@ -78,20 +79,29 @@ func (a *api) capture(w http.ResponseWriter, r *http.Request) error {
 	if err := checkMovement(in.OrderID, in.Amount); err != nil {
 		return err
 	}
-	_, err = a.store.FindCapture(r.Context(), key)
+	ctx, cancel := whoeverWaits(r)
+	defer cancel()
+	_, err = a.store.FindCapture(ctx, key)
 	if errors.Is(err, postgres.ErrNoCapture) {
-		err = a.authorize(r.Context(), key, in.PaymentToken)
+		err = a.authorize(ctx, key, in.PaymentToken)
 	}
 	if err != nil {
 		return err
 	}
-	m, isNew, err := a.store.Capture(r.Context(), postgres.Movement{Key: key, PaymentID: key, OrderID: in.OrderID, Amount: in.Amount})
+	m, isNew, err := a.store.Capture(ctx, postgres.Movement{Key: key, PaymentID: key, OrderID: in.OrderID, Amount: in.Amount})
 	if err != nil {
 		return err
 	}
 	a.log.Info("captured", zap.String("payment_id", key), zap.String("order_id", in.OrderID), zap.Bool("new", isNew))
 	service.WriteJSON(w, statusOf(isNew), m)
 	return nil
+}
+
+// whoeverWaits lets money move though its caller has hung up, as it does at a provider:
+// the next call with the same key finds it moved. It has more time than other requests,
+// since a token may want it.
+func whoeverWaits(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), moveTimeout)
 }
 
 // authorize does what the token says.
@@ -155,7 +165,9 @@ func (a *api) refund(w http.ResponseWriter, r *http.Request) error {
 	if err := checkMovement(in.OrderID, in.Amount); err != nil {
 		return err
 	}
-	m, isNew, err := a.store.Refund(r.Context(), postgres.Movement{Key: key, PaymentID: in.PaymentID, OrderID: in.OrderID, Amount: in.Amount})
+	ctx, cancel := whoeverWaits(r)
+	defer cancel()
+	m, isNew, err := a.store.Refund(ctx, postgres.Movement{Key: key, PaymentID: in.PaymentID, OrderID: in.OrderID, Amount: in.Amount})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,8 @@ package httpapi_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -139,6 +141,25 @@ func TestSlowTakesItsTime(t *testing.T) {
 	started = time.Now()
 	require.Equal(t, http.StatusOK, f.capture("p1", "o1", "tok_slow_30000").Code)
 	require.Less(t, time.Since(started), 10*time.Second, "what is captured is known at once")
+}
+
+// Slower than any other request may be, and the caller does not wait.
+func TestWhoHangsUpIsChargedOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	server := httptest.NewServer(f)
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	require.NoError(t, err)
+	const body = `{"order_id":"o1","payment_token":"tok_slow_5500","amount":{"amount_minor":1999,"currency":"EUR"}}`
+	_, err = fmt.Fprintf(conn, "POST /v1/captures HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: p1\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	messagingtest.Eventually(t, time.Minute, func() (bool, string) {
+		return f.list(t, "/v1/captures").Total == 1, "nothing is captured"
+	})
+	require.Equal(t, http.StatusOK, f.capture("p1", "o1", "tok_slow_5500").Code, "the one of before")
+	require.Equal(t, 1, f.list(t, "/v1/captures").Total)
 }
 
 func TestCaptureOncePerKey(t *testing.T) {
