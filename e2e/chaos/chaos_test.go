@@ -16,16 +16,16 @@ import (
 func TestAShortDrill(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	c := settings{seed: 1, duration: 80 * time.Second, rate: 15, proof: func(ctx context.Context, d *run) error { return spoil(ctx, t, d) }}
+	c := settings{seed: 1, duration: 90 * time.Second, rate: 15, proof: func(ctx context.Context, d *run) error { return spoil(ctx, t, d) }}
 	report, err := drill(ctx, c, []strike{
 		At(5*time.Second, brokerKilled),
 		At(20*time.Second, killedAfterCapture),
 		At(26*time.Second, killedAfterConfirm),
 		At(32*time.Second, killedAfterCommit),
 		At(42*time.Second, consumerTimeout),
-		At(52*time.Second, networkHalfOpen),
-		At(75*time.Second, connectionsClosed, databaseKilled),
-		At(80*time.Second, poisoned),
+		At(55*time.Second, networkHalfOpen),
+		At(80*time.Second, connectionsClosed, databaseKilled),
+		At(88*time.Second, poisoned),
 	})
 	require.NoError(t, err)
 	require.NoError(t, report.publish(settings{}))

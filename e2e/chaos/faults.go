@@ -19,11 +19,11 @@ var (
 	brokerKilled = fault{"broker killed", 10 * time.Second, func(ctx context.Context, d *run) error {
 		return d.steps(ctx, d.kill("rabbitmq"), d.brokerBack)
 	}}
-	brokerStopped = fault{"broker stopped for 30 s, deadlines fall due", 60 * time.Second, deadlinesPass}
+	brokerStopped = fault{"broker stopped for 30 s, deadlines fall due", 56 * time.Second, deadlinesPass}
 	brokerFrozen  = fault{"broker frozen for 20 s", 21 * time.Second, func(ctx context.Context, d *run) error {
 		return d.steps(ctx, d.docker("pause", "rabbitmq"), pause(20*time.Second), d.docker("unpause", "rabbitmq"), d.brokerBack)
 	}}
-	connectionsClosed = fault{"all connections closed", 3 * time.Second, func(ctx context.Context, d *run) error {
+	connectionsClosed = fault{"all connections closed", 4 * time.Second, func(ctx context.Context, d *run) error {
 		since := time.Now()
 		return d.steps(ctx, d.ctl("close_all_connections chaos"), d.says("orders", "connection lost", since), d.says("billing", "connection lost", since))
 	}}
@@ -53,7 +53,7 @@ var (
 	billingKilled  = fault{"billing killed", 4 * time.Second, func(ctx context.Context, d *run) error { return d.kill("billing")(ctx) }}
 	notifierKilled = fault{"notifier killed", 4 * time.Second, func(ctx context.Context, d *run) error { return d.kill("notifier")(ctx) }}
 	pricingKilled  = fault{"pricing-rpc killed", 3 * time.Second, func(ctx context.Context, d *run) error { return d.kill("pricing-rpc")(ctx) }}
-	rollingRestart = fault{"rolling restart", 35 * time.Second, restartAll}
+	rollingRestart = fault{"rolling restart", 18 * time.Second, restartAll}
 
 	databaseRestarted = fault{"database restarted", 3 * time.Second, func(ctx context.Context, d *run) error {
 		return d.docker("restart -t 30", "postgres")(ctx)
@@ -70,10 +70,10 @@ var (
 	}}
 
 	killedAfterCapture = fault{"billing killed between capture and commit", 6 * time.Second, killAfterCapture}
-	killedAfterCommit  = fault{"billing killed between commit and ack", 10 * time.Second, killAfterCommit}
+	killedAfterCommit  = fault{"billing killed between commit and ack", 6 * time.Second, killAfterCommit}
 	killedAfterConfirm = fault{"orders killed between confirm and the outbox's commit", 4 * time.Second, killAfterConfirm}
-	consumerTimeout    = fault{"consumer timeout of billing.charge", 8 * time.Second, timeOut}
-	queueDeleted       = fault{"queue deleted under its consumers", 22 * time.Second, deleteQueue}
+	consumerTimeout    = fault{"consumer timeout of billing.charge", 6 * time.Second, timeOut}
+	queueDeleted       = fault{"queue deleted under its consumers", 18 * time.Second, deleteQueue}
 	poisoned           = fault{"poison in every queue", 2 * time.Second, injectPoison}
 )
 

@@ -17,7 +17,7 @@ type finding struct {
 // kinds of findings, and what they are counted as in the last line.
 var kinds = []struct{ kind, counted string }{
 	{"lost", "lost"}, {"doubled", "doubled"}, {"stuck", "stuck"}, {"wrong", "wrong"}, {"dead", "dead that should live"},
-	{"missing", "poison missing"}, {"slow", "slow to recover"}, {"drill", "strikes that did not take"},
+	{"missing", "poison missing"}, {"slow", "slow to recover"}, {"drill", "troubles of the drill"},
 }
 
 func (f finding) Error() string { return f.Kind + ": " + f.What }

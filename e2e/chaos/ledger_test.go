@@ -159,9 +159,9 @@ func TestTheLastLine(t *testing.T) {
 		{Fault: "a", Alone: true, Trouble: "it did not take"}, {Fault: "a", Alone: true}, {Fault: "b", Alone: true, Trouble: "no"}, {Fault: "a + b"},
 	}}
 	require.True(t, r.passed())
-	require.Equal(t, "PASSED: seed 7, 1 of 26 faults alone, 1 times two at once, 20000 orders accepted: 0 lost, 0 doubled, 0 stuck; 11 dead letters, all of them the poison injected", r.closing())
+	require.Equal(t, "PASSED: seed 7, 1 of 26 faults alone and 1 pairs, 20000 orders accepted: 0 lost, 0 doubled, 0 stuck; 11 dead letters, all of them the poison injected", r.closing())
 	r.Findings = []finding{{"doubled", "order x was captured 2 times"}, {"lost", "order y is gone"}, {"lost", "order z is gone"}, {"slow", "s"}, {"drill", "d"}}
 	require.False(t, r.passed())
-	require.Equal(t, "FAILED: seed 7, 1 of 26 faults alone, 1 times two at once, 20000 orders accepted: 2 lost (order y is gone), 1 doubled (order x was captured 2 times), 0 stuck, 0 wrong, "+
-		"0 dead that should live, 0 poison missing, 1 slow to recover (s), 1 strikes that did not take (d)", r.closing())
+	require.Equal(t, "FAILED: seed 7, 1 of 26 faults alone and 1 pairs, 20000 orders accepted: 2 lost (order y is gone), 1 doubled (order x was captured 2 times), 0 stuck, 0 wrong, "+
+		"0 dead that should live, 0 poison missing, 1 slow to recover (s), 1 troubles of the drill (d)", r.closing())
 }

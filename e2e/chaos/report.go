@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"image/color"
 	"maps"
@@ -49,11 +48,14 @@ func (d *run) report(ctx context.Context, c settings, strikes []struck, b books,
 		Events: sum(b.events), EventsAgain: again(b.events), Poison: len(b.injected), Dead: b.deadBy(), Retries: d.load.retries,
 		Findings: d.findings, samples: d.samples,
 	}
-	absorbed, err := d.absorbed(ctx)
-	if unread = errors.Join(unread, err); unread != nil {
+	if unread != nil {
 		r.Findings = append(r.Findings, finding{"drill", "the books cannot be read: " + unread.Error()})
 	} else {
 		r.Findings = append(r.Findings, b.check()...)
+	}
+	absorbed, err := d.absorbed(ctx)
+	if err != nil {
+		r.Findings = append(r.Findings, finding{"drill", err.Error()})
 	}
 	for _, odd := range d.load.odd {
 		r.Findings = append(r.Findings, finding{"wrong", "a customer got " + odd})
@@ -94,7 +96,7 @@ func (r *report) closing() string {
 			alone[s.Fault] = true
 		}
 	}
-	run := fmt.Sprintf("seed %d, %d of %d faults alone, %d times two at once, %d orders accepted: ", r.Seed, len(alone), r.Faults, together, r.Accepted)
+	run := fmt.Sprintf("seed %d, %d of %d faults alone and %d pairs, %d orders accepted: ", r.Seed, len(alone), r.Faults, together, r.Accepted)
 	if r.passed() {
 		return fmt.Sprintf("PASSED: %s0 lost, 0 doubled, 0 stuck; %d dead letters, all of them the poison injected", run, sum(r.Dead))
 	}
