@@ -2,47 +2,136 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// A short drill: a few faults that take little time.
+// A short drill: faults that take little time. Then the real books are spoilt, to
+// see that the check reads them.
 func TestAShortDrill(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	report, err := drill(ctx, settings{seed: 1, duration: 50 * time.Second, rate: 15}, []strike{
+	c := settings{seed: 1, duration: 90 * time.Second, rate: 15, proof: func(ctx context.Context, d *run) error { return spoil(ctx, t, d) }}
+	report, err := drill(ctx, c, []strike{
 		At(5*time.Second, brokerKilled),
 		At(20*time.Second, killedAfterCapture),
-		At(27*time.Second, killedAfterConfirm),
-		At(34*time.Second, connectionsClosed, databaseKilled),
-		At(42*time.Second, poisoned),
+		At(26*time.Second, killedAfterConfirm),
+		At(32*time.Second, killedAfterCommit),
+		At(42*time.Second, consumerTimeout),
+		At(55*time.Second, networkHalfOpen),
+		At(80*time.Second, connectionsClosed, databaseKilled),
+		At(88*time.Second, poisoned),
 	})
 	require.NoError(t, err)
 	require.NoError(t, report.publish(settings{}))
 	require.Empty(t, report.Findings)
-	require.Greater(t, report.Accepted, 300)
-	require.Positive(t, report.Poison)
-	require.Len(t, report.Strikes, 5)
+	require.Greater(t, report.Accepted, 500)
+	require.Equal(t, 11, report.Poison)
+	require.Positive(t, report.Absorbed)
+	require.GreaterOrEqual(t, len(report.Strikes), 8)
 }
 
+// spoil changes the databases as losses and double effects would.
+func spoil(ctx context.Context, t *testing.T, d *run) error {
+	t.Helper()
+	before, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	var paid []string // and not express
+	for id, o := range before.orders {
+		if o.status == "paid" && !o.express {
+			paid = append(paid, id)
+		}
+	}
+	slices.Sort(paid)
+	var want []string
+	for i, c := range []struct{ kinds, database, sql string }{
+		{"lost", "orders", `DELETE FROM idempotency_keys WHERE order_id = '%[1]s'; DELETE FROM order_history WHERE order_id = '%[1]s'; DELETE FROM orders WHERE id = '%[1]s'`},
+		{"stuck", "orders", `UPDATE orders SET status = 'placed' WHERE id = '%s'`},
+		{"stuck", "orders", `UPDATE orders SET refund_open = true WHERE id = '%s'`},
+		{"doubled", "sandbox", `INSERT INTO captures SELECT 'again', order_id, amount_minor, currency FROM captures WHERE order_id = '%s'`},
+		{"doubled lost", "orders", `INSERT INTO orders SELECT gen_random_uuid(), customer_id, region, tier, 'declined', false, gen_random_uuid(), amount_minor, currency, items FROM orders WHERE id = '%s'`},
+		{"lost", "billing", `UPDATE payments SET state = 'pending' WHERE order_id = '%s'`},
+		{"wrong", "sandbox", `UPDATE captures SET amount_minor = amount_minor + 1 WHERE order_id = '%s'`},
+		{"wrong", "orders", `UPDATE orders SET currency = 'USD' WHERE id = '%s'`},
+		{"wrong", "billing", `DELETE FROM ledger USING payments WHERE id = payment_id AND order_id = '%s'`},
+		{"lost", "sandbox", `DELETE FROM mails WHERE dedupe_key = 'order-paid:%s'`},
+		{"lost", "orders", `DELETE FROM inbox WHERE message_id = (SELECT min(message_id) FROM inbox WHERE queue = 'orders.expire') AND '%s' <> ''`},
+	} {
+		want = append(want, strings.Fields(c.kinds)...)
+		conn, err := d.system.database(ctx, "postgres", d.system.superuser, c.database)
+		if err != nil {
+			return err
+		}
+		_, err = conn.Exec(ctx, fmt.Sprintf(c.sql, paid[i]))
+		if closeErr := conn.Close(ctx); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.sql, err)
+		}
+	}
+	after, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.readMessages(ctx, &after); err != nil {
+		return err
+	}
+	var got []string
+	for _, f := range after.check() {
+		t.Log("planted:", f.Error())
+		got = append(got, f.Kind)
+	}
+	require.ElementsMatch(t, want, got)
+	return nil
+}
+
+// Whatever the seed, a whole run has every fault alone, and some at once.
 func TestTheSeedDecides(t *testing.T) {
 	t.Parallel()
-	names := func(seed uint64) (out []string) {
-		script, err := seeded(settings{seed: seed, duration: time.Hour})
-		require.NoError(t, err)
-		for _, line := range script[:len(faults)] {
-			require.Len(t, line.faults, 1)
-			out = append(out, line.faults[0].name)
+	for _, cluster := range []bool{false, true} {
+		c := settings{duration: 10 * time.Minute, cluster: cluster}
+		scripts := map[string]bool{}
+		for c.seed = range 200 {
+			script, err := seeded(c)
+			require.NoError(t, err)
+			again, err := seeded(c)
+			require.NoError(t, err)
+			require.Equal(t, names(again), names(script))
+			alone, together := script[:len(c.all())], script[len(c.all()):]
+			var all []string
+			for _, f := range c.all() {
+				all = append(all, f.name)
+			}
+			require.ElementsMatch(t, all, names(alone))
+			require.NotEmpty(t, together)
+			for _, line := range together {
+				require.Len(t, line.faults, 2)
+				require.NotEqual(t, line.faults[0].name, line.faults[1].name)
+			}
+			scripts[fmt.Sprint(names(script))] = true
 		}
-		require.Len(t, script[len(faults)].faults, 2)
-		return out
+		require.Len(t, scripts, 200)
 	}
-	first, again := names(7), names(7)
-	require.Equal(t, first, again)
-	require.NotEqual(t, first, names(8))
-	require.ElementsMatch(t, first, names(8))
 	_, err := seeded(settings{only: "no such thing", duration: time.Hour})
 	require.Error(t, err)
+	one, err := seeded(settings{only: "^broker killed$", duration: time.Minute})
+	require.NoError(t, err)
+	for _, line := range one {
+		require.True(t, line.alone())
+	}
+}
+
+func names(script []strike) (out []string) {
+	for _, line := range script {
+		out = append(out, line.name())
+	}
+	return out
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"example.com/orderflow/contract"
 )
 
 var (
@@ -12,25 +14,25 @@ var (
 	secondNodeKilled = fault{"node rabbitmq-2 killed", 30 * time.Second, killNode("rabbitmq-2")}
 	thirdNodeKilled  = fault{"node rabbitmq-3 killed", 30 * time.Second, killNode("rabbitmq-3")}
 	leaderKilled     = fault{"leader of billing.charge killed", 30 * time.Second, func(ctx context.Context, d *run) error {
-		var queue struct {
-			Leader string `json:"leader"`
-		}
-		if err := d.system.management(ctx, http.MethodGet, "/api/queues/%2F/billing.charge", nil, &queue); err != nil {
+		node, err := d.leader(ctx)
+		if err != nil {
 			return err
 		}
-		node := strings.TrimPrefix(queue.Leader, "rabbit@")
-		say("%s: the leader is %s", d.clock(), node)
 		return killNode(node)(ctx, d)
 	}}
 	// The node sees nobody, and nobody sees it.
-	nodeIsolated = fault{"node rabbitmq-3 isolated for 20 s", 35 * time.Second, func(ctx context.Context, d *run) error {
+	leaderIsolated = fault{"leader of billing.charge isolated for 20 s", 35 * time.Second, func(ctx context.Context, d *run) error {
+		node, err := d.leader(ctx)
+		if err != nil {
+			return err
+		}
 		network := d.system.project + "_default"
-		return d.steps(ctx, d.one("network disconnect "+network, "rabbitmq-3", 1), pause(20*time.Second),
-			d.one("network connect --alias rabbitmq-3 "+network, "rabbitmq-3", 1), d.system.brokerUp, d.complete)
+		return d.steps(ctx, d.one("network disconnect "+network, node, 1), pause(20*time.Second),
+			d.one("network connect --alias "+node+" "+network, node, 1), d.brokerBack, d.complete)
 	}}
-	nodesRestarted = fault{"rolling restart of all nodes", 2 * time.Minute, func(ctx context.Context, d *run) error {
+	nodesRestarted = fault{"rolling restart of all nodes", 130 * time.Second, func(ctx context.Context, d *run) error {
 		for _, node := range d.system.nodes {
-			err := d.steps(ctx, d.complete, d.docker("stop -t 60", node), d.docker("start", node), d.system.brokerUp)
+			err := d.steps(ctx, d.complete, d.docker("stop -t 60", node), d.docker("start", node), d.brokerBack)
 			if err != nil {
 				return err
 			}
@@ -41,13 +43,26 @@ var (
 
 // clusterFaults are the faults of a cluster, and some of the others beside them.
 var clusterFaults = []fault{
-	firstNodeKilled, secondNodeKilled, thirdNodeKilled, leaderKilled, nodeIsolated, nodesRestarted,
+	firstNodeKilled, secondNodeKilled, thirdNodeKilled, leaderKilled, leaderIsolated, nodesRestarted,
 	connectionsClosed, billingKilled, ordersKilled, rollingRestart, databaseKilled, providerLate, poisoned,
+}
+
+// leader is the node that the leader of billing.charge is on.
+func (d *run) leader(ctx context.Context) (string, error) {
+	var queue struct {
+		Leader string `json:"leader"`
+	}
+	if err := d.system.management(ctx, http.MethodGet, "/api/queues/%2F/"+contract.BillingCharge.Name, nil, &queue); err != nil {
+		return "", err
+	}
+	node := strings.TrimPrefix(queue.Leader, "rabbit@")
+	say("%s: the leader is %s", d.clock(), node)
+	return node, nil
 }
 
 func killNode(node string) func(ctx context.Context, d *run) error {
 	return func(ctx context.Context, d *run) error {
-		return d.steps(ctx, d.kill(node), d.system.brokerUp, d.complete)
+		return d.steps(ctx, d.kill(node), d.brokerBack, d.complete)
 	}
 }
 

@@ -23,6 +23,7 @@ type load struct {
 	ids     []string
 	retries map[string]int // by what the answer was
 	odd     []string       // answers that no customer should get
+	gaveUp  int            // customers whose patience has ended
 }
 
 // tokens are what customers pay with; %d is a number that makes tok_flaky one of a kind.
@@ -82,6 +83,9 @@ func (l *load) insist(ctx context.Context, n int) {
 			return
 		}
 		if wait(ctx, 300*time.Millisecond) != nil {
+			l.mu.Lock()
+			l.gaveUp++
+			l.mu.Unlock()
 			return
 		}
 	}

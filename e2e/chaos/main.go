@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -33,15 +34,14 @@ func main() {
 	if err == nil {
 		report, err = drill(ctx, c, script)
 	}
-	if err == nil {
-		err = report.publish(c)
+	if report != nil {
+		err = errors.Join(err, report.publish(c))
+		fmt.Println(report.closing())
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
-		os.Exit(1)
 	}
-	fmt.Println(report.closing())
-	if !report.passed() {
+	if err != nil || !report.passed() {
 		os.Exit(1)
 	}
 }
@@ -55,4 +55,6 @@ type settings struct {
 	cluster  bool
 	out      string
 	keep     bool
+	// proof looks at the system before it is removed.
+	proof func(ctx context.Context, d *run) error
 }

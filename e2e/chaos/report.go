@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"image/color"
@@ -21,108 +22,111 @@ import (
 
 // report is what a drill found.
 type report struct {
-	Seed          uint64         `json:"seed"`
-	Duration      time.Duration  `json:"duration_ns"`
-	Rate          float64        `json:"rate"`
-	Accepted      int            `json:"accepted"`
-	Became        tally          `json:"became"`
-	Webhooks      int            `json:"webhooks"`
-	WebhooksAgain int            `json:"webhooks_again"`
-	Events        int            `json:"events"`       // that the audit stream has heard
-	EventsAgain   int            `json:"events_again"` // of them, published more than once
-	Absorbed      int            `json:"absorbed"`     // commands, events and notifications that came again and had no second effect
-	Poison        int            `json:"poison_injected"`
-	Dead          map[string]int `json:"dead_letters"` // by queue and reason
-	Retries       map[string]int `json:"retries_of_customers"`
-	Strikes       []struck       `json:"faults"`
-	Findings      []finding      `json:"findings"`
+	Seed        uint64         `json:"seed"`
+	Duration    time.Duration  `json:"duration_ns"`
+	Rate        float64        `json:"rate"`
+	Faults      int            `json:"faults_there_are"`
+	Accepted    int            `json:"accepted"`
+	Became      tally          `json:"became"`
+	Events      int            `json:"events"`       // that the audit stream has heard
+	EventsAgain int            `json:"events_again"` // of them, published more than once
+	Absorbed    int            `json:"absorbed"`     // messages that came again, or too late, and had no effect
+	Poison      int            `json:"poison_injected"`
+	Dead        map[string]int `json:"dead_letters"` // by queue and reason
+	Retries     map[string]int `json:"retries_of_customers"`
+	Strikes     []struck       `json:"faults"`
+	Findings    []finding      `json:"findings"`
 
 	samples []sampled
 }
 
-func (d *run) report(c settings, strikes []struck, b books) *report {
+// report puts together what there is to say. unread is why the books could not be
+// read; then what they seem to say is worth nothing.
+func (d *run) report(ctx context.Context, c settings, strikes []struck, b books, unread error) *report {
 	r := &report{
-		Seed: c.seed, Duration: c.duration, Rate: c.rate, Accepted: len(b.accepted), Became: b.some(b.accepted),
-		Webhooks: sum(b.webhooks), WebhooksAgain: again(b.webhooks), Events: sum(b.events), EventsAgain: again(b.events),
-		Poison: len(b.injected), Dead: b.deadBy(), Retries: d.load.retries,
-		Findings: b.check(), samples: d.samples,
+		Seed: c.seed, Duration: c.duration, Rate: c.rate, Faults: len(c.all()), Accepted: len(b.accepted), Became: b.some(b.accepted, func(poison) bool { return true }),
+		Events: sum(b.events), EventsAgain: again(b.events), Poison: len(b.injected), Dead: b.deadBy(), Retries: d.load.retries,
+		Findings: d.findings, samples: d.samples,
+	}
+	if unread != nil {
+		r.Findings = append(r.Findings, finding{"drill", "the books cannot be read: " + unread.Error()})
+	} else {
+		r.Findings = append(r.Findings, b.check()...)
+	}
+	absorbed, err := d.absorbed(ctx)
+	if err != nil {
+		r.Findings = append(r.Findings, finding{"drill", err.Error()})
 	}
 	for _, odd := range d.load.odd {
 		r.Findings = append(r.Findings, finding{"wrong", "a customer got " + odd})
 	}
+	r.Absorbed = len(absorbed)
 	for i, s := range strikes {
-		until := d.samples[len(d.samples)-1].At
-		if i+1 < len(strikes) {
+		until, last := d.loaded, i+1 == len(strikes)
+		if !last {
 			until = strikes[i+1].At
 		}
 		s = s.measure(d.samples, until)
-		s.Became = b.some(b.accepted[s.first : s.first+s.Accepted])
+		isThen := func(at time.Duration) bool { return at >= s.At && (last || at < until) }
+		s.Became = b.some(b.accepted[s.first:s.first+s.Accepted], func(p poison) bool { return isThen(p.at) })
+		for _, at := range absorbed {
+			if isThen(at.Sub(d.started)) {
+				s.Absorbed++
+			}
+		}
+		if s.slow() {
+			r.Findings = append(r.Findings, finding{"slow", fmt.Sprintf("%s: no order came to its end for %.1f s after the broker was ready", s.Fault, s.Recovery.Seconds())})
+		}
 		r.Strikes = append(r.Strikes, s)
 	}
 	return r
 }
 
-// measure looks at the orders from a strike until the next. A pause that lasts
-// until then counts too.
-func (s struck) measure(samples []sampled, until time.Duration) struck {
-	var before, last sampled
-	mended := s.At + s.Took
-	moved := s.At // when an order came to its end last
-	s.Recovery = max(until-mended, 0)
-	recovered := false
-	for _, now := range samples {
-		if now.At > until {
-			break
-		}
-		if now.At < s.At {
-			before, last, s.Moving = now, now, now.Moving
-			continue
-		}
-		if now.Ended > last.Ended {
-			s.Pause = max(s.Pause, now.At-moved)
-			moved = now.At
-			if !recovered && now.At >= mended {
-				recovered, s.Recovery = true, now.At-mended
-			}
-		}
-		s.Accepted, s.Ended, s.Moving = now.Accepted-before.Accepted, now.Ended-before.Ended, now.Moving
-		last = now
-	}
-	s.first, s.Pause = before.Accepted, max(s.Pause, until-moved)
-	return s
-}
-
-func sum[K comparable](counts map[K]int) int {
-	n := 0
-	for _, count := range counts {
-		n += count
-	}
-	return n
-}
-
 func (r *report) passed() bool { return len(r.Findings) == 0 }
 
-// closing is the last line of a run.
+// closing is the last line of a run. It names the first of each kind.
 func (r *report) closing() string {
-	kinds := map[string]int{}
-	for _, f := range r.Findings {
-		kinds[f.Kind]++
+	alone := map[string]bool{}
+	together := 0
+	for _, s := range r.Strikes {
+		switch {
+		case !s.Alone:
+			together++
+		case s.Trouble == "":
+			alone[s.Fault] = true
+		}
 	}
+	run := fmt.Sprintf("seed %d, %d of %d faults alone and %d pairs, %d orders accepted: ", r.Seed, len(alone), r.Faults, together, r.Accepted)
 	if r.passed() {
-		return fmt.Sprintf("PASSED: seed %d, %d faults, %d orders accepted: 0 lost, 0 doubled, 0 stuck; %d dead letters, all of them the poison injected",
-			r.Seed, len(r.Strikes), r.Accepted, sum(r.Dead))
+		return fmt.Sprintf("PASSED: %s0 lost, 0 doubled, 0 stuck; %d dead letters, all of them the poison injected", run, sum(r.Dead))
 	}
-	return fmt.Sprintf("FAILED: seed %d, %d orders accepted: %d lost, %d doubled, %d stuck, %d wrong, %d dead that should live, %d poison missing",
-		r.Seed, r.Accepted, kinds["lost"], kinds["doubled"], kinds["stuck"], kinds["wrong"], kinds["dead"], kinds["missing"])
+	var counts []string
+	for _, k := range kinds {
+		n, first := 0, ""
+		for _, f := range r.Findings {
+			if f.Kind != k.kind {
+				continue
+			}
+			if n++; n == 1 {
+				first = " (" + f.What + ")"
+			}
+		}
+		counts = append(counts, fmt.Sprintf("%d %s%s", n, k.counted, first))
+	}
+	return "FAILED: " + run + strings.Join(counts, ", ")
 }
 
 // table has a line for each strike.
 func (r *report) table() string {
 	var out strings.Builder
-	out.WriteString("| at | fault | took | orders accepted | came to their end | still moving | longest pause | from mended to the next | at the end | captures per order | mails, of them again |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	out.WriteString("| at | fault | took | orders accepted | came to their end | still moving | longest pause | from mended to the next | at the end | captures per order | notifications per order | mails, webhooks again | absorbed | dead letters |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, s := range r.Strikes {
-		fmt.Fprintf(&out, "| %.0f s | %s | %.1f s | %d | %d | %d | %.1f s | %.1f s | %s | %s | %d, %d |\n", s.At.Seconds(), s.Fault, s.Took.Seconds(), s.Accepted, s.Ended, s.Moving,
-			s.Pause.Seconds(), s.Recovery.Seconds(), list(s.Became.States), list(s.Became.Captures), s.Became.Mails, s.Became.MailsAgain)
+		fault := s.Fault
+		if s.Trouble != "" {
+			fault += " (did not take, and was mended)"
+		}
+		fmt.Fprintf(&out, "| %.0f s | %s | %.1f s | %d | %d | %d | %.1f s | %.1f s | %s | %s | %s | %d, %d | %d | %s |\n", s.At.Seconds(), fault, s.Took.Seconds(), s.Accepted, s.Ended, s.Moving,
+			s.Pause.Seconds(), s.Recovery.Seconds(), list(s.Became.States), list(s.Became.Captures), list(s.Became.Notifications), s.Became.MailsAgain, s.Became.WebhooksAgain, s.Absorbed, list(s.Became.Dead))
 	}
 	return out.String()
 }
@@ -137,10 +141,11 @@ func (r *report) books() string {
 		{"orders accepted", r.Accepted},
 		{"their last states", list(r.Became.States)},
 		{"captures per order, by the provider's books", list(r.Became.Captures)},
+		{"notifications per order, mails and webhooks", list(r.Became.Notifications)},
 		{"mails, of them again with the same dedupe key", fmt.Sprintf("%d, %d", r.Became.Mails, r.Became.MailsAgain)},
-		{"webhooks, of them again with the same dedupe key", fmt.Sprintf("%d, %d", r.Webhooks, r.WebhooksAgain)},
+		{"webhooks, of them again with the same dedupe key", fmt.Sprintf("%d, %d", r.Became.Webhooks, r.Became.WebhooksAgain)},
 		{"events in the audit stream, of them published again", fmt.Sprintf("%d, %d", r.Events, r.EventsAgain)},
-		{"messages that billing and notifier got again, without effect", r.Absorbed},
+		{"messages that came again, or too late, without effect", r.Absorbed},
 		{"poison injected", r.Poison},
 		{"dead letters, by queue and reason", list(r.Dead)},
 		{"answers after which customers tried again", list(r.Retries)},
@@ -162,7 +167,7 @@ func list[K cmp.Ordered](counts map[K]int) string {
 	return strings.Join(out, ", ")
 }
 
-// publish prints the report, and writes it where the repository keeps it.
+// publish prints the report, and writes it to a folder.
 func (r *report) publish(c settings) error {
 	fmt.Print(r.table())
 	fmt.Print(r.books())
@@ -195,14 +200,16 @@ func (r *report) publish(c settings) error {
 		"{seed}", strconv.FormatUint(r.Seed, 10), "{duration}", r.Duration.String(), "{rate}", strconv.FormatFloat(r.Rate, 'f', -1, 64),
 		"{closing}", r.closing(), "{books}", r.books(), "{longest}", r.longest(), "{table}", r.table(),
 	).Replace(page)
-	return os.WriteFile(filepath.Join(c.out, "reliability"+suffix+".md"), []byte(text), 0o600)
+	file := filepath.Join(c.out, "reliability"+suffix+".md")
+	say("the report is in %s", file)
+	return os.WriteFile(file, []byte(text), 0o600)
 }
 
 // longest is the longest pause of each fault that struck alone.
 func (r *report) longest() string {
 	pauses := map[string]time.Duration{}
 	for _, s := range r.Strikes {
-		if !strings.Contains(s.Fault, " + ") {
+		if s.Alone && s.Trouble == "" {
 			pauses[s.Fault] = max(pauses[s.Fault], s.Pause)
 		}
 	}
@@ -251,29 +258,3 @@ func (r *report) plot(file string) error {
 	p.Legend.Left, p.Legend.Top = true, true
 	return p.Save(9*vg.Inch, 5*vg.Inch, file)
 }
-
-const page = `# What was broken, and what it cost: {what}
-
-Written by "{command}" on {date}: the real containers on one machine with {cpus} CPUs, three replicas of orders, billing and notifier, two of pricing-rpc; seed {seed}, {duration} of {rate} orders a second, a payment deadline of 30 s.
-
-**{closing}**
-
-| books | at the end |
-|---|---|
-{books}
-"Lost" is an order that was answered with 201 and is not in the database, or one whose customer was never told, or whose events the audit stream has not heard; "doubled" has more than one capture or refund at the payment provider, by the provider's own books; "stuck" has not come to its end five minutes after the last fault. Mails, webhooks and events may come twice, with the same key; money may not. A customer who gets no answer, or 503, tries again with the same key.
-
-## The longest pause of each fault alone
-
-How long no order came to its end, from the strike to the next one. It includes the time for which the part was away.
-
-{longest}
-## Every strike
-
-First each fault alone, then two at once. The orders accepted are those from this strike to the next; the columns on the right are what became of them when all was over.
-
-{table}
-![orders over time](chaos{suffix}.png)
-
-"{command} SEED=n DURATION=10m RATE=40" runs it again; the same seed strikes with the same faults in the same order. The check itself is tested with planted faults: e2e/chaos/ledger_test.go.
-`

@@ -21,6 +21,9 @@ import (
 	toxiproxy "github.com/Shopify/toxiproxy/v2/client"
 	"github.com/jackc/pgx/v5"
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
 )
 
 // system is an Orderflow that compose has started for this drill.
@@ -37,8 +40,15 @@ type system struct {
 	wire          *toxiproxy.Proxy // between billing and the broker
 }
 
-// replicas are how often each service runs; the servers and the outside world run once.
-var replicas = map[string]int{"orders": 3, "billing": 3, "notifier": 3, "pricing-rpc": 2}
+// services are ours; replicas are how often each runs. The servers and the outside
+// world run once.
+var (
+	services = []string{"orders", "billing", "notifier", "pricing-rpc"}
+	replicas = map[string]int{"orders": 3, "billing": 3, "notifier": 3, "pricing-rpc": 3}
+)
+
+// topology is what the broker must have.
+var topology = contract.All(paymentDeadline)
 
 // The nodes' ports, in the order of the nodes.
 var (
@@ -304,8 +314,9 @@ func (s *system) database(ctx context.Context, user, password, name string) (*pg
 	return pgx.Connect(ctx, fmt.Sprintf("postgres://%s:%s@127.0.0.1:%s/%s?sslmode=disable", user, password, s.ports["POSTGRES_PORT"], name))
 }
 
-// query reads two columns of text from a service's database, as the ledger.
-func (s *system) query(ctx context.Context, database, sql string) (map[string]string, error) {
+// lists reads two columns of text from a service's database, as the ledger: the
+// values of each key, in the order of the rows.
+func (s *system) lists(ctx context.Context, database, sql string) (map[string][]string, error) {
 	conn, err := s.database(ctx, "ledger", s.ledger, database)
 	if err != nil {
 		return nil, err
@@ -315,20 +326,21 @@ func (s *system) query(ctx context.Context, database, sql string) (map[string]st
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", database, err)
 	}
-	out := map[string]string{}
+	out := map[string][]string{}
 	var key, value string
-	_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error { out[key] = value; return nil })
+	_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error { out[key] = append(out[key], value); return nil })
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", database, err)
 	}
 	return out, nil
 }
 
+// counts is lists of one number each.
 func (s *system) counts(ctx context.Context, database, sql string) (map[string]int, error) {
-	rows, err := s.query(ctx, database, sql)
+	rows, err := s.lists(ctx, database, sql)
 	out := map[string]int{}
-	for key, value := range rows {
-		n, err := strconv.Atoi(value)
+	for key, values := range rows {
+		n, err := strconv.Atoi(values[0])
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", database, err)
 		}
@@ -337,20 +349,29 @@ func (s *system) counts(ctx context.Context, database, sql string) (map[string]i
 	return out, err
 }
 
-// queues lists the named queues with their messages.
+// queues gives the messages in each queue of the topology that is no stream. These totals count what is
+// held by consumers and what waits for another attempt, and are up to 5 s old.
 func (s *system) queues(ctx context.Context) (map[string]int, error) {
 	var list []struct {
 		Name     string `json:"name"`
-		Messages int    `json:"messages"`
+		Messages *int   `json:"messages"`
 	}
 	if err := s.management(ctx, http.MethodGet, "/api/queues?disable_stats=true&enable_queue_totals=true", nil, &list); err != nil {
 		return nil, err
 	}
-	out := map[string]int{}
+	known := map[string]*int{}
 	for _, q := range list {
-		if !strings.HasPrefix(q.Name, "amq.") {
-			out[q.Name] = q.Messages
+		known[q.Name] = q.Messages
+	}
+	out := map[string]int{}
+	for _, q := range topology.Queues {
+		if q.Type == messaging.Stream {
+			continue
 		}
+		if known[q.Name] == nil {
+			return nil, fmt.Errorf("the broker does not say how much is in %s", q.Name)
+		}
+		out[q.Name] = *known[q.Name]
 	}
 	return out, nil
 }
