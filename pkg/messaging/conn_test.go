@@ -51,9 +51,9 @@ func TestAHostThatSaysNothing(t *testing.T) {
 			config := b.Config()
 			config.URLs, config.DialTimeout = []string{s.url, b.URL}, time.Second
 			config.User, config.Password = b.User, b.Password
-			config.User, config.Password = b.User, b.Password
 			conn, err := messaging.Connect(within(t, 20*time.Second), config)
 			require.NoError(t, err)
+			require.NoError(t, conn.Ready(), "at once")
 			require.NoError(t, conn.Close(within(t, 5*time.Second)))
 		}
 	})

@@ -93,6 +93,7 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 		if err == nil {
 			supervised, cancel := context.WithCancel(context.WithoutCancel(ctx))
 			l.stop = cancel
+			l.set(first, nil) // ready when Connect returns
 			go l.supervise(supervised, first)
 			return l, nil
 		}
@@ -140,7 +141,6 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 	for wait := newBackoff(l.config.MaxBackoff); ; {
 		if ep != nil {
 			born := time.Now()
-			l.set(ep, nil)
 			select {
 			case <-ep.done:
 				l.log.Warn("connection lost", zap.Error(ep.err))
@@ -158,12 +158,10 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 			return
 		}
 		var err error
-		if ep, _, err = l.dial(ctx); err != nil {
-			ep = nil
-			l.set(nil, err)
-			if ctx.Err() == nil {
-				l.log.Warn("reconnect failed, trying again", zap.Error(err))
-			}
+		ep, _, err = l.dial(ctx)
+		l.set(ep, err) // no epoch with an error
+		if err != nil && ctx.Err() == nil {
+			l.log.Warn("reconnect failed, trying again", zap.Error(err))
 		}
 	}
 }
