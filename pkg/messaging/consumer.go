@@ -147,7 +147,11 @@ func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ConsumeOpt
 	if !q.Exclusive {
 		return nil, errors.New("messaging: Listen: the queue must be exclusive")
 	}
-	if err := q.Validate(); err != nil {
+	errs := []error{q.Validate()}
+	for _, b := range bindings {
+		errs = append(errs, b.validate())
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	consumer, err := c.newConsumer(&Consumer{queue: q, bindings: bindings, handler: h, autoAck: true}, opts)

@@ -278,6 +278,7 @@ func TestConsumeRefusesBadOptions(t *testing.T) {
 	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum, ConsumerTimeout: time.Minute}
 	shard := messaging.Queue{Name: "shard", Type: messaging.Quorum, SingleActiveConsumer: true}
 	oneAtATime := messaging.Queue{Name: "local", Type: messaging.Classic, SingleActiveConsumer: true}
+	ignore := messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil })
 	for want, try := range map[string]struct {
 		queue   messaging.Queue
 		options []messaging.ConsumeOption
@@ -295,7 +296,20 @@ func TestConsumeRefusesBadOptions(t *testing.T) {
 		"is for Stream":       {messaging.Queue{Name: "audit", Type: messaging.Stream}, nil},
 		"exclusive queue is ": {messaging.Queue{Name: "mine", Exclusive: true}, nil},
 	} {
-		_, err := c.Consume(try.queue, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil }), try.options...)
+		_, err := c.Consume(try.queue, ignore, try.options...)
+		require.ErrorContains(t, err, want)
+	}
+	mine := messaging.Queue{Type: messaging.Classic, Exclusive: true}
+	for want, try := range map[string]struct {
+		queue    messaging.Queue
+		bindings []messaging.Binding
+	}{
+		"must be exclusive": {jobs, nil},
+		"MaxLength":         {messaging.Queue{Type: messaging.Classic, Exclusive: true, MaxLength: -1}, nil},
+		"Source":            {mine, []messaging.Binding{{Source: "events"}, {Key: "all"}}},
+		"x-match":           {mine, []messaging.Binding{{Source: "events", Match: map[string]any{"x-match": "some"}}}},
+	} {
+		_, err := c.Listen(try.queue, try.bindings, ignore)
 		require.ErrorContains(t, err, want)
 	}
 }
