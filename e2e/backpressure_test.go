@@ -54,6 +54,31 @@ func (s *system) limit(queue string, length int64) {
 	s.broker.Management(s.t, http.MethodPut, path, policy, nil)
 }
 
+// fillOutbox adds what the broker refuses, as if ten thousand more had come, until
+// customers are asked to wait. It notes the orders that were taken before, and gives
+// what takes its rows away again.
+func (s *system) fillOutbox(ids map[string]bool) (empty func()) {
+	s.t.Helper()
+	db := s.connect("orders")
+	_, err := db.Exec(s.t.Context(), `INSERT INTO outbox (key, exchange, route, message)
+		SELECT 'filler', exchange, route, message FROM generate_series(1, 10001), (SELECT * FROM outbox WHERE attempts > 0 LIMIT 1) AS one`)
+	require.NoError(s.t, err)
+	messagingtest.Eventually(s.t, 10*time.Second, func() (bool, string) { // the length is read once a second
+		status, _, answer, err := s.try(s.orders[0].URL, "", orderBody("later", contract.TierStandard, "tok_ok", "mug"))
+		require.NoError(s.t, err)
+		if status == http.StatusCreated {
+			var o orderView
+			require.NoError(s.t, json.Unmarshal(answer, &o))
+			ids[o.ID] = true
+		}
+		return status == http.StatusTooManyRequests, string(answer)
+	})
+	return func() {
+		_, err := db.Exec(s.t.Context(), `DELETE FROM outbox WHERE key = 'filler'`)
+		require.NoError(s.t, err)
+	}
+}
+
 // A consumer that is too slow fills its queue, the broker refuses what comes on top,
 // the outbox keeps it, and when that is full too, customers are asked to wait.
 func TestASlowConsumerSlowsTheEdgeDown(t *testing.T) {
@@ -74,31 +99,18 @@ func TestASlowConsumerSlowsTheEdgeDown(t *testing.T) {
 		return heldBack > 0, "the queue has taken everything"
 	})
 
-	// As if ten thousand more had come.
-	_, err := db.Exec(t.Context(), `INSERT INTO outbox (key, exchange, route, message)
-		SELECT 'filler', exchange, route, message FROM generate_series(1, 10001), (SELECT * FROM outbox WHERE route = 'charge' LIMIT 1) AS one`)
-	require.NoError(t, err)
-	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) { // the length is read once a second
-		status, _, answer, err := s.try(s.orders[0].URL, "", orderBody("later", contract.TierStandard, "tok_ok", "mug"))
-		require.NoError(t, err)
-		if status == http.StatusCreated {
-			var o orderView
-			require.NoError(t, json.Unmarshal(answer, &o))
-			ids[o.ID] = true
-		}
-		return status == http.StatusTooManyRequests, string(answer)
-	})
+	empty := s.fillOutbox(ids)
 	s.refused("second", http.StatusTooManyRequests)
 
-	_, err = db.Exec(t.Context(), `DELETE FROM outbox WHERE key = 'filler'`)
-	require.NoError(t, err)
+	empty()
 	s.limit(contract.BillingCharge.Name, contract.BillingCharge.MaxLength)
 	ids[s.insist(t.Context(), "second", orderBody("later", contract.TierStandard, "tok_ok", "mug"))] = true
 	s.allPaid(ids)
 }
 
 // One queue that is full, behind a topic exchange that feeds several: the publish is
-// refused for all, and repeated for all when there is room.
+// refused for all, and repeated for all when there is room. Until then the outbox fills,
+// and customers are asked to wait.
 func TestAFullQueueLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -115,7 +127,12 @@ func TestAFullQueueLosesNothing(t *testing.T) {
 		require.NoError(t, s.connect("orders").QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE attempts > 0`).Scan(&refusals))
 		return refusals > 0, "nothing was refused"
 	})
+	empty := s.fillOutbox(ids)
+	s.refused("second", http.StatusTooManyRequests)
+
+	empty()
 	s.startNotifier()
+	ids[s.insist(t.Context(), "second", orderBody("later", contract.TierStandard, "tok_ok", "mug"))] = true
 	s.allPaid(ids)
 	messagingtest.Eventually(t, 60*time.Second, func() (bool, string) {
 		missing := ""

@@ -47,18 +47,20 @@ func (c *composed) compose(t *testing.T, arguments string) string {
 	return c.script(t, "source scripts/lib.sh; compose "+arguments)
 }
 
-// The real compose file, brought up as `make up` does. Not parallel: it wants the
-// machine for itself.
-func TestTheComposeFile(t *testing.T) {
+// newComposed brings the system up as `make up WITH=...` does, with further ports. The
+// test cannot be parallel: the system has the machine for itself.
+func newComposed(t *testing.T, with string, ports ...string) (*composed, *system) {
+	t.Helper()
 	unlock, err := machine.Lock(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(unlock)
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
+	ports = append(ports, "AMQP_PORT", "MANAGEMENT_PORT", "BROKER_METRICS_PORT", "POSTGRES_PORT", "ORDERS_PORT", "PRICING_PORT", "SANDBOX_PORT", "SMTP_PORT")
 	c := &composed{
 		root:    root,
-		project: fmt.Sprintf("orderflow-test-%d", os.Getpid()), // scripts/test.sh removes the projects of processes that are gone
-		ports:   freePorts(t, "AMQP_PORT", "MANAGEMENT_PORT", "BROKER_METRICS_PORT", "POSTGRES_PORT", "ORDERS_PORT", "PRICING_PORT", "SANDBOX_PORT", "SMTP_PORT"),
+		project: fmt.Sprintf("orderflow-test-%s%d", strings.TrimPrefix(with+"-", "-"), os.Getpid()), // scripts/test.sh removes the projects of processes that are gone
+		ports:   freePorts(t, ports...),
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -66,11 +68,15 @@ func TestTheComposeFile(t *testing.T) {
 		}
 		c.script(t, "source scripts/lib.sh; remove_project "+c.project) // not the base images, which others use
 	})
-	c.script(t, "scripts/up.sh")
+	c.script(t, "WITH="+with+" scripts/up.sh")
 	customers := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
 	t.Cleanup(customers.CloseIdleConnections)
-	s := &system{t: t, http: customers, orders: []*process{{URL: "http://127.0.0.1:" + c.ports["ORDERS_PORT"]}}}
+	return c, &system{t: t, http: customers, orders: []*process{{URL: "http://127.0.0.1:" + c.ports["ORDERS_PORT"]}}}
+}
 
+// The real compose file.
+func TestTheComposeFile(t *testing.T) {
+	c, s := newComposed(t, "")
 	t.Run("an order is paid within 2 s", func(t *testing.T) {
 		o := s.place("ada", contract.TierExpress, "tok_ok")
 		o = s.becomes(o.ID, "paid")
@@ -85,16 +91,7 @@ func TestTheComposeFile(t *testing.T) {
 			return strings.Contains(mails, "Receipt for order "+o.ID), mails
 		})
 	})
-	t.Run("what runs is healthy, and what runs once has ended well", func(t *testing.T) {
-		for _, box := range c.containers(t) {
-			if box.State.Health == nil {
-				require.Equal(t, "exited", box.State.Status, box.Name)
-				require.Zero(t, box.State.ExitCode, box.Name)
-			} else {
-				require.Equal(t, "healthy", box.State.Health.Status, box.Name)
-			}
-		}
-	})
+	t.Run("what runs is healthy, and what runs once has ended well", c.checkHealth)
 	t.Run("the servers come back after they were killed", func(t *testing.T) {
 		for _, server := range []string{"postgres", "rabbitmq"} {
 			name := c.project + "-" + server + "-1"
@@ -115,6 +112,17 @@ func TestTheComposeFile(t *testing.T) {
 	t.Run("the ledger reads all and writes nothing", func(t *testing.T) { c.checkLedger(t, secrets) })
 	t.Run("no secret is where it does not belong", func(t *testing.T) { c.checkSecrets(t, secrets) })
 	t.Run("services stay small while 100,000 messages wait", func(t *testing.T) { c.checkMemory(t, secrets) })
+}
+
+func (c *composed) checkHealth(t *testing.T) {
+	for _, box := range c.containers(t) {
+		if box.State.Health == nil {
+			require.Equal(t, "exited", box.State.Status, box.Name)
+			require.Zero(t, box.State.ExitCode, box.Name)
+		} else {
+			require.Equal(t, "healthy", box.State.Health.Status, box.Name)
+		}
+	}
 }
 
 // freePorts finds ports that nobody listens on, and holds all until it has all.

@@ -56,8 +56,10 @@ type box struct {
 
 type portBinding struct{ HostIP, HostPort string }
 
-// service is the name in the compose file.
-func (b box) service() string { return b.Config.Labels["com.docker.compose.service"] }
+// service is the name in the compose file, and that of the first region where there are two.
+func (b box) service() string {
+	return strings.TrimSuffix(b.Config.Labels["com.docker.compose.service"], "-us")
+}
 
 func (c *composed) containers(t *testing.T) []box {
 	t.Helper()
@@ -70,9 +72,10 @@ func (c *composed) containers(t *testing.T) []box {
 
 // oneShots are root, with these capabilities, and end before a service starts.
 var oneShots = map[string][]string{
-	"secrets":   {"CHOWN", "DAC_OVERRIDE"},
-	"databases": {"DAC_OVERRIDE"},
-	"topology":  {"DAC_OVERRIDE"},
+	"secrets":      {"CHOWN", "DAC_OVERRIDE"},
+	"certificates": {"CHOWN", "DAC_OVERRIDE"},
+	"databases":    {"DAC_OVERRIDE"},
+	"topology":     {"DAC_OVERRIDE"},
 }
 
 // writable is what a container may change of what outlives it.
@@ -80,6 +83,8 @@ var writable = map[string][]string{
 	"rabbitmq": {"/var/lib/rabbitmq"},
 	"postgres": {"/var/lib/postgresql"},
 	"secrets":  {"/run/secrets/orderflow", "/run/secrets/postgres", "/run/secrets/rabbitmq"},
+
+	"certificates": {"/run/secrets/orderflow", "/run/secrets/postgres", "/run/secrets/rabbitmq", "/run/secrets/authority"},
 }
 
 func (c *composed) checkConfinement(t *testing.T) {
@@ -167,7 +172,7 @@ func (c *composed) secrets(t *testing.T) map[string]string {
 	found := map[string]string{}
 	out := c.script(t, `source scripts/lib.sh; docker run --rm --network none \
 		-v "$COMPOSE_PROJECT_NAME"_secrets:/s/services:ro -v "$COMPOSE_PROJECT_NAME"_rabbitmq-admin:/s/rabbitmq:ro -v "$COMPOSE_PROJECT_NAME"_postgres-admin:/s/postgres:ro \
-		--entrypoint /bin/sh "$(setting POSTGRES_IMAGE)" -c 'cd /s; find . -type f | while read -r f; do echo "$f $(cat "$f" | tr "\n" " ")"; done'`)
+		--entrypoint /bin/sh "$(setting POSTGRES_IMAGE)" -c 'cd /s; find . -type f ! -name "*.pem" | while read -r f; do echo "$f $(cat "$f" | tr "\n" " ")"; done'`)
 	for line := range strings.Lines(out) {
 		file, content, _ := strings.Cut(line, " ")
 		secret := regexp.MustCompile(`\b[0-9a-f]{48}\b`).FindString(content)
@@ -319,7 +324,12 @@ func (c *composed) checkSecrets(t *testing.T, secrets map[string]string) {
 		return strings.Contains(log, "LOG:  statement:"), log
 	})
 	c.compose(t, "run --rm --no-deps databases")
+	c.checkPlaces(t, secrets)
+}
 
+// checkPlaces looks for secrets everywhere that others can see.
+func (c *composed) checkPlaces(t *testing.T, secrets map[string]string) {
+	t.Helper()
 	images, tops := []string{}, ""
 	for _, b := range c.containers(t) {
 		images = append(images, b.Image)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,30 +55,72 @@ func newFederated(t *testing.T) *federated {
 	return f
 }
 
+// placedIn is an order that a customer of one region has placed in one of them.
+type placedIn struct{ in, region, customer, id string }
+
+// place places an order that must be taken.
+func (f *federated) place(in, region, customer string) (placedIn, error) {
+	s := f.systems[in]
+	body := strings.Replace(orderBody(customer, contract.TierStandard, "tok_ok", "mug"), `"eu"`, fmt.Sprintf("%q", region), 1)
+	status, _, answer, err := s.try(s.orders[0].URL, "", body)
+	if err != nil {
+		return placedIn{}, err
+	}
+	if status != http.StatusCreated {
+		return placedIn{}, fmt.Errorf("%d: %s", status, answer)
+	}
+	var o orderView
+	err = json.Unmarshal(answer, &o)
+	return placedIn{in, region, customer, o.ID}, err
+}
+
+// expect notes the mails of an order that is paid: the customer's own region, or that
+// which stands in for it, says so; the receipt comes from where it was paid.
+func (f *federated) expect(o placedIn) {
+	teller := o.region
+	if teller == contract.RegionAPAC {
+		teller = contract.RegionEU
+	}
+	f.mails[teller][o.customer] = append(f.mails[teller][o.customer], "Order "+o.id+" is paid")
+	f.mails[o.in][o.customer] = append(f.mails[o.in][o.customer], "Receipt for order "+o.id)
+}
+
+var everyRegion = []string{contract.RegionEU, contract.RegionUS, contract.RegionAPAC}
+
 // order has one customer of each region order in a region and waits until all are
-// paid there. Their own region, or that which stands in for it, says so by mail; the
-// receipts come from where they have paid.
+// paid there.
 func (f *federated) order(in, occasion string) (ids []string) {
 	f.t.Helper()
-	s := f.systems[in]
-	for _, c := range []struct{ region, teller string }{
-		{contract.RegionEU, contract.RegionEU}, {contract.RegionUS, contract.RegionUS}, {contract.RegionAPAC, contract.RegionEU},
-	} {
-		customer := strings.Join([]string{occasion, in, c.region}, "-")
-		body := strings.Replace(orderBody(customer, contract.TierStandard, "tok_ok", "mug"), `"eu"`, fmt.Sprintf("%q", c.region), 1)
-		status, _, answer, err := s.try(s.orders[0].URL, "", body)
+	for _, region := range everyRegion {
+		o, err := f.place(in, region, strings.Join([]string{occasion, in, region}, "-"))
 		require.NoError(f.t, err)
-		require.Equal(f.t, http.StatusCreated, status, string(answer))
-		var o orderView
-		require.NoError(f.t, json.Unmarshal(answer, &o))
-		ids = append(ids, o.ID)
-		f.mails[c.teller][customer] = append(f.mails[c.teller][customer], "Order "+o.ID+" is paid")
-		f.mails[in][customer] = append(f.mails[in][customer], "Receipt for order "+o.ID)
+		f.expect(o)
+		ids = append(ids, o.id)
 	}
 	for _, id := range ids {
-		s.becomes(id, "paid")
+		f.systems[in].becomes(id, "paid")
 	}
 	return ids
+}
+
+// keepOrdering has customers of all regions order in both, 20 in a second, until it is
+// stopped.
+func (f *federated) keepOrdering(stop <-chan struct{}, count *atomic.Int32) (all []placedIn, err error) {
+	pace := time.NewTicker(50 * time.Millisecond)
+	defer pace.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return all, nil
+		case <-pace.C:
+		}
+		o, err := f.place([]string{contract.RegionEU, contract.RegionUS}[n%2], everyRegion[n%3], fmt.Sprint("busy-", n))
+		if err != nil {
+			return all, err
+		}
+		all = append(all, o)
+		count.Add(1)
+	}
 }
 
 // told waits until every mail is where it must be, and there are no others.
@@ -149,6 +192,38 @@ func TestTwoRegions(t *testing.T) {
 			}
 		}
 		require.Len(t, arrived, len(placed))
+	})
+	t.Run("a link is cut and healed while customers order", func(t *testing.T) {
+		var count atomic.Int32
+		more := func(n int32) {
+			enough := count.Load() + n
+			messagingtest.Eventually(t, time.Minute, func() (bool, string) { return count.Load() >= enough, fmt.Sprint(count.Load()) })
+		}
+		stop, result := make(chan struct{}), make(chan error, 1)
+		var placed []placedIn
+		go func() {
+			var err error
+			placed, err = f.keepOrdering(stop, &count)
+			result <- err
+		}()
+		more(10)
+		f.regions.Cut(t, contract.RegionUS)
+		more(10)
+		for s, other := range map[*system]string{eu: contract.RegionUS, us: contract.RegionEU} {
+			messagingtest.Eventually(t, time.Minute, func() (bool, string) {
+				n := s.broker.Depth(t, link(other))
+				return n > 0, fmt.Sprintf("%d events wait", n)
+			})
+		}
+		f.regions.Heal(t, contract.RegionUS)
+		more(10)
+		close(stop)
+		require.NoError(t, <-result)
+		for _, o := range placed {
+			f.systems[o.in].becomes(o.id, "paid")
+			f.expect(o)
+		}
+		f.told()
 	})
 	t.Run("and no mail has come twice since", func(t *testing.T) {
 		// Behind all that could have come before, on every way.

@@ -1,0 +1,78 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/contract"
+)
+
+// Two hundred clients that send slowly, or do not read, keep nobody else waiting; and
+// the server gets rid of them.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	s.startAll()
+	address := strings.TrimPrefix(s.orders[0].URL, "http://")
+	dial := func(request string) net.Conn {
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
+		_, err = io.WriteString(conn, request)
+		require.NoError(t, err)
+		return conn
+	}
+	var slow []net.Conn
+	for range 65 {
+		slow = append(slow,
+			dial("POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-"),
+			dial("POST /v1/orders HTTP/1.1\r\nHost: x\r\n"+asJSON+"\r\nContent-Length: 999\r\n\r\n{"),
+			dial("")) // who says nothing at all
+	}
+	deaf := make(chan error, 5)
+	for range cap(deaf) {
+		conn := dial("")
+		go func() { deaf <- sendWithoutReading(conn) }()
+	}
+
+	for i := range 5 {
+		o := s.place(fmt.Sprint("good-", i), contract.TierExpress, "tok_ok")
+		s.becomes(o.ID, "paid")
+	}
+	for _, conn := range slow { // the header has 5 s, the request 10 s
+		_, err := io.ReadAll(conn)
+		require.NoError(t, err)
+	}
+	for range cap(deaf) { // an answer that nobody takes has 45 s
+		require.NoError(t, <-deaf)
+	}
+	s.becomes(s.place("last", contract.TierExpress, "tok_ok").ID, "paid")
+}
+
+// sendWithoutReading asks and asks, until the answers are stuck and the server has
+// closed the connection.
+func sendWithoutReading(conn net.Conn) error {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if err := tcp.SetReadBuffer(4 << 10); err != nil {
+			return err
+		}
+	}
+	for {
+		_, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return errors.New("the server still waits")
+		case err != nil:
+			return nil
+		}
+	}
+}
