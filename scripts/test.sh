@@ -18,7 +18,7 @@ remove_leftovers
 
 cd "$root"
 "$(dirname "$0")/tools.sh" gotestsum
-say "running all tests (about 10 min)"
+say "running all tests (about 15 min)"
 report="$cache/tests.json"
 "$root/.bin/gotestsum" --format pkgname --jsonfile "$report" -- -race -count=1 -timeout 20m work
 skipped=$(grep -c '"Action":"skip","Package":"[^"]*","Test"' "$report" || true)

@@ -44,6 +44,8 @@
 // delay. [Permanent], or an error on the last attempt, parks it in the dead-letter
 // queue with the reason in its headers. [Handler] has the whole table.
 // Every message may come more than once; package inbox makes its effect once.
+// Where order counts, [Sharded] spreads messages over queues by their key, and
+// [Conn.ConsumeAll] handles those of one key one after the other.
 //
 // # Calling
 //
