@@ -148,7 +148,7 @@ type Queue struct {
 	// strategy is at-least-once, which needs Overflow to be RejectPublish.
 	DeadLetter *DeadLetter
 	// ConsumerTimeout is how long a consumer may hold a message; 0 leaves the
-	// broker's default (30 min).
+	// broker's default (30 min). A change reaches consumers that subscribe afterwards.
 	ConsumerTimeout time.Duration
 	// DisconnectedTimeout is how long a quorum queue waits for a cluster node that is
 	// gone, before it gives what the consumers there held to others; 0 leaves the
