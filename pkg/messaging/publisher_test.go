@@ -141,6 +141,46 @@ func TestReturnsAreJoinedByMessageID(t *testing.T) {
 	}
 }
 
+// A queue that does not confirm takes its own messages' places in the window, and no
+// other ones.
+func TestALateConfirmDoesNotHoldTheWindow(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	declare(t, ch, "jobs", 20)
+	declare(t, ch, "frozen", 20)
+	p := b.Connect(t, b.Config()).Publisher(messaging.Window(4))
+	ctx := within(t, 60*time.Second)
+	require.NoError(t, p.Publish(ctx, messaging.Route{Key: "frozen"}, message(t, "the first of this channel")))
+	thaw := b.Freeze(t, "frozen")
+
+	late := []*messaging.Confirmation{
+		p.PublishAsync(ctx, messaging.Route{Key: "frozen"}, message(t, "x")),
+		p.PublishAsync(ctx, messaging.Route{Key: "frozen"}, message(t, "x")),
+	}
+	for range 100 {
+		require.NoError(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x")))
+	}
+	var others []*messaging.Confirmation
+	for range 100 { // nobody waits for these while they are sent
+		others = append(others, p.PublishAsync(ctx, messaging.Route{Key: "jobs"}, message(t, "x")))
+	}
+	for _, c := range others {
+		require.NoError(t, c.Wait(ctx))
+	}
+	for _, c := range late {
+		select {
+		case <-c.Done():
+			t.Fatal("the queue was not frozen")
+		default:
+		}
+	}
+	thaw()
+	for _, c := range late {
+		require.NoError(t, c.Wait(ctx))
+	}
+}
+
 func TestPublishSurvivesLostConnections(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
