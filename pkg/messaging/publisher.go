@@ -50,14 +50,6 @@ func AllowUnroutable() PublishOption { return func(c *Confirmation) { c.mandator
 
 // Publisher makes a publisher with a channel of its own.
 func (c *Conn) Publisher(opts ...PublisherOption) *Publisher {
-	p := c.newPublisher(opts...)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.senders = append(c.senders, p)
-	return p
-}
-
-func (c *Conn) newPublisher(opts ...PublisherOption) *Publisher {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Publisher{
 		conn:     c,
@@ -71,6 +63,7 @@ func (c *Conn) newPublisher(opts ...PublisherOption) *Publisher {
 		opt(p)
 	}
 	go p.run(ctx)
+	c.adopt(p)
 	return p
 }
 
