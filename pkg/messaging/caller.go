@@ -65,9 +65,7 @@ func (c *Conn) Caller() *Caller {
 		done:    make(chan struct{}),
 	}
 	go caller.run()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.senders = append(c.senders, caller)
+	c.adopt(caller)
 	return caller
 }
 

@@ -31,7 +31,7 @@ type Config struct {
 	// CallTimeout bounds each synchronous AMQP method (open a channel, declare,
 	// consume, cancel). A connection that takes longer is given up. Defaults to 10 s.
 	CallTimeout time.Duration
-	// WriteTimeout bounds one write to the socket. It is long, because a broker
+	// WriteTimeout bounds one write to the socket, of at most 256 KiB. It is long, because a broker
 	// under a resource alarm stops reading. Defaults to 15 s.
 	WriteTimeout time.Duration
 	// MaxBackoff bounds the wait between attempts, which starts at 100 ms, doubles

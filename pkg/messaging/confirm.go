@@ -2,16 +2,12 @@ package messaging
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
-
-// maxShortString is the length of AMQP's type shortstr, in bytes.
-const maxShortString = 255
 
 // Confirmation is the outcome, still to come, of a message that was published.
 type Confirmation struct {
@@ -85,27 +81,6 @@ func (c *Confirmation) tell() {
 	if c.finish != nil {
 		c.finish(c.err)
 	}
-}
-
-// validate refuses what AMQP cannot carry: some of it would cost the connection,
-// and with it the outcome of every other message that is on its way.
-func validate(route Route, m *Message) error {
-	if m.ID == "" {
-		return errors.New("messaging: Message.ID: must not be empty")
-	}
-	for _, f := range [...]struct{ name, value string }{
-		{"Route.Exchange", route.Exchange}, {"Route.Key", route.Key}, {"Message.ID", m.ID}, {"Message.Type", m.Type},
-		{"Message.CorrelationID", m.CorrelationID}, {"Message.ReplyTo", m.ReplyTo}, {"Message.AppID", m.AppID},
-		{"Message.UserID", m.UserID}, {"Message.ContentType", m.ContentType}, {"Message.ContentEncoding", m.ContentEncoding},
-	} {
-		if len(f.value) > maxShortString {
-			return fmt.Errorf("messaging: %s: has %d bytes, AMQP allows %d", f.name, len(f.value), maxShortString)
-		}
-	}
-	if err := amqp.Table(m.Headers).Validate(); err != nil {
-		return fmt.Errorf("messaging: Message.Headers: %w", err)
-	}
-	return nil
 }
 
 // publishing091 puts a message into the client library's form.

@@ -22,10 +22,13 @@ type Conn struct {
 	consume *link
 
 	mu        sync.Mutex
-	closed    bool
+	closed    bool // takes no more consumers
+	drained   bool // and no more senders
 	consumers []*Consumer
 	senders   []closer // publishers and callers
-	parker    *Publisher
+
+	park   sync.Once
+	parker *Publisher
 }
 
 type closer interface {
@@ -70,11 +73,12 @@ func (c *Conn) Ready() error {
 
 // Close drains the consumers, waits for outstanding confirms and closes the
 // connections; it returns at the latest soon after ctx is done. Closing what was
-// made from the Conn before is allowed, and gives control over the order.
+// made from the Conn before is allowed, and gives control over the order. What is
+// made from it afterwards is closed.
 func (c *Conn) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
-	consumers, senders := c.consumers, c.senders
+	consumers := c.consumers
 	c.mu.Unlock()
 
 	var errs []error
@@ -85,6 +89,10 @@ func (c *Conn) Close(ctx context.Context) error {
 	}
 	wg.Wait()
 	errs = append(errs, results...)
+	c.mu.Lock()
+	c.drained = true // until now handlers could publish, and messages be parked
+	senders := c.senders
+	c.mu.Unlock()
 	for _, s := range senders {
 		errs = append(errs, s.Close(ctx))
 	}
@@ -138,13 +146,21 @@ func (c *Conn) publishing(ctx context.Context, route Route, m Message) (Message,
 	return m, finish
 }
 
-// parking is the publisher that consumers park messages with, made when first needed.
-func (c *Conn) parking() *Publisher {
+// adopt makes a sender the Conn's to close: at once, when it has closed all others.
+func (c *Conn) adopt(sender closer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.parker == nil {
-		c.parker = c.newPublisher()
-		c.senders = append(c.senders, c.parker)
+	if !c.drained {
+		c.senders = append(c.senders, sender)
+		return
 	}
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = sender.Close(now) // nothing is on its way, there is nothing to wait for
+}
+
+// parking is the publisher that consumers park messages with, made when first needed.
+func (c *Conn) parking() *Publisher {
+	c.park.Do(func() { c.parker = c.Publisher() })
 	return c.parker
 }

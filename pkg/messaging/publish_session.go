@@ -7,13 +7,17 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
+// overdue is for how long run waits for one confirm before it looks at the others.
+const overdue = 10 * time.Millisecond
+
 // A session is a publisher's life on one channel of one epoch. Senders write, one
-// at a time; the goroutine in run takes the outcomes in the order of sending, and
-// frees their places in the window. Whoever waits for an outcome may settle it
+// at a time; the goroutine in run takes the outcomes, about in the order of sending,
+// and frees their places in the window. Whoever waits for an outcome may settle it
 // sooner.
 type session struct {
 	*Publisher
@@ -22,7 +26,7 @@ type session struct {
 	closed   <-chan *amqp.Error
 	returns  <-chan amqp.Return
 	places   chan struct{}      // one taken by each message on its way
-	inflight chan *Confirmation // oldest first
+	inflight chan *Confirmation // oldest first; those that are overdue, again at the end
 	ended    chan struct{}      // closed when nothing is sent any more
 
 	confirmed atomic.Bool // something was
@@ -69,6 +73,8 @@ func (p *Publisher) open(ep *epoch) (*session, error) {
 // run returns nil when the publisher was closed and nothing is outstanding.
 func (s *session) run(ctx context.Context) error {
 	closing := s.closing
+	late := time.NewTimer(overdue)
+	defer late.Stop()
 	for {
 		if closing == nil && s.finish() {
 			s.ep.closeChannel(s.ch)
@@ -76,14 +82,17 @@ func (s *session) run(ctx context.Context) error {
 		}
 		select {
 		case c := <-s.inflight:
+			late.Reset(overdue)
 			select {
 			case <-c.wire.Done():
 				s.settle(c)
 				<-s.places
+			case <-late.C:
+				s.inflight <- c // there is room: it still has its place
+				s.sweep()
 			case <-ctx.Done():
+				s.inflight <- c
 				s.end(context.Cause(ctx))
-				<-c.wire.Done()
-				s.settle(c)
 				return context.Cause(ctx)
 			}
 		case <-closing:
@@ -95,6 +104,20 @@ func (s *session) run(ctx context.Context) error {
 			s.end(context.Cause(ctx))
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// sweep settles what has its confirm behind one that is overdue. Each queue confirms
+// in its own time: one that does not, whose leader is gone, must not hold the window.
+func (s *session) sweep() {
+	for range len(s.inflight) {
+		c := <-s.inflight
+		if !isDone(c.wire.Done()) {
+			s.inflight <- c
+			continue
+		}
+		s.settle(c)
+		<-s.places
 	}
 }
 

@@ -50,14 +50,6 @@ func AllowUnroutable() PublishOption { return func(c *Confirmation) { c.mandator
 
 // Publisher makes a publisher with a channel of its own.
 func (c *Conn) Publisher(opts ...PublisherOption) *Publisher {
-	p := c.newPublisher(opts...)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.senders = append(c.senders, p)
-	return p
-}
-
-func (c *Conn) newPublisher(opts ...PublisherOption) *Publisher {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &Publisher{
 		conn:     c,
@@ -71,6 +63,7 @@ func (c *Conn) newPublisher(opts ...PublisherOption) *Publisher {
 		opt(p)
 	}
 	go p.run(ctx)
+	c.adopt(p)
 	return p
 }
 
@@ -81,8 +74,8 @@ func (c *Conn) newPublisher(opts ...PublisherOption) *Publisher {
 // Errors: [ErrUnroutable], [ErrNacked], [ErrConnectionLost] (outcome unknown), with
 // [ErrRefused] where the broker closed the channel, [ErrClosed], and ctx's own,
 // which leaves the outcome unknown too. What AMQP cannot carry (a message without
-// an id, a header of a strange type, a name of more than 255 bytes) is an error
-// that names the field, before anything is sent.
+// an id, a header of a strange type, a name of more than 255 bytes, headers of more
+// than 124 KiB) is an [ErrInvalid], before anything is sent.
 func (p *Publisher) Publish(ctx context.Context, route Route, m Message, opts ...PublishOption) error {
 	return p.PublishAsync(ctx, route, m, opts...).Wait(ctx)
 }

@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +69,32 @@ func TestPublishOutcomes(t *testing.T) {
 		m.ID = ""
 		require.ErrorContains(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, m), "Message.ID")
 	})
+	t.Run("headers that would cost the connection", func(t *testing.T) {
+		long := strings.Repeat("k", 256)
+		for name, headers := range map[string]map[string]any{
+			"a long name":              {long: true},
+			"a long name in a table":   {"deep": amqp.Table{long: true}},
+			"a long name in a list":    {"list": []any{amqp.Table{long: true}}},
+			"more than fits a frame":   {"large": strings.Repeat("v", 128<<10)},
+			"many small ones in lists": {"list": slices.Repeat([]any{[]any{"", true}}, 20_000)},
+		} {
+			m := message(t, "x")
+			m.Headers = headers
+			err := p.Publish(ctx, messaging.Route{Key: "jobs"}, m)
+			require.ErrorIs(t, err, messaging.ErrInvalid, name)
+			require.ErrorContains(t, err, "Message.Headers", name)
+		}
+	})
+	t.Run("the largest headers, with the longest of everything else", func(t *testing.T) {
+		long := strings.Repeat("x", 255)
+		m := message(t, "x")
+		m.ID, m.Type, m.CorrelationID, m.ReplyTo, m.AppID, m.ContentType, m.ContentEncoding = long, long, long, long, long, long, long
+		m.Expiration, m.Priority = time.Hour, 4
+		m.Headers = map[string]any{long: strings.Repeat("v", 124<<10-2*5-1-255)} // two lengths, and the name with its own
+		require.NoError(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, m))
+		m.Headers[long] = m.Headers[long].(string) + "v"
+		require.ErrorIs(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, m), messaging.ErrInvalid)
+	})
 	t.Run("each of several with one id gets its own outcome", func(t *testing.T) {
 		m := message(t, "x")
 		stored := p.PublishAsync(ctx, messaging.Route{Key: "jobs"}, m)
@@ -111,6 +138,46 @@ func TestReturnsAreJoinedByMessageID(t *testing.T) {
 		} else {
 			require.NoError(t, err, "message %d", i)
 		}
+	}
+}
+
+// A queue that does not confirm takes its own messages' places in the window, and no
+// other ones.
+func TestALateConfirmDoesNotHoldTheWindow(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	declare(t, ch, "jobs", 20)
+	declare(t, ch, "frozen", 20)
+	p := b.Connect(t, b.Config()).Publisher(messaging.Window(4))
+	ctx := within(t, 60*time.Second)
+	require.NoError(t, p.Publish(ctx, messaging.Route{Key: "frozen"}, message(t, "the first of this channel")))
+	thaw := b.Freeze(t, "frozen")
+
+	late := []*messaging.Confirmation{
+		p.PublishAsync(ctx, messaging.Route{Key: "frozen"}, message(t, "x")),
+		p.PublishAsync(ctx, messaging.Route{Key: "frozen"}, message(t, "x")),
+	}
+	for range 100 {
+		require.NoError(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x")))
+	}
+	var others []*messaging.Confirmation
+	for range 100 { // nobody waits for these while they are sent
+		others = append(others, p.PublishAsync(ctx, messaging.Route{Key: "jobs"}, message(t, "x")))
+	}
+	for _, c := range others {
+		require.NoError(t, c.Wait(ctx))
+	}
+	for _, c := range late {
+		select {
+		case <-c.Done():
+			t.Fatal("the queue was not frozen")
+		default:
+		}
+	}
+	thaw()
+	for _, c := range late {
+		require.NoError(t, c.Wait(ctx))
 	}
 }
 

@@ -2,14 +2,19 @@ package messaging
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
 
 const (
 	// maxBacklog is how many bytes may wait for the socket before publishers wait
-	// too. It bounds memory, not messages: one message may exceed it.
+	// too. It bounds when they wait, not what they bring: those that see room at the
+	// same time add a message each, whole and of any size.
 	maxBacklog = 256 << 10
+	// chunk is how many bytes are written at once, each time with a new deadline: a
+	// slow network has time for any backlog as long as it takes some of it.
+	chunk = 256 << 10
 	// maxSpare is the largest buffer that is kept for the next round.
 	maxSpare = 1 << 20
 )
@@ -118,11 +123,15 @@ func (s *socket) run() {
 }
 
 func (s *socket) write(batch []byte) error {
-	if err := s.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
-		return err
+	for part := range slices.Chunk(batch, chunk) {
+		if err := s.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
+			return err
+		}
+		if _, err := s.Conn.Write(part); err != nil {
+			return err
+		}
 	}
-	_, err := s.Conn.Write(batch)
-	return err
+	return nil
 }
 
 // fail ends the connection, which its reader notices.

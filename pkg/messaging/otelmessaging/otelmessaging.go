@@ -230,6 +230,7 @@ func failed(err error) []attribute.KeyValue {
 	}{
 		{messaging.ErrUnroutable, "unroutable"},
 		{messaging.ErrNacked, "nacked"},
+		{messaging.ErrInvalid, "invalid"},
 		{messaging.ErrRefused, "refused"},
 		{messaging.ErrConnectionLost, "connection_lost"},
 		{messaging.ErrStopping, "stopping"},

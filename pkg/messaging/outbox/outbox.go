@@ -10,7 +10,6 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 
@@ -37,17 +36,19 @@ func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 // the caller has locked the key's own row before (SELECT ... FOR UPDATE).
 //
 // The message is kept as JSON: use strings and booleans as headers, since numbers
-// would come out as float64, and times and bytes as strings.
+// would come out as float64, times and bytes as strings. What AMQP could not carry
+// then (a nested table, for one) is refused here: [messaging.ErrInvalid].
 func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m messaging.Message) error {
-	if m.ID == "" {
-		return errors.New("outbox: message without an id")
-	}
-	if len(route.Exchange) > 255 || len(route.Key) > 255 {
-		return fmt.Errorf("outbox: the route of message %s has a name of more than 255 bytes", m.ID)
-	}
 	encoded, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode message %s for the outbox: %w", m.ID, err)
+	}
+	var kept messaging.Message // as the relay will find it
+	if err := json.Unmarshal(encoded, &kept); err != nil {
+		return fmt.Errorf("decode message %s for the outbox: %w", m.ID, err)
+	}
+	if err := kept.Validate(route); err != nil {
+		return fmt.Errorf("add message %s to the outbox: %w", m.ID, err)
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO outbox (key, exchange, route, message) VALUES ($1, $2, $3, $4)`,
 		key, route.Exchange, route.Key, encoded)
@@ -57,8 +58,9 @@ func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m me
 	return nil
 }
 
-// Count says how many messages wait, and how many of them have failed and are to
-// be tried again later; what waits behind those is not in the second number.
+// Count says how many messages wait, and how many of them are held back: refused, to
+// be tried again later, or sent and not confirmed yet. What waits behind those is not
+// in the second number.
 func Count(ctx context.Context, pool *pgxpool.Pool) (waiting, heldBack int64, err error) {
 	err = pool.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE not_before IS NOT NULL) FROM outbox`).Scan(&waiting, &heldBack)
 	if err != nil {

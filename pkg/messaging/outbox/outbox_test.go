@@ -47,14 +47,21 @@ func setup(t *testing.T) *fixture {
 	require.NoError(t, err)
 
 	b := messagingtest.Broker(t)
-	raw, err := amqp.Dial(b.URL)
+	f := &fixture{pool: pool, broker: b, conn: b.Connect(t, b.Config())}
+	f.reopen(t)
+	_, err = f.ch.QueueDeclare("events", true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
+	require.NoError(t, err)
+	return f
+}
+
+// reopen gives the test a channel to prepare and to look.
+func (f *fixture) reopen(t *testing.T) {
+	t.Helper()
+	raw, err := amqp.Dial(f.broker.URL)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = raw.Close() })
-	ch, err := raw.Channel()
+	f.ch, err = raw.Channel()
 	require.NoError(t, err)
-	_, err = ch.QueueDeclare("events", true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
-	require.NoError(t, err)
-	return &fixture{pool: pool, broker: b, conn: b.Connect(t, b.Config()), ch: ch}
 }
 
 // add commits one message of a key and gives its id.
@@ -247,11 +254,7 @@ func TestNothingIsLostWhenConnectionsDrop(t *testing.T) {
 	}
 	f.empty(t)
 	stop()
-	raw, err := amqp.Dial(f.broker.URL) // ours was closed with the others
-	require.NoError(t, err)
-	defer func() { _ = raw.Close() }()
-	f.ch, err = raw.Channel()
-	require.NoError(t, err)
+	f.reopen(t) // ours was closed with the others
 	for _, d := range f.received(t, "events") {
 		delete(want, d.MessageId)
 	}

@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -23,13 +22,17 @@ const (
 	// the middle of a round holds up the other replicas until then.
 	roundTimeout = 5 * time.Second
 	idleSlack    = time.Second
-	// stopTimeout is what a running round gets to finish when the relay is stopped.
+	// stopTimeout is what a running round gets for its confirms when the relay is
+	// stopped, and what any round gets to write down what they were.
 	stopTimeout = 5 * time.Second
 	// pollInterval finds what replicas that are gone have left behind.
 	pollInterval = 250 * time.Millisecond
 	// firstDelay and maxDelay bound how long a failure holds a key back.
 	firstDelay = 500 * time.Millisecond
 	maxDelay   = 30 * time.Second
+	// lateDelay is for how long a message without a confirm is left to the relay that
+	// has sent it. Another one may send it again afterwards.
+	lateDelay = 2 * time.Second
 
 	// lockID is the advisory lock of relay rounds: one at a time per database.
 	lockID = 0x6f7574626f78
@@ -37,16 +40,22 @@ const (
 
 // Relay publishes what is in an outbox. Every replica of a service runs one; they
 // take turns, since a round holds a lock for the length of its transaction.
+//
+// A message whose confirm is late (its queue has lost its leader, say) holds back its
+// own key only. It stays on its way over many rounds and is not sent again. Its row
+// is held back, so that the other replicas leave it alone, until they must assume
+// that this one is gone.
 type Relay struct {
 	pool *pgxpool.Pool
 	pub  *messaging.Publisher
 	log  *zap.Logger
 	wake chan struct{}
+	late map[int64]sent // on their way since an earlier round, by the row's id
 }
 
 // NewRelay makes a relay; [Relay.Run] runs it.
 func NewRelay(pool *pgxpool.Pool, pub *messaging.Publisher, log *zap.Logger) *Relay {
-	return &Relay{pool: pool, pub: pub, log: log, wake: make(chan struct{}, 1)}
+	return &Relay{pool: pool, pub: pub, log: log, wake: make(chan struct{}, 1), late: map[int64]sent{}}
 }
 
 // Wake says that something was committed. It never blocks.
@@ -57,8 +66,8 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run relays until ctx is done; the round that then runs is finished within 5 s.
-// It returns nil.
+// Run relays until ctx is done; the round that then runs gets 5 s for its confirms
+// and 5 s to write down what they were. It returns nil.
 func (r *Relay) Run(ctx context.Context) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -87,7 +96,8 @@ type row struct {
 	id       int64
 	key      string
 	route    messaging.Route
-	encoded  []byte
+	message  messaging.Message
+	bad      error // message is not one
 	attempts int
 }
 
@@ -98,8 +108,15 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 		return false, fmt.Errorf("begin a relay round: %w", err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(stop)) }()
+	if err := r.lock(stop, tx); err != nil {
+		return false, err
+	}
+	arrived := r.arrived()
+	if err := r.record(stop, tx, arrived); err != nil {
+		return false, err
+	}
 	rows, err := r.take(stop, tx)
-	if err != nil || len(rows) == 0 {
+	if err != nil || len(rows) == 0 && arrived.empty() {
 		return false, err
 	}
 	// From here on a stop waits a little: what is published and not recorded would
@@ -108,24 +125,35 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 	defer cancel()
 	unhook := context.AfterFunc(stop, func() { time.AfterFunc(stopTimeout, cancel) })
 	defer unhook()
-	done, failed, broken := r.publish(ctx, rows)
-	if err := r.record(ctx, tx, done, failed); err != nil {
+	out := r.publish(ctx, rows)
+	// The outcomes are known now: writing them down may take longer than the round may.
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(stop), stopTimeout)
+	defer cancel()
+	if err := r.record(ctx, tx, out); err != nil {
 		return false, err
 	}
-	return len(rows) == batchSize, broken
+	if err := tx.Commit(ctx); err != nil {
+		return false, fmt.Errorf("commit a relay round: %w", err)
+	}
+	return len(rows) == batchSize, out.broken
 }
 
-// take locks out other relays and selects the rows whose key is not held back.
-// Times are the clock's and not the transaction's, which may have waited long.
-func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
+// lock locks out other relays.
+func (r *Relay) lock(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+idleSlack).Milliseconds()))
 	if err != nil {
-		return nil, fmt.Errorf("limit the relay's transaction: %w", err)
+		return fmt.Errorf("limit the relay's transaction: %w", err)
 	}
 	// Wait, do not try: what was committed after the other round had looked is ours.
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(lockID)); err != nil {
-		return nil, fmt.Errorf("lock the outbox: %w", err)
+		return fmt.Errorf("lock the outbox: %w", err)
 	}
+	return nil
+}
+
+// take selects the rows whose key is not held back. Times are the clock's and not
+// the transaction's, which may have waited long.
+func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
 	found, err := tx.Query(ctx, `
 		SELECT id, key, exchange, route, message, attempts FROM outbox o
 		WHERE NOT EXISTS (
@@ -137,7 +165,9 @@ func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
 	}
 	rows, err := pgx.CollectRows(found, func(scan pgx.CollectableRow) (row, error) {
 		var o row
-		err := scan.Scan(&o.id, &o.key, &o.route.Exchange, &o.route.Key, &o.encoded, &o.attempts)
+		var encoded []byte
+		err := scan.Scan(&o.id, &o.key, &o.route.Exchange, &o.route.Key, &encoded, &o.attempts)
+		o.bad = json.Unmarshal(encoded, &o.message)
 		return o, err
 	})
 	if err != nil {
@@ -146,107 +176,28 @@ func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
 	return rows, nil
 }
 
-// failure is a row that was refused.
-type failure struct {
-	row
-	err error
-}
-
-// isRefusal says whether the message itself was refused. Everything else, such as
-// a lost connection, is no fault of the message: it stays as it is, and goes out
-// again, if need be a second time.
-func isRefusal(err error) bool {
-	return errors.Is(err, messaging.ErrNacked) || errors.Is(err, messaging.ErrUnroutable) || errors.Is(err, errBadRow)
-}
-
-// send publishes one row alone, so that a refusal is its own. A message that the
-// publisher will not send at all is refused too.
-func (r *Relay) send(ctx context.Context, o row) error {
-	var m messaging.Message
-	if err := json.Unmarshal(o.encoded, &m); err != nil {
-		return fmt.Errorf("%w: %w", errBadRow, err)
+// record deletes what is done and pushes back what is not.
+func (r *Relay) record(ctx context.Context, tx pgx.Tx, out outcomes) error {
+	if out.empty() {
+		return nil
 	}
-	err := r.pub.Publish(ctx, o.route, m)
-	if errors.Is(err, messaging.ErrRefused) {
-		return fmt.Errorf("%w: %w", errBadRow, err)
-	}
-	return err
-}
-
-var errBadRow = errors.New("the row cannot be published")
-
-// publish sends the rows in waves: the first row of each key, and when those are
-// confirmed the next ones. A key whose row failed sends no more. broken is why the
-// round ended early.
-func (r *Relay) publish(ctx context.Context, rows []row) (done []int64, failed []failure, broken error) {
-	queues := map[string][]row{}
-	var keys []string
-	for _, o := range rows {
-		if _, known := queues[o.key]; !known {
-			keys = append(keys, o.key)
-		}
-		queues[o.key] = append(queues[o.key], o)
-	}
-	for len(keys) > 0 && broken == nil {
-		wave := make([]*messaging.Confirmation, len(keys))
-		for i, key := range keys {
-			var m messaging.Message
-			if err := json.Unmarshal(queues[key][0].encoded, &m); err != nil {
-				failed = append(failed, failure{queues[key][0], fmt.Errorf("%w: %w", errBadRow, err)})
-				continue
-			}
-			wave[i] = r.pub.PublishAsync(ctx, queues[key][0].route, m)
-		}
-		var next []string
-		for i, key := range keys {
-			if wave[i] == nil {
-				continue
-			}
-			o := queues[key][0]
-			err := wave[i].Wait(ctx)
-			if errors.Is(err, messaging.ErrRefused) {
-				err = r.send(ctx, o) // it, or another one of the wave
-			}
-			switch {
-			case err == nil:
-				done = append(done, o.id)
-				if queues[key] = queues[key][1:]; len(queues[key]) > 0 {
-					next = append(next, key)
-				}
-			case isRefusal(err):
-				failed = append(failed, failure{o, err})
-			default:
-				broken = fmt.Errorf("publish from the outbox: %w", err)
-			}
-		}
-		keys = next
-	}
-	return done, failed, broken
-}
-
-// record deletes what is done, pushes back what failed, and commits.
-func (r *Relay) record(ctx context.Context, tx pgx.Tx, done []int64, failed []failure) error {
-	// The outcome is known now: writing it down may take longer than the round may.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if _, err := tx.Exec(ctx, `DELETE FROM outbox WHERE id = ANY($1)`, done); err != nil {
-		return fmt.Errorf("delete what was published: %w", err)
-	}
-	for _, f := range failed {
+	batch := &pgx.Batch{}
+	batch.Queue(`DELETE FROM outbox WHERE id = ANY($1)`, out.done)
+	batch.Queue(`UPDATE outbox SET not_before = NULL WHERE id = ANY($1)`, out.lost)
+	batch.Queue(`UPDATE outbox SET not_before = clock_timestamp() + make_interval(secs => $2), last_error = $3 WHERE id = ANY($1)`,
+		out.late, lateDelay.Seconds(), "not confirmed yet")
+	for _, f := range out.failed {
 		delay := min(firstDelay<<min(f.attempts, 10), maxDelay)
 		delay = delay/2 + rand.N(delay/2)
-		_, err := tx.Exec(ctx, `
+		batch.Queue(`
 			UPDATE outbox SET attempts = attempts + 1, last_error = $2,
 				not_before = clock_timestamp() + make_interval(secs => $3) WHERE id = $1`,
 			f.id, f.err.Error(), delay.Seconds())
-		if err != nil {
-			return fmt.Errorf("push back what failed: %w", err)
-		}
 		r.log.Warn("message held back", zap.String("key", f.key), zap.Int64("outbox_id", f.id),
 			zap.Int("attempts", f.attempts+1), zap.Duration("delay", delay), zap.Error(f.err))
 	}
-	if err := tx.Commit(ctx); err != nil {
-		return fmt.Errorf("commit a relay round: %w", err)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("record what was published: %w", err)
 	}
 	return nil
 }

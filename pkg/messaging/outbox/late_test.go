@@ -1,0 +1,202 @@
+package outbox_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+	"example.com/orderflow/pkg/messaging/outbox"
+)
+
+// freeze makes a queue "frozen" behind an exchange "cold", lets the publishers publish
+// to it once, and halts it.
+func (f *fixture) freeze(t *testing.T, publishers ...*messaging.Publisher) (thaw func()) {
+	t.Helper()
+	_, err := f.ch.QueueDeclare("frozen", true, false, false, false, amqp.Table{"x-queue-type": "quorum"})
+	require.NoError(t, err)
+	require.NoError(t, f.ch.ExchangeDeclare("cold", "fanout", true, false, false, false, nil))
+	require.NoError(t, f.ch.QueueBind("frozen", "", "cold", false, nil))
+	for _, pub := range publishers {
+		m, err := messaging.NewMessage(kind, "the first")
+		require.NoError(t, err)
+		require.NoError(t, pub.Publish(t.Context(), messaging.Route{Key: "frozen"}, m))
+	}
+	require.Len(t, f.received(t, "frozen"), len(publishers))
+	return f.broker.Freeze(t, "frozen")
+}
+
+func (f *fixture) held(t *testing.T, want int64) {
+	t.Helper()
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		_, held, err := outbox.Count(t.Context(), f.pool)
+		require.NoError(t, err)
+		return held == want, fmt.Sprint(held)
+	})
+}
+
+// flow sends messages of other keys one after the other. With a round's timeout, 5 s,
+// for each of them it would take much longer than allowed.
+func (f *fixture) flow(t *testing.T, relay *outbox.Relay) {
+	t.Helper()
+	waiting := func() int64 {
+		n, _, err := outbox.Count(t.Context(), f.pool)
+		require.NoError(t, err)
+		return n
+	}
+	before, began := waiting(), time.Now()
+	for n := range 20 {
+		f.add(t, fmt.Sprint("key", n), "events", n)
+		relay.Wake()
+		messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+			now := waiting()
+			return now == before, fmt.Sprintf("%d waiting, %d before", now, before)
+		})
+	}
+	require.Less(t, time.Since(began), 40*time.Second)
+	require.Len(t, f.received(t, "events"), 20)
+}
+
+func TestALateConfirmHoldsBackItsOwnKeyOnly(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	pub := f.conn.Publisher()
+	relay, _ := f.relay(t, pub)
+	thaw := f.freeze(t, pub)
+	late := f.add(t, "stuck", "frozen", 1)
+	next := f.add(t, "stuck", "events", 2)
+	f.flow(t, relay)
+	f.held(t, 1)
+	var reason string
+	require.NoError(t, f.pool.QueryRow(t.Context(), "SELECT last_error FROM outbox WHERE not_before IS NOT NULL").Scan(&reason))
+	require.Contains(t, reason, "not confirmed")
+
+	thaw()
+	f.empty(t)
+	got := f.received(t, "frozen")
+	require.Len(t, got, 1, "sent once")
+	require.Equal(t, late, got[0].MessageId)
+	require.Equal(t, next, f.received(t, "events")[0].MessageId)
+}
+
+// More late messages than the publisher has places, and than the broker takes for one
+// queue without stopping the connection.
+func TestManyLateConfirmsHoldBackTheirOwnKeysOnly(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	pub := f.conn.Publisher()
+	relay, _ := f.relay(t, pub)
+	thaw := f.freeze(t, pub)
+	const many = 1200
+	add := func(from, to int) {
+		t.Helper()
+		require.NoError(t, pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
+			for n := from; n < to; n++ {
+				m, err := messaging.NewMessage(kind, n)
+				if err != nil {
+					return err
+				}
+				if err := outbox.Add(t.Context(), tx, fmt.Sprint("stuck", n), messaging.Route{Exchange: "cold"}, m); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	add(0, 1)
+	f.held(t, 1)
+	add(1, many)
+	f.held(t, many)
+	f.flow(t, relay)
+
+	thaw()
+	f.empty(t)
+	ids := map[string]bool{}
+	for _, d := range f.received(t, "frozen") {
+		require.False(t, ids[d.MessageId], "sent twice")
+		ids[d.MessageId] = true
+	}
+	require.Len(t, ids, many)
+}
+
+func TestALateConfirmThatIsLostIsPublishedAgain(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	pub := f.conn.Publisher()
+	f.relay(t, pub)
+	thaw := f.freeze(t, pub)
+	late := f.add(t, "stuck", "frozen", 1)
+	f.held(t, 1)
+	f.broker.CloseAllConnections(t)
+	thaw()
+	f.empty(t)
+	f.reopen(t) // ours was closed with the others
+	got := f.received(t, "frozen")
+	require.NotEmpty(t, got)
+	for _, d := range got {
+		require.Equal(t, late, d.MessageId)
+	}
+}
+
+// Each relay must assume that the other one is gone, once.
+func TestALateConfirmIsSentOnceByEachRelay(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	one, two := f.conn.Publisher(), f.conn.Publisher()
+	_, stop := f.relay(t, one)
+	thaw := f.freeze(t, one, two)
+	f.add(t, "stuck", "frozen", 1)
+	f.held(t, 1)
+	relay, _ := f.relay(t, two)
+	f.flow(t, relay)
+	stop()
+	thaw()
+	f.empty(t)
+	n := len(f.received(t, "frozen"))
+	require.GreaterOrEqual(t, n, 1)
+	require.LessOrEqual(t, n, 2)
+}
+
+func TestAnInvalidMessage(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	m, err := messaging.NewMessage(kind, 1)
+	require.NoError(t, err)
+	add := func(route messaging.Route, m messaging.Message) error {
+		return pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
+			return outbox.Add(t.Context(), tx, "key", route, m)
+		})
+	}
+	for name, mutate := range map[string]func(*messaging.Route, *messaging.Message){
+		"Message.ID":      func(_ *messaging.Route, m *messaging.Message) { m.ID = "" },
+		"Route.Key":       func(r *messaging.Route, _ *messaging.Message) { r.Key = string(make([]byte, 256)) },
+		"Message.Headers": func(_ *messaging.Route, m *messaging.Message) { m.Headers = map[string]any{"table": amqp.Table{}} },
+	} {
+		route, bad := messaging.Route{Key: "events"}, m
+		mutate(&route, &bad)
+		err := add(route, bad)
+		require.ErrorIs(t, err, messaging.ErrInvalid)
+		require.ErrorContains(t, err, name)
+	}
+
+	// Rows that came from elsewhere are held back alone.
+	for key, message := range map[string]string{"table": `{"ID": "x", "Headers": {"table": {}}}`, "text": `"text"`} {
+		_, err := f.pool.Exec(t.Context(), `INSERT INTO outbox (key, exchange, route, message) VALUES ($1, '', 'events', $2)`, key, message)
+		require.NoError(t, err)
+	}
+	require.NoError(t, add(messaging.Route{Key: "events"}, m))
+	f.relay(t, f.conn.Publisher())
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		waiting, held, err := outbox.Count(t.Context(), f.pool)
+		require.NoError(t, err)
+		return waiting == 2 && held == 2, fmt.Sprint(waiting, held)
+	})
+	var reason string
+	require.NoError(t, f.pool.QueryRow(t.Context(), "SELECT last_error FROM outbox WHERE key = 'table'").Scan(&reason))
+	require.Contains(t, reason, "Message.Headers")
+}
