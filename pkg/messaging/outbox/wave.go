@@ -14,7 +14,7 @@ import (
 const (
 	// patience is for how long a wave waits for its confirms. What is late then does
 	// not hold up the others; a later round learns its outcome.
-	patience = 500 * time.Millisecond
+	patience = time.Second
 	// maxLate is how many late messages an exchange may have; with one, that many are
 	// on their way at most. With more than 32 unconfirmed messages of a channel at one
 	// quorum queue the broker soon reads nothing more from the connection.
