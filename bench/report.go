@@ -48,18 +48,22 @@ func (r *results) figure(scenario, contender string, of metric) figure {
 	for _, got := range r.samples[scenario][contender] {
 		values = append(values, of(got))
 	}
-	return figure{quantile(values, 0.5), quantile(values, 0), quantile(values, 1)}
+	return spread(values)
 }
 
-// paired is the median of the rounds' ratios of one contender to another. Both ran
-// within seconds of each other in every round, so a slow minute slows both.
-func (r *results) paired(scenario, contender, base string, of metric) float64 {
+// paired are the rounds' ratios of one contender to another. Both ran within seconds
+// of each other in every round, so a slow minute slows both.
+func (r *results) paired(scenario, contender, base string, of metric) figure {
 	var ratios []float64
 	bases := r.samples[scenario][base]
 	for i, got := range r.samples[scenario][contender] {
 		ratios = append(ratios, of(got)/of(bases[i]))
 	}
-	return quantile(ratios, 0.5)
+	return spread(ratios)
+}
+
+func spread(values []float64) figure {
+	return figure{quantile(values, 0.5), quantile(values, 0), quantile(values, 1)}
 }
 
 // overlaps says whether two spreads do: then the medians' difference is a tie.
@@ -75,18 +79,19 @@ type comparison struct {
 // atMost are the ratios that must not exceed their bound; the others must reach it.
 var atMost = []string{"latency_p50", "allocs_publish", "allocs_handle", "client_cpu"}
 
-// verdict says what was wanted, and whether a ratio is that. A result that the spread
-// of the rounds may have decided is called a tie.
-func verdict(name string, ratio, bound float64, tie bool) string {
-	sign, met := ">=", ratio >= bound
+// verdict says what was wanted, and whether the median of the rounds' ratios is that. A
+// miss or a hit that some rounds contradict is called a tie.
+func verdict(name string, ratio figure, bound float64) string {
+	median := round(ratio.median)
+	sign, met := ">=", median >= bound
 	if slices.Contains(atMost, name) {
-		sign, met = "<=", ratio <= bound
+		sign, met = "<=", median <= bound
 	}
 	words := map[bool]string{true: "reached", false: "MISSED"}[met]
-	if tie {
-		words += ", spreads overlap"
+	if ratio.low < bound && bound < ratio.high {
+		words += ", a tie"
 	}
-	return fmt.Sprintf("%s\t%.3f\t%s %.2f\t%s\n", name, ratio, sign, bound, words)
+	return fmt.Sprintf("%s\t%.3f\t%.2f - %.2f\t%s %.2f\t%s\n", name, median, ratio.low, ratio.high, sign, bound, words)
 }
 
 var comparisons = []comparison{
@@ -101,19 +106,17 @@ var comparisons = []comparison{
 }
 
 // ratio compares pkg/messaging with the first contender of a scenario.
-func (r *results) ratio(c comparison, chosen []scenario) (float64, bool, bool) {
+func (r *results) ratio(c comparison, chosen []scenario) (figure, bool) {
 	for _, s := range chosen {
-		if s.name != c.scenario {
-			continue
+		if s.name == c.scenario {
+			return r.paired(s.name, ours, s.contenders[0].name, c.of), true
 		}
-		base, own := r.figure(s.name, s.contenders[0].name, c.of), r.figure(s.name, ours, c.of)
-		return r.paired(s.name, ours, s.contenders[0].name, c.of), own.overlaps(base), true
 	}
-	return 0, false, false
+	return figure{}, false
 }
 
 // clientCPU compares what publishing and handling a message cost this process.
-func (r *results) clientCPU() float64 {
+func (r *results) clientCPU() figure {
 	var ratios []float64
 	handled := r.samples["consume"]
 	for i, published := range r.samples["publish_1"][ours] {
@@ -123,7 +126,7 @@ func (r *results) clientCPU() float64 {
 		}
 		ratios = append(ratios, own/base)
 	}
-	return quantile(ratios, 0.5)
+	return spread(ratios)
 }
 
 func (r *results) table(chosen []scenario) string {
@@ -159,7 +162,7 @@ func (r *results) table(chosen []scenario) string {
 // against is the ratio of two medians; a tie is called one.
 func (r *results) against(scenario, base, contender string, of metric) string {
 	b, c := r.figure(scenario, base, of), r.figure(scenario, contender, of)
-	text := fmt.Sprintf("%.2f", r.paired(scenario, contender, base, of))
+	text := fmt.Sprintf("%.2f", r.paired(scenario, contender, base, of).median)
 	if contender != base && c.overlaps(b) {
 		text += " (tie)"
 	}
@@ -173,14 +176,14 @@ func (r *results) promises(chosen []scenario) string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-	line("ratio\tmeasured\twanted\t\n")
+	line("ratio\tmeasured\tspread\twanted\t\n")
 	for _, c := range comparisons {
-		if ratio, tie, ok := r.ratio(c, chosen); ok {
-			line("%s", verdict(c.name, ratio, c.bound, tie))
+		if ratio, ok := r.ratio(c, chosen); ok {
+			line("%s", verdict(c.name, ratio, c.bound))
 		}
 	}
 	if len(r.samples["publish_1"]) > 0 {
-		line("%s", verdict("client_cpu", r.clientCPU(), 1, false))
+		line("%s", verdict("client_cpu", r.clientCPU(), 1))
 	}
 	_ = w.Flush()
 	return out.String()
@@ -188,13 +191,13 @@ func (r *results) promises(chosen []scenario) string {
 
 // write puts the results where the repository keeps them.
 func (r *results) write(folder string, chosen []scenario) error {
-	ratios := map[string]float64{"client_cpu": round(r.clientCPU())}
+	ratios := map[string]float64{"client_cpu": round(r.clientCPU().median)}
 	for _, c := range comparisons {
-		ratio, _, ok := r.ratio(c, chosen)
+		ratio, ok := r.ratio(c, chosen)
 		if !ok {
 			return fmt.Errorf("%s was not measured: run all scenarios to write results", c.scenario)
 		}
-		ratios[c.name] = round(ratio)
+		ratios[c.name] = round(ratio.median)
 	}
 	encoded, err := json.MarshalIndent(map[string]any{"ratios": ratios}, "", "  ")
 	if err != nil {
@@ -221,11 +224,11 @@ Written by ` + "`make bench`" + ` on %s: medians of %d interleaved rounds in one
 
 ` + "```text\n%s```" + `
 
-The baseline is what a careful author writes by hand: one channel, at most 1,000 deferred confirms outstanding, acknowledgements in multiples of 50. Client CPU is that of one publish and one handled message. "Spreads overlap" means that some round of the one was as good as some round of the other: a tie.
+The baseline is what a careful author writes by hand: one channel, at most 1,000 deferred confirms outstanding, acknowledgements in multiples of 50. Client CPU is that of one publish and one handled message. A result that some rounds contradict is called a tie.
 
 ## All contenders
 
-Rates are medians over the rounds, the spread goes from the slowest to the fastest round, ratios are the medians of the rounds' own ratios to the first line, which ran within seconds of the other. Allocations are per message; CPU is this process's, in seconds for 100,000 messages, and beside it the broker's (0.00 where its process cannot be seen). All contenders run in one process, one after another, each with connections of its own and new queues; who begins changes with every round.
+Rates are medians over the rounds, the spread goes from the slowest to the fastest round, ratios are the medians of the rounds' own ratios to the first line, which ran within seconds of the other. Allocations are per message; CPU is this process's, in seconds for 100,000 messages, and beside it the broker's (0.00 where its process cannot be seen). All contenders run in one process, one after another, each with connections of its own and new queues; who begins changes with every round. "Tie" means that some round of the one was as good as some round of the baseline.
 
 ` + "```text\n%s```" + `
 

@@ -58,10 +58,10 @@ func TestResultsOfAPartAreNotWritten(t *testing.T) {
 
 func TestAMissIsCalledOne(t *testing.T) {
 	t.Parallel()
-	require.Contains(t, verdict("publish_1", 1.099, 1.1, false), "MISSED")
-	require.Contains(t, verdict("publish_1", 1.1, 1.1, true), "reached, spreads overlap")
-	require.Contains(t, verdict("latency_p50", 1.101, 1.1, true), "MISSED, spreads overlap")
-	require.Contains(t, verdict("client_cpu", 0.9, 1, false), "reached")
+	require.Contains(t, verdict("publish_1", figure{1.099, 1, 1.0995}, 1.1), "MISSED\n")
+	require.Contains(t, verdict("publish_1", figure{1.0996, 1, 1.2}, 1.1), "reached, a tie")
+	require.Contains(t, verdict("latency_p50", figure{1.101, 1, 1.2}, 1.1), "MISSED, a tie")
+	require.Contains(t, verdict("client_cpu", figure{0.9, 0.8, 0.95}, 1), "reached\n")
 }
 
 func TestATieIsCalledOne(t *testing.T) {

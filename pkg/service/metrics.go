@@ -50,7 +50,7 @@ func MessagingMetrics(registry *prometheus.Registry) messaging.Hooks {
 }
 
 // OutboxMetrics shows how many messages wait in the outbox, and how many of them
-// a failure holds back. The database is asked at each scrape.
+// are held back, by a refusal or a confirm that is late. The database is asked at each scrape.
 func OutboxMetrics(registry *prometheus.Registry, pool *pgxpool.Pool) {
 	count := func(pick func(waiting, heldBack int64) int64) func() float64 {
 		return func() float64 {
@@ -66,7 +66,7 @@ func OutboxMetrics(registry *prometheus.Registry, pool *pgxpool.Pool) {
 	registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "outbox_waiting", Help: "Messages in the outbox; -1 when unknown."},
 			count(func(waiting, _ int64) int64 { return waiting })),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "outbox_held_back", Help: "Messages that a failure holds back; -1 when unknown."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "outbox_held_back", Help: "Messages held back, by a refusal or a late confirm; -1 when unknown."},
 			count(func(_, heldBack int64) int64 { return heldBack })),
 	)
 }

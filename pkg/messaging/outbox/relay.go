@@ -22,8 +22,8 @@ const (
 	// the middle of a round holds up the other replicas until then.
 	roundTimeout = 5 * time.Second
 	idleSlack    = time.Second
-	// stopTimeout is what a running round gets for its confirms when the relay is
-	// stopped, and what any round gets to write down what they were.
+	// stopTimeout is what a running round gets for its confirms, at most, when the relay
+	// is stopped, and what any round gets to write down what they were.
 	stopTimeout = 5 * time.Second
 	// pollInterval finds what replicas that are gone have left behind.
 	pollInterval = 250 * time.Millisecond
@@ -42,9 +42,9 @@ const (
 // take turns, since a round holds a lock for the length of its transaction.
 //
 // A message whose confirm is late (its queue has lost its leader, say) holds back its
-// own key only. It stays on its way over many rounds and is not sent again. Its row
-// is held back, so that the other replicas leave it alone, until they must assume
-// that this one is gone.
+// own key, and the exchange when there are too many of them. It stays on its way over
+// many rounds, and this relay does not send it again. Its row is held back for a
+// moment; then every other replica may send it once, since this one may be gone.
 type Relay struct {
 	pool *pgxpool.Pool
 	pub  *messaging.Publisher
@@ -66,8 +66,8 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run relays until ctx is done; the round that then runs gets 5 s for its confirms
-// and 5 s to write down what they were. It returns nil.
+// Run relays until ctx is done; the round that then runs gets at most 5 s for its
+// confirms and 5 s to write down what they were. It returns nil.
 func (r *Relay) Run(ctx context.Context) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()

@@ -99,23 +99,25 @@ func (r *Relay) publish(ctx context.Context, rows []row) outcomes {
 // more, and none when they are too many: they would be as late. A message that is on
 // its way is not sent again, and a publisher would not send another one of its id.
 func (r *Relay) split(wave []row, out *outcomes) (now, later []row) {
-	late, sending := map[string]int{}, map[string]int{} // by exchange
-	ids := map[string]bool{}
+	late, sending := map[string]int{}, map[string]int{}         // by exchange
+	lateIDs, sendingIDs := map[string]bool{}, map[string]bool{} // of messages
 	for _, o := range r.late {
 		late[o.route.Exchange]++
-		ids[o.message.ID] = true
+		lateIDs[o.message.ID] = true
 	}
 	for _, o := range wave {
 		x := o.route.Exchange
 		switch {
-		case ids[o.message.ID], late[x] >= maxLate:
+		case o.bad != nil:
+			now = append(now, o) // to be refused
+		case lateIDs[o.message.ID], late[x] >= maxLate:
 			out.late = append(out.late, o.id)
-		case late[x] > 0 && late[x]+sending[x] >= maxLate:
+		case sendingIDs[o.message.ID], late[x] > 0 && late[x]+sending[x] >= maxLate:
 			later = append(later, o)
 		default:
 			now = append(now, o)
 			sending[x]++
-			ids[o.message.ID] = true
+			sendingIDs[o.message.ID] = true
 		}
 	}
 	return now, later

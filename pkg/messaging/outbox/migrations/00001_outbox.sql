@@ -7,7 +7,7 @@ CREATE TABLE outbox (
     message    jsonb       NOT NULL,
     added_at   timestamptz NOT NULL DEFAULT now(),
     attempts   int         NOT NULL DEFAULT 0,
-    not_before timestamptz,           -- set while a failure holds the row, and its key, back
+    not_before timestamptz,           -- set while a refusal or a late confirm holds the row, and its key, back
     last_error text
 );
 CREATE INDEX outbox_held_back ON outbox (key, id) WHERE not_before IS NOT NULL;

@@ -133,8 +133,7 @@ func urgency(tier string) string {
 	return contract.UrgencyNormal
 }
 
-// Format writes money for people: 1999 EUR is "19.99 EUR". A
-// currency that is sold in has two decimals.
+// Format writes money for people: 1999 EUR is "19.99 EUR".
 func Format(m contract.Money) string {
 	sign, minor := "", m.AmountMinor
 	if minor < 0 {

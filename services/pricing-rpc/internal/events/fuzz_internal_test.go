@@ -26,7 +26,7 @@ func FuzzQuoteRequest(f *testing.F) {
 	require.NoError(f, err)
 	var catalogue pricing.Catalogue
 	for _, item := range []string{"mug-blue", "tea-assam"} {
-		catalogue.Prices = append(catalogue.Prices, pricing.Price{SKU: item, Price: contract.Money{AmountMinor: pricing.MaxAmount, Currency: pricing.Currency}})
+		catalogue.Prices = append(catalogue.Prices, pricing.Price{SKU: item, Price: contract.Money{AmountMinor: pricing.MaxAmount, Currency: contract.Currency}})
 	}
 	messagingtest.FuzzJSON(f, func(t *testing.T, request quoteRequest) {
 		t.Helper()

@@ -53,14 +53,14 @@ func TestQuoteOfTheContract(t *testing.T) {
 
 	var total int64
 	for i, item := range request.Items {
-		price := contract.Money{AmountMinor: int64(100 * (i + 1)), Currency: pricing.Currency}
+		price := contract.Money{AmountMinor: int64(100 * (i + 1)), Currency: contract.Currency}
 		_, err := h.Store.Put(t.Context(), pricing.Price{SKU: item.SKU, Name: item.SKU, Price: price})
 		require.NoError(t, err)
 		total += price.AmountMinor * int64(item.Quantity)
 	}
 	reply, err := h.quote(t.Context(), &messaging.Delivery{}, request)
 	require.NoError(t, err)
-	require.Equal(t, contract.Money{AmountMinor: total, Currency: pricing.Currency}, reply.Total)
+	require.Equal(t, contract.Money{AmountMinor: total, Currency: contract.Currency}, reply.Total)
 	require.Len(t, reply.Lines, len(request.Items))
 	require.Equal(t, int64(1+len(request.Items)), reply.CatalogueVersion)
 
@@ -78,7 +78,7 @@ func TestCatalogueOfTheContract(t *testing.T) {
 	require.Equal(t, int64(1), reply.Version)
 	require.Len(t, reply.Prices, 8)
 	require.Contains(t, reply.Prices, contract.Price{
-		SKU: "mug", Name: "Mug with a rabbit", Price: contract.Money{AmountMinor: 1290, Currency: pricing.Currency}, Version: 1,
+		SKU: "mug", Name: "Mug with a rabbit", Price: contract.Money{AmountMinor: 1290, Currency: contract.Currency}, Version: 1,
 	})
 }
 

@@ -36,7 +36,7 @@ func setup(t *testing.T) *fixture {
 }
 
 func price(sku string, minor int64) pricing.Price {
-	return pricing.Price{SKU: sku, Name: "Something", Price: contract.Money{AmountMinor: minor, Currency: pricing.Currency}}
+	return pricing.Price{SKU: sku, Name: "Something", Price: contract.Money{AmountMinor: minor, Currency: contract.Currency}}
 }
 
 func (f *fixture) catalogue(t *testing.T) pricing.Catalogue {

@@ -12,9 +12,6 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// Currency is the one currency that is sold in.
-const Currency = contract.Currency
-
 // Limits.
 const (
 	MaxAmount   = 100_000_000 // minor units: a million euros
@@ -55,8 +52,8 @@ func (p Price) Validate() error {
 	if p.Price.AmountMinor < 1 || p.Price.AmountMinor > MaxAmount {
 		invalid["price.amount_minor"] = fmt.Sprintf("must be 1 to %d", MaxAmount)
 	}
-	if p.Price.Currency != Currency {
-		invalid["price.currency"] = "must be " + Currency
+	if p.Price.Currency != contract.Currency {
+		invalid["price.currency"] = "must be " + contract.Currency
 	}
 	if len(invalid) > 0 {
 		return invalid
@@ -73,7 +70,7 @@ type Catalogue struct {
 // Quote prices the items. Errors, by the item's field: [UnknownSKUs] if that is all
 // that is wrong, else [Invalid] with whatever is.
 func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error) {
-	quote := contract.QuoteReply{CatalogueVersion: c.Version, Total: contract.Money{Currency: Currency}}
+	quote := contract.QuoteReply{CatalogueVersion: c.Version, Total: contract.Money{Currency: contract.Currency}}
 	if len(items) == 0 || len(items) > MaxItems {
 		return quote, Invalid{"items": fmt.Sprintf("must be 1 to %d", MaxItems)}
 	}
@@ -99,7 +96,7 @@ func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error
 			total := p.Price.AmountMinor * int64(item.Quantity)
 			quote.Total.AmountMinor += total
 			quote.Lines = append(quote.Lines, contract.QuoteLine{
-				SKU: item.SKU, Quantity: item.Quantity, Unit: p.Price, Total: contract.Money{AmountMinor: total, Currency: Currency},
+				SKU: item.SKU, Quantity: item.Quantity, Unit: p.Price, Total: contract.Money{AmountMinor: total, Currency: contract.Currency},
 			})
 		}
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func euros(minor int64) contract.Money {
-	return contract.Money{AmountMinor: minor, Currency: pricing.Currency}
+	return contract.Money{AmountMinor: minor, Currency: contract.Currency}
 }
 
 var catalogue = pricing.Catalogue{Version: 7, Prices: []pricing.Price{
