@@ -105,6 +105,10 @@ func TestTheComposeFile(t *testing.T) {
 	t.Run("the broker is as the contract says", func(t *testing.T) {
 		require.Contains(t, c.compose(t, "run --rm --no-deps topology topology verify"), "the broker is as the contract says")
 	})
+	t.Run("the broker sends dead letters again soon", func(t *testing.T) {
+		got := c.compose(t, "exec -T rabbitmq rabbitmqctl -q eval 'application:get_env(rabbit, dead_letter_worker_publisher_confirm_timeout).'")
+		require.Equal(t, "{ok,10000}", strings.TrimSpace(got))
+	})
 	t.Run("no container may more than it must", c.checkConfinement)
 	t.Run("an image is one program", c.checkImages)
 	secrets := c.secrets(t)
