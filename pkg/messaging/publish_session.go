@@ -82,19 +82,22 @@ func (s *session) run(ctx context.Context) error {
 		}
 		select {
 		case c := <-s.inflight:
-			late.Reset(overdue)
-			select {
-			case <-c.wire.Done():
-				s.settle(c)
-				<-s.places
-			case <-late.C:
-				s.inflight <- c // there is room: it still has its place
-				s.sweep()
-			case <-ctx.Done():
-				s.inflight <- c
-				s.end(context.Cause(ctx))
-				return context.Cause(ctx)
+			if !isDone(c.wire.Done()) {
+				late.Reset(overdue)
+				select {
+				case <-c.wire.Done():
+				case <-late.C:
+					s.inflight <- c // there is room: it still has its place
+					s.sweep()
+					continue
+				case <-ctx.Done():
+					s.inflight <- c
+					s.end(context.Cause(ctx))
+					return context.Cause(ctx)
+				}
 			}
+			s.settle(c)
+			<-s.places
 		case <-closing:
 			closing = nil
 		case reason := <-s.closed:
