@@ -127,12 +127,12 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 	defer unhook()
 	out := r.publish(ctx, rows)
 	// The outcomes are known now: writing them down may take longer than the round may.
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(stop), stopTimeout)
-	defer cancel()
-	if err := r.record(ctx, tx, out); err != nil {
+	recording, recorded := context.WithTimeout(context.WithoutCancel(stop), stopTimeout)
+	defer recorded()
+	if err := r.record(recording, tx, out); err != nil {
 		return false, err
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if err := tx.Commit(recording); err != nil {
 		return false, fmt.Errorf("commit a relay round: %w", err)
 	}
 	return len(rows) == batchSize, out.broken
