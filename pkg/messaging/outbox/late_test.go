@@ -84,6 +84,28 @@ func TestALateConfirmHoldsBackItsOwnKeyOnly(t *testing.T) {
 	require.Equal(t, next, f.received(t, "events")[0].MessageId)
 }
 
+// A relay that is stopped while it waits for a confirm writes down that it is late.
+func TestStopInARound(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	pub := f.conn.Publisher()
+	_, stop := f.relay(t, pub)
+	f.freeze(t, pub)
+	f.add(t, "stuck", "frozen", 1)
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		var rounds int
+		require.NoError(t, f.pool.QueryRow(t.Context(), `
+			SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+			WHERE locktype = 'advisory' AND datname = current_database() AND state = 'idle in transaction'
+				AND clock_timestamp() - xact_start > interval '100 ms'`).Scan(&rounds))
+		return rounds == 1, fmt.Sprint(rounds, " rounds")
+	})
+	stop()
+	_, held, err := outbox.Count(t.Context(), f.pool)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, held)
+}
+
 // More late messages than the publisher has places, and than the broker takes for one
 // queue without stopping the connection.
 func TestManyLateConfirmsHoldBackTheirOwnKeysOnly(t *testing.T) {
