@@ -49,7 +49,7 @@ bench: ## measure pkg/messaging beside raw amqp091-go, and write bench/RESULTS.m
 	@scripts/bench.sh -out .
 
 .PHONY: chaos
-chaos: ## break a running system on purpose and count (SEED=n DURATION=10m RATE=40 ONLY=regexp WITH=cluster; REPORT=docs keeps the report)
+chaos: ## break a running system on purpose and count (SEED=n DURATION=10m RATE=30 ONLY=regexp WITH=cluster; REPORT=docs keeps the report)
 	@scripts/chaos.sh
 
 .PHONY: tidy

@@ -135,7 +135,7 @@ func timeOut(ctx context.Context, d *run) error {
 func deleteQueue(ctx context.Context, d *run) error {
 	d.load.paused.Lock()
 	var quiet time.Time
-	err := poll(ctx, 2*time.Minute, func() error {
+	err := poll(ctx, 4*time.Minute, func() error {
 		err := d.nobodyPays(ctx)
 		if err != nil {
 			quiet = time.Time{}
