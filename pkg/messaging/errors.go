@@ -3,6 +3,7 @@ package messaging
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -62,6 +63,40 @@ type permanentError struct{ err error }
 
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
+
+// Unavailable marks an error that is not the message's fault: what its handler needs,
+// such as a database or somebody else's system, is away. That is not an attempt, so
+// nothing is parked however long it lasts: the consumer gives the message back, pauses
+// for 1 s to 30 s, and tries again with few messages. On a queue that keeps order it
+// keeps the message, and tries again in place. [Conn.Ready] says what is away.
+//
+// A message that alone fails so, while others of its queue succeed, has failed like
+// with any other error. Unavailable(nil) is nil.
+func Unavailable(err error) error { return UnavailableFor(err, 0) }
+
+// UnavailableFor is [Unavailable] where somebody has said for how long, as HTTP's
+// Retry-After does: the pause is at least that, and at most 5 min.
+func UnavailableFor(err error, pause time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &unavailableError{err, pause}
+}
+
+// IsUnavailable says whether err, or an error that it wraps, was made by [Unavailable]
+// or [UnavailableFor]. What is also [Permanent] is not.
+func IsUnavailable(err error) bool {
+	var u *unavailableError
+	return errors.As(err, &u) && !IsPermanent(err)
+}
+
+type unavailableError struct {
+	err   error
+	pause time.Duration
+}
+
+func (e *unavailableError) Error() string { return e.err.Error() }
+func (e *unavailableError) Unwrap() error { return e.err }
 
 // ReturnedError is a mandatory message that came back because nothing is bound
 // for it (basic.return). errors.Is(err, [ErrUnroutable]) holds.

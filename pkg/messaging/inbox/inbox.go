@@ -39,14 +39,15 @@ var ErrNoID = errors.New("inbox: message without an id")
 // the first time. Call it first in the transaction: a second copy that is handled
 // at the same moment then waits here until the first one's transaction has ended.
 //
-// A message without an id is [messaging.Permanent] with [ErrNoID].
+// A message without an id is [messaging.Permanent] with [ErrNoID]; the database's
+// errors have their [Verdict].
 func Record(ctx context.Context, tx pgx.Tx, queue, messageID string) (first bool, err error) {
 	if messageID == "" {
 		return false, messaging.Permanent(ErrNoID)
 	}
 	tag, err := tx.Exec(ctx, `INSERT INTO inbox (queue, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, queue, messageID)
 	if err != nil {
-		return false, fmt.Errorf("record message %s: %w", messageID, err)
+		return false, Verdict(fmt.Errorf("record message %s: %w", messageID, err))
 	}
 	return tag.RowsAffected() == 1, nil
 }
@@ -54,14 +55,14 @@ func Record(ctx context.Context, tx pgx.Tx, queue, messageID string) (first bool
 // Seen says whether a message was recorded. It is for effects that cannot be in the
 // transaction, such as a call to somebody else's system: ask before, and [Record]
 // afterwards. Two copies that are handled at the same moment may both be told no.
-// A message without an id is [messaging.Permanent] with [ErrNoID].
+// Its errors are those of [Record].
 func Seen(ctx context.Context, pool *pgxpool.Pool, queue, messageID string) (seen bool, err error) {
 	if messageID == "" {
 		return false, messaging.Permanent(ErrNoID)
 	}
 	err = pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM inbox WHERE queue = $1 AND message_id = $2)`, queue, messageID).Scan(&seen)
 	if err != nil {
-		return false, fmt.Errorf("look for message %s: %w", messageID, err)
+		return false, Verdict(fmt.Errorf("look for message %s: %w", messageID, err))
 	}
 	return seen, nil
 }
