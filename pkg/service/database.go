@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -10,14 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	"go.uber.org/zap"
-
-	"example.com/orderflow/pkg/messaging"
 )
 
 // What a connection may not do, so that one whose other end is gone without a word
@@ -103,15 +99,4 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, sets ...Migrations) error 
 		}
 	}
 	return nil
-}
-
-// UnstorableIsPermanent marks what PostgreSQL can never store as
-// [messaging.Permanent]: SQLSTATE class 22, data exceptions, such as a NUL in a text
-// or a number out of range. Other errors, and nil, stay as they are.
-func UnstorableIsPermanent(err error) error {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && strings.HasPrefix(refused.Code, "22") {
-		return messaging.Permanent(err)
-	}
-	return err
 }

@@ -9,7 +9,7 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/messaging/inbox"
 	"example.com/orderflow/services/billing/internal/charge"
 )
 
@@ -35,7 +35,7 @@ func verdict(err error) error {
 			return messaging.Permanent(err)
 		}
 	}
-	return service.UnstorableIsPermanent(err)
+	return inbox.Verdict(err)
 }
 
 // refundCommand is what billing reads of refund.v1, and of charge.v1.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"example.com/orderflow/contract"
@@ -82,4 +83,13 @@ func TestVerdict(t *testing.T) {
 		require.Equal(t, permanent, messaging.IsPermanent(verdict(wrapped)), err)
 		require.ErrorIs(t, verdict(wrapped), err)
 	}
+}
+
+// What PostgreSQL says is judged as everywhere.
+func TestVerdictOnTheDatabase(t *testing.T) {
+	t.Parallel()
+	away := verdict(fmt.Errorf("settle: %w", &pgconn.PgError{Code: "57P01"})) // admin_shutdown
+	require.True(t, messaging.IsUnavailable(away))
+	unstorable := verdict(fmt.Errorf("settle: %w", &pgconn.PgError{Code: "22021"})) // a NUL in a text
+	require.True(t, messaging.IsPermanent(unstorable))
 }

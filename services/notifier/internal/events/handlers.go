@@ -9,7 +9,7 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/messaging/inbox"
 	"example.com/orderflow/services/notifier/internal/notify"
 	"example.com/orderflow/services/notifier/internal/postgres"
 )
@@ -43,7 +43,7 @@ func (h *Handlers) Decide() messaging.Handler {
 func (h *Handlers) enqueue(ctx context.Context, d *messaging.Delivery, notes []notify.Note) error {
 	first, err := h.Store.Enqueue(ctx, d, notes)
 	if err != nil {
-		return service.UnstorableIsPermanent(err)
+		return inbox.Verdict(err)
 	}
 	h.Wake()
 	h.Log.Info("decided who is told", zap.String("type", d.Type), zap.String("message_id", d.ID),
@@ -97,7 +97,7 @@ func (h *Handlers) sender(channel string, send func(ctx context.Context, n notif
 	mux.Handle(contract.NotificationType, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, n notification) error {
 		sent, err := h.Store.WasSent(ctx, channel, n.DedupeKey)
 		if err != nil {
-			return service.UnstorableIsPermanent(err)
+			return inbox.Verdict(err)
 		}
 		if sent {
 			h.Log.Info("already sent", zap.String("channel", channel), zap.String("message_id", d.ID))

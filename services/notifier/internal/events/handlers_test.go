@@ -168,3 +168,21 @@ func TestSendFails(t *testing.T) {
 		})
 	}
 }
+
+// What PostgreSQL says is judged as everywhere.
+func TestVerdictOnTheDatabase(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	order := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Total: amount})
+	sending := notification(t, contract.Notification{Recipient: "ada@example.com", Template: "order-paid", DedupeKey: "order-paid:\x00"})
+	require.True(t, messaging.IsPermanent(f.SendWebhook().Handle(t.Context(), sending)), "a NUL will never be stored")
+
+	nobody, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/nothing")
+	require.NoError(t, err)
+	t.Cleanup(nobody.Close)
+	f.Store = postgres.NewStore(nobody)
+	for _, handled := range []error{f.Decide().Handle(t.Context(), order), f.SendWebhook().Handle(t.Context(), sending), f.SendEmail().Handle(t.Context(), sending)} {
+		require.True(t, messaging.IsUnavailable(handled), "an absent database is no message's fault: %v", handled)
+	}
+	require.Zero(t, f.calls.Load())
+}

@@ -10,7 +10,7 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/messaging/inbox"
 	"example.com/orderflow/services/orders/internal/order"
 	"example.com/orderflow/services/orders/internal/postgres"
 )
@@ -88,7 +88,7 @@ func (h *Handlers) settle(ctx context.Context, d *messaging.Delivery, id string,
 		return messaging.Permanent(err)
 	}
 	if err != nil {
-		return service.UnstorableIsPermanent(err)
+		return inbox.Verdict(err)
 	}
 	h.Wake()
 	log := h.Log.With(zap.String("order_id", id), zap.String("event", string(event)), zap.String("message_id", d.ID))

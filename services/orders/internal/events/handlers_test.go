@@ -169,6 +169,23 @@ func TestAnAbsentDatabaseIsTransient(t *testing.T) {
 	require.False(t, messaging.IsPermanent(err))
 }
 
+// What PostgreSQL says is judged as everywhere.
+func TestVerdictOnTheDatabase(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	err := w.Payments().Handle(t.Context(), delivery(t, contract.PaymentCaptured, "m-\x00"))
+	require.True(t, messaging.IsPermanent(err), "a NUL will never be stored: %v", err)
+
+	nobody, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/nothing")
+	require.NoError(t, err)
+	t.Cleanup(nobody.Close)
+	w.Store = postgres.NewStore(nobody)
+	for kind, handler := range map[messaging.MessageType]messaging.Handler{contract.PaymentCaptured: w.Payments(), contract.PaymentDeadline: w.Expired()} {
+		err := handler.Handle(t.Context(), delivery(t, kind, "m-1"))
+		require.True(t, messaging.IsUnavailable(err), "an absent database is no message's fault: %v", err)
+	}
+}
+
 func TestPriceChangesDropTheCatalogue(t *testing.T) {
 	t.Parallel()
 	w := &world{}
