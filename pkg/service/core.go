@@ -19,10 +19,6 @@ import (
 // stopEach bounds each step of a stop: longer than a handler of ours may take.
 const stopEach = 25 * time.Second
 
-// inboxMemory is how long a message is remembered: longer than the audit stream
-// keeps anything, and than dead letters should wait.
-const inboxMemory = 30 * 24 * time.Hour
-
 // Core is what every service on the bus has: its migrated database with outbox and
 // inbox, its connection to the broker, a publisher, the outbox's relay, an HTTP
 // server. A service's app package opens one, adds consumers and routes, and runs it.
@@ -37,6 +33,7 @@ type Core struct {
 
 	server    *Server
 	consumers []*messaging.Consumer
+	pruners   []pruner
 }
 
 // Open opens the database, migrates it and connects to the broker; it waits for
@@ -64,6 +61,7 @@ func Open(ctx context.Context, name string, db DatabaseConfig, broker BrokerConf
 	}
 	c.Publisher = c.Conn.Publisher()
 	c.Relay = outbox.NewRelay(c.Pool, c.Publisher, log)
+	c.Prune("inbox", c.pruneInbox)
 	OutboxMetrics(c.Registry, c.Pool)
 	return c, nil
 }
@@ -107,7 +105,7 @@ func (c *Core) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { _ = c.Relay.Run(work) }) // always nil
 	background.Go(func() { Heartbeat(work, c.Conn, c.Name) })
-	background.Go(func() { c.pruneInbox(work) })
+	background.Go(func() { c.prune(work, pruneFirst, pruneEvery) })
 	served := make(chan error, 1)
 	go func() { served <- c.server.Serve() }()
 
@@ -152,21 +150,4 @@ func (c *Core) drain(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-func (c *Core) pruneInbox(ctx context.Context) {
-	ticker := time.NewTicker(time.Hour)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if n, err := inbox.Prune(ctx, c.Pool, inboxMemory); err != nil {
-				c.Log.Warn("inbox not pruned", zap.Error(err))
-			} else if n > 0 {
-				c.Log.Info("inbox pruned", zap.Int64("messages", n))
-			}
-		}
-	}
 }

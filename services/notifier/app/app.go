@@ -62,8 +62,10 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 }
 
 func (a *App) start(c Config, email *notify.Email) error {
+	store := postgres.NewStore(a.Pool)
+	a.Prune("sent", func(ctx context.Context) (int64, error) { return store.PruneSent(ctx, service.SentRetention) })
 	handlers := &events.Handlers{
-		Store: postgres.NewStore(a.Pool), Email: email, Webhook: a.webhook, Wake: a.Relay.Wake, Log: a.Log,
+		Store: store, Email: email, Webhook: a.webhook, Wake: a.Relay.Wake, Log: a.Log,
 	}
 	for _, consumer := range []struct {
 		queue   messaging.Queue

@@ -45,6 +45,9 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 
 func (a *App) start(c Config) error {
 	store := postgres.NewStore(a.Pool)
+	a.Prune("idempotency_keys", func(ctx context.Context) (int64, error) {
+		return store.PruneKeys(ctx, service.IdempotencyKeyRetention)
+	})
 	pricing := httpapi.Pricing{Caller: a.Conn.Caller()}
 	skus := catalogue.New(pricing.SKUs)
 

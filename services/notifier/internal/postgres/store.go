@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -96,4 +97,14 @@ func (s *Store) MarkSent(ctx context.Context, channel, dedupeKey string) error {
 		return fmt.Errorf("remember what was sent: %w", err)
 	}
 	return nil
+}
+
+// PruneSent forgets some of what went out longer ago than this, and says how much.
+func (s *Store) PruneSent(ctx context.Context, olderThan time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM sent WHERE ctid = ANY (ARRAY(
+		SELECT ctid FROM sent WHERE sent_at < now() - make_interval(secs => $1) LIMIT 10000))`, olderThan.Seconds())
+	if err != nil {
+		return 0, fmt.Errorf("prune what was sent: %w", err)
+	}
+	return tag.RowsAffected(), nil
 }

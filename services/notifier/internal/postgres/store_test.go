@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -147,5 +148,23 @@ func TestSent(t *testing.T) {
 		sent, err := f.WasSent(t.Context(), c.channel, c.key)
 		require.NoError(t, err)
 		require.Equal(t, c.want, sent, c.channel+" "+c.key)
+	}
+}
+
+func TestPruneSent(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, key := range []string{"old", "new"} {
+		require.NoError(t, f.MarkSent(t.Context(), contract.ChannelEmail, key))
+	}
+	_, err := f.pool.Exec(t.Context(), `UPDATE sent SET sent_at = now() - interval '2 hours' WHERE dedupe_key = 'old'`)
+	require.NoError(t, err)
+	n, err := f.PruneSent(t.Context(), time.Hour)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	for key, want := range map[string]bool{"old": false, "new": true} {
+		sent, err := f.WasSent(t.Context(), contract.ChannelEmail, key)
+		require.NoError(t, err)
+		require.Equal(t, want, sent, key)
 	}
 }

@@ -62,6 +62,17 @@ func (s *Store) FindByKey(ctx context.Context, key string, hash []byte) (*order.
 	return s.Find(ctx, id)
 }
 
+// PruneKeys forgets some of the idempotency keys that are older than this, and says how
+// many. A request that comes with such a key afterwards makes another order.
+func (s *Store) PruneKeys(ctx context.Context, olderThan time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+		SELECT ctid FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1) LIMIT 10000))`, olderThan.Seconds())
+	if err != nil {
+		return 0, fmt.Errorf("prune the idempotency keys: %w", err)
+	}
+	return tag.RowsAffected(), nil
+}
+
 // errKeyTaken says that another request with the same key was faster.
 var errKeyTaken = errors.New("idempotency key taken")
 
