@@ -5,21 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Conn is a supervised connection to the broker. It reconnects for ever, until
-// it is closed. Publishers and consumers use two separate AMQP connections, so
-// that a broker which stops reading from publishers still gets acknowledgements.
+// Conn is an application's supervised connections to the broker: one on which all its
+// publishers and callers publish, and one for each consumer and each reader of a
+// stream. They reconnect for ever, until they are closed.
+//
+// Consumers do not share a connection, because a connection is what the broker and the
+// client library end over a single queue or message: over a queue whose leader does not
+// answer, or over a message that the library cannot read. And a broker that stops
+// reading from publishers still gets acknowledgements.
 //
 // Safe for concurrent use.
 type Conn struct {
 	config  Config
 	user    string // the broker user, on every message
 	publish *link
-	consume *link
+	life    context.Context // ends with Close, by ErrClosed
+	end     context.CancelCauseFunc
 
 	mu        sync.Mutex
 	closed    bool // takes no more consumers
@@ -50,20 +57,16 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	consume, err := newLink(ctx, c, "consume")
-	if err != nil {
-		publish.close(ctx)
-		return nil, err
-	}
-	return &Conn{config: c, user: c.user(), publish: publish, consume: consume}, nil
+	life, end := context.WithCancelCause(context.Background())
+	return &Conn{config: c, user: c.user(), publish: publish, life: life, end: end}, nil
 }
 
-// Ready is nil when both connections are up, the broker does not block them and
+// Ready is nil when the publishing connection is up, the broker does not block it and
 // every consumer is subscribed. Otherwise it says what is missing.
 func (c *Conn) Ready() error {
-	errs := []error{c.publish.ready(), c.consume.ready()}
+	errs := []error{c.publish.ready()}
 	c.mu.Lock()
-	consumers := c.consumers
+	consumers := slices.Clone(c.consumers)
 	c.mu.Unlock()
 	for _, consumer := range consumers {
 		errs = append(errs, consumer.Ready())
@@ -78,7 +81,8 @@ func (c *Conn) Ready() error {
 func (c *Conn) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
-	consumers := c.consumers
+	c.end(ErrClosed)
+	consumers := slices.Clone(c.consumers)
 	c.mu.Unlock()
 
 	var errs []error
@@ -96,7 +100,6 @@ func (c *Conn) Close(ctx context.Context) error {
 	for _, s := range senders {
 		errs = append(errs, s.Close(ctx))
 	}
-	c.consume.close(ctx)
 	c.publish.close(ctx)
 	return errors.Join(errs...)
 }
@@ -109,10 +112,14 @@ type QueueState struct {
 }
 
 // QueueState asks for a queue's state without making one (queue.declare, passive).
-// It waits for the connection until ctx is done. [ErrNotFound] says that there is
-// no such queue. The user needs some right on the queue.
+// It waits for a connection, which it makes for the question, until ctx is done.
+// [ErrNotFound] says that there is no such queue. The user needs some right on it.
 func (c *Conn) QueueState(ctx context.Context, name string) (QueueState, error) {
-	ep, err := c.consume.await(ctx)
+	ctx, cancel := c.untilClosed(ctx)
+	defer cancel()
+	l := startLink(c.config, "look at "+name)
+	defer l.close(ctx)
+	ep, err := l.await(ctx)
 	if err != nil {
 		return QueueState{}, fmt.Errorf("look at the queue %q: %w", name, err)
 	}
@@ -144,6 +151,20 @@ func (c *Conn) publishing(ctx context.Context, route Route, m Message) (Message,
 	m.Headers = headers
 	finish := c.config.Hooks.Publishing(ctx, route, &m)
 	return m, finish
+}
+
+// untilClosed is ctx, ended by ErrClosed when the Conn is closed before.
+func (c *Conn) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(c.life, func() { cancel(ErrClosed) })
+	return ctx, func() { unhook(); cancel(nil) }
+}
+
+// forget lets a consumer go that has stopped.
+func (c *Conn) forget(consumer *Consumer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.consumers = slices.DeleteFunc(c.consumers, func(other *Consumer) bool { return other == consumer })
 }
 
 // adopt makes a sender the Conn's to close: at once, when it has closed all others.

@@ -12,10 +12,11 @@ import (
 )
 
 // Consumer takes messages from one queue, hands them to its handler and settles
-// them by the handler's verdict; see [Handler]. It subscribes again, on a new
-// channel, whenever its subscription ends: connection lost, channel closed,
-// queue deleted, consumer cancelled by the broker. A queue that does not exist
-// yet is waited for.
+// them by the handler's verdict; see [Handler]. It has a connection of its own, so
+// what happens to it over its queue or a message happens to no other. It subscribes
+// again, on a new channel, whenever its subscription ends: connection lost, channel
+// closed, queue deleted, consumer cancelled by the broker. A queue that does not
+// exist yet is waited for.
 //
 // What was delivered on a subscription that has ended is never acknowledged: the
 // broker delivers it again, and the context of its handler is cancelled with
@@ -31,6 +32,7 @@ import (
 // Safe for concurrent use.
 type Consumer struct {
 	conn     *Conn
+	link     *link // its own
 	queue    Queue
 	bindings []Binding
 	handler  Handler
@@ -220,16 +222,29 @@ func (c *Conn) start(consumers ...*Consumer) error {
 		consumer.handlers, consumer.abort = context.WithCancelCause(context.Background())
 		ctx, halt := context.WithCancel(context.Background())
 		consumer.halt = halt
+		consumer.link = startLink(c.config, consumer.role())
 		go consumer.run(ctx)
 	}
 	return nil
 }
 
+// role names the consumer's connection.
+func (c *Consumer) role() string {
+	if c.queue.Name == "" {
+		return "listen"
+	}
+	return "consume " + c.queue.Name
+}
+
 // Ready is nil while the consumer is subscribed, and when its owner has stopped it.
 func (c *Consumer) Ready() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state
+	state := c.state
+	c.mu.Unlock()
+	if state == nil {
+		return nil
+	}
+	return errors.Join(state, c.link.ready())
 }
 
 func (c *Consumer) setState(err error) {
@@ -271,10 +286,12 @@ func (c *Consumer) Stop(ctx context.Context) error {
 // run subscribes again and again, until Drain or Stop.
 func (c *Consumer) run(ctx context.Context) {
 	defer close(c.done)
+	defer c.conn.forget(c)
 	defer c.setState(nil)
 	defer c.abort(ErrStopping)
+	defer c.link.close(c.handlers) // by Stop, or a Drain that was given up, at once
 	for wait := newBackoff(c.conn.config.MaxBackoff); ; {
-		ep, err := c.conn.consume.await(ctx)
+		ep, err := c.link.await(ctx)
 		if err != nil {
 			return
 		}

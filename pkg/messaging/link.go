@@ -77,15 +77,28 @@ func (ep *epoch) writable(ctx context.Context, closing <-chan struct{}) error {
 	}
 }
 
-// newLink dials until the broker answers, ctx is done, or the answer is one that
-// waiting will not change.
-func newLink(ctx context.Context, config Config, role string) (*link, error) {
-	l := &link{
+func makeLink(config Config, role string) *link {
+	return &link{
 		config: config,
 		role:   role,
 		log:    config.Logger.With(zap.String("connection", role)),
 		done:   make(chan struct{}),
 	}
+}
+
+// startLink dials in the background, for as long as it takes.
+func startLink(config Config, role string) *link {
+	l := makeLink(config, role)
+	ctx, cancel := context.WithCancel(context.Background())
+	l.stop = cancel
+	go l.supervise(ctx, nil)
+	return l
+}
+
+// newLink dials until the broker answers, ctx is done, or the answer is one that
+// waiting will not change.
+func newLink(ctx context.Context, config Config, role string) (*link, error) {
+	l := makeLink(config, role)
 	refusals := 0
 	var last error
 	for wait := newBackoff(config.MaxBackoff); ; {
@@ -136,32 +149,41 @@ func isDistrust(err error) bool {
 	return errors.As(err, &distrusted) || strings.Contains(err.Error(), "remote error: tls: ")
 }
 
+// supervise dials whenever there is no epoch, until ctx is done.
 func (l *link) supervise(ctx context.Context, ep *epoch) {
 	defer close(l.done)
+	defer l.set(nil, ErrClosed)
 	for wait := newBackoff(l.config.MaxBackoff); ; {
-		if ep != nil {
-			born := time.Now()
-			select {
-			case <-ep.done:
-				l.log.Warn("connection lost", zap.Error(ep.err))
-				l.set(nil, ep.err)
-			case <-ctx.Done():
-				l.set(nil, ErrClosed)
-				ep.close()
-				return
+		if ep == nil {
+			var err error
+			ep, _, err = l.dial(ctx)
+			l.set(ep, err) // no epoch with an error
+			if err != nil {
+				if ctx.Err() == nil {
+					l.log.Warn("connect failed, trying again", zap.Error(err))
+				}
+				if !wait.sleep(ctx) {
+					return
+				}
+				continue
 			}
-			if time.Since(born) > l.config.MaxBackoff {
-				wait.reset()
-			}
+		}
+		born := time.Now()
+		select {
+		case <-ep.done:
+			l.log.Warn("connection lost", zap.Error(ep.err))
+			l.set(nil, ep.err)
+		case <-ctx.Done():
+			l.set(nil, ErrClosed)
+			ep.close()
+			return
+		}
+		ep = nil
+		if time.Since(born) > l.config.MaxBackoff {
+			wait.reset()
 		}
 		if !wait.sleep(ctx) {
 			return
-		}
-		var err error
-		ep, _, err = l.dial(ctx)
-		l.set(ep, err) // no epoch with an error
-		if err != nil && ctx.Err() == nil {
-			l.log.Warn("reconnect failed, trying again", zap.Error(err))
 		}
 	}
 }

@@ -71,9 +71,13 @@ func (s *StreamReader) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 			yield(nil, fmt.Errorf("messaging: Stream: the queue %q is of type %q", s.queue.Name, s.queue.Type))
 			return
 		}
+		ctx, cancel := s.conn.untilClosed(ctx)
+		defer cancel()
+		l := startLink(s.conn.config, "read "+s.queue.Name)
+		defer l.close(ctx)
 		from := s.from
 		for wait := newBackoff(s.conn.config.MaxBackoff); ; {
-			ep, err := s.conn.consume.await(ctx)
+			ep, err := l.await(ctx)
 			if err != nil {
 				yield(nil, err)
 				return

@@ -171,7 +171,9 @@ func TestConnectionParameters(t *testing.T) {
 	config.User, config.Password = b.User, b.Password
 	config.Name = "named by a test"
 	config.Heartbeat = 7 * time.Second
-	b.Connect(t, config)
+	conn := b.Connect(t, config)
+	_, err := conn.Listen(messaging.Queue{Type: messaging.Classic, Exclusive: true}, nil, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil }))
+	require.NoError(t, err)
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
 		var connections []struct {
 			VHost    string `json:"vhost"`
@@ -186,6 +188,6 @@ func TestConnectionParameters(t *testing.T) {
 				names[c.Supplied] = true
 			}
 		}
-		return names["named by a test/publish"] && names["named by a test/consume"], "not shown yet"
+		return names["named by a test/publish"] && names["named by a test/listen"], "not shown yet"
 	})
 }
