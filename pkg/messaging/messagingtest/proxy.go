@@ -65,6 +65,14 @@ func (p *Proxy) Restore() {
 	p.cut = false
 }
 
+// Retarget sends later connections to another broker, as a load balancer does.
+func (p *Proxy) Retarget(b *BrokerInfo) {
+	u, _ := url.Parse(b.URL) // the proxy of a broker has parsed its like
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = u.Host
+}
+
 // Stall keeps connections open and carries nothing: a half-open network.
 func (p *Proxy) Stall() {
 	p.mu.Lock()
@@ -104,7 +112,10 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		server, err := net.Dial("tcp", target)
 		if err != nil || !p.register(client, server) {
 			_ = client.Close()
 			if server != nil {
