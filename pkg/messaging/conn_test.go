@@ -88,7 +88,7 @@ func TestAHostThatSaysNothing(t *testing.T) {
 		proxy.Cut()
 		proxy.Restore() // from now on connections are accepted, and nothing comes back
 		messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
-			return proxy.Connections() == 2, "the two links are not dialling"
+			return proxy.Connections() == 1, "the link is not dialling"
 		})
 		closed := make(chan error, 1)
 		go func() { closed <- conn.Close(within(t, time.Second)) }()

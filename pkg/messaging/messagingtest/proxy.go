@@ -19,9 +19,10 @@ type Proxy struct {
 
 	mu      sync.Mutex
 	cut     bool
+	left    bool
 	stalled chan struct{} // not nil while stalled; closed to go on
 	latency time.Duration
-	conns   map[net.Conn]bool
+	conns   map[net.Conn]bool // true for those to a client
 }
 
 // NewProxy starts a proxy in front of the broker, for the time of the test.
@@ -63,6 +64,19 @@ func (p *Proxy) Restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
+}
+
+// Leave closes the connections to the clients, now and later, and keeps those to the
+// broker, as when a client's host loses power: the broker has not noticed.
+func (p *Proxy) Leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = true
+	for c, toClient := range p.conns {
+		if toClient {
+			_ = c.Close()
+		}
+	}
 }
 
 // Retarget sends later connections to another broker, as a load balancer does.
@@ -128,26 +142,27 @@ func (p *Proxy) accept() {
 	}
 }
 
-func (p *Proxy) register(conns ...net.Conn) bool {
+func (p *Proxy) register(client, server net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cut {
+	if p.cut || p.left {
 		return false
 	}
-	for _, c := range conns {
-		p.conns[c] = true
-	}
+	p.conns[client], p.conns[server] = true, false
 	return true
 }
 
 func (p *Proxy) pipe(to, from net.Conn) {
 	defer func() {
-		_ = to.Close()
-		_ = from.Close()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.conns, to)
-		delete(p.conns, from)
+		for _, c := range []net.Conn{to, from} {
+			if toClient := p.conns[c]; p.left && !toClient {
+				continue // until Cut
+			}
+			_ = c.Close()
+			delete(p.conns, c)
+		}
 	}()
 	buffer := make([]byte, 32<<10)
 	for {
