@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,25 +60,25 @@ type App struct {
 
 // New opens the database, the broker and the port, and starts to consume.
 func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
+	provider, err := service.OutsideURL(c.ProviderURL)
+	if err != nil {
+		return nil, fmt.Errorf("PROVIDER_URL: %w", err)
+	}
 	core, err := service.Open(ctx, contract.BillingUser, c.DatabaseConfig, c.BrokerConfig, log,
 		service.Migrations{VersionTable: "billing_version", Files: postgres.Migrations})
 	if err != nil {
 		return nil, err
 	}
 	a := &App{Core: core}
-	if err := a.start(c); err != nil {
+	if err := a.start(c, provider); err != nil {
 		core.Close()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (a *App) start(c Config) error {
-	var err error
-	a.provider, err = charge.NewProvider(c.ProviderURL, c.ProviderTimeout, providerMetrics(a.Registry))
-	if err != nil {
-		return fmt.Errorf("PROVIDER_URL: %w", err)
-	}
+func (a *App) start(c Config, provider *url.URL) error {
+	a.provider = charge.NewProvider(provider, c.ProviderTimeout, providerMetrics(a.Registry))
 	desk := charge.NewDesk(postgres.NewStore(a.Pool, a.Relay.Wake), a.provider, a.Log)
 	handler := events.Handler(desk)
 	timeout := messaging.HandlerTimeout(c.ProviderTimeout + databaseTime)

@@ -318,3 +318,13 @@ func TestValidate(t *testing.T) {
 		require.ErrorContains(t, config.Validate(), c.name)
 	}
 }
+
+// It is refused before anything is waited for.
+func TestBadProviderURL(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"", "foo", "ftp://provider", "http://key:s3cret@provider", "http://provider/#part"} {
+		_, err := app.New(t.Context(), app.Config{ProviderURL: bad, ProviderTimeout: time.Second, Concurrency: 1}, zap.NewNop())
+		require.ErrorContains(t, err, "PROVIDER_URL: ", bad)
+		require.NotContains(t, err.Error(), "s3cret")
+	}
+}

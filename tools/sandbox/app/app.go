@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/tools/sandbox/internal/fault"
 	"example.com/orderflow/tools/sandbox/internal/httpapi"
 	"example.com/orderflow/tools/sandbox/internal/mailbox"
 	"example.com/orderflow/tools/sandbox/internal/postgres"
@@ -39,12 +40,13 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 		return nil, err
 	}
 	store := postgres.NewStore(pool)
-	mail, err := mailbox.Listen(c.SMTPAddr, store, log)
+	faults := &fault.Switches{}
+	mail, err := mailbox.Listen(c.SMTPAddr, store, faults, log)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
-	server, err := service.Listen(c.Addr, httpapi.Routes(store, log), service.NewRegistry(), service.Check{Name: "database", Func: pool.Ping})
+	server, err := service.Listen(c.Addr, httpapi.Routes(store, faults, log), service.NewRegistry(), service.Check{Name: "database", Func: pool.Ping})
 	if err != nil {
 		_ = mail.Shutdown(ctx)
 		pool.Close()

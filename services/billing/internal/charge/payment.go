@@ -9,8 +9,7 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// Errors that decide whether trying again makes sense; see also [ErrRefused],
-// [ErrUnavailable] and [DeclinedError] of the provider.
+// Errors that decide whether trying again makes sense; see also those of [Provider].
 var (
 	// ErrMismatch says that a payment id came back with another order or amount.
 	ErrMismatch = errors.New("the payment id belongs to another order or amount")

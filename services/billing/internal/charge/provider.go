@@ -1,28 +1,18 @@
 package charge
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"time"
 
 	"example.com/orderflow/contract"
-)
-
-// What the payment provider can answer besides yes.
-var (
-	// ErrUnavailable says that the outcome is unknown or that the provider could
-	// not act now: no connection, a time-out, 408, 425, 429, 5xx, or an answer that
-	// makes no sense. Ask again with the same idempotency key.
-	ErrUnavailable = errors.New("payment provider unavailable")
-	// ErrRefused says that the provider will never carry out this request: any
-	// other 4xx, or an answer about another payment than the one asked for.
-	ErrRefused = errors.New("payment provider refused")
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/service"
 )
 
 // DeclinedError says that the customer cannot pay this way (402). That is an
@@ -34,50 +24,29 @@ type DeclinedError struct {
 
 func (e *DeclinedError) Error() string { return "payment declined: " + e.Reason }
 
-const (
-	// maxAnswer bounds what is read of the provider's answer, in bytes.
-	maxAnswer = 64 << 10
-	// maxReason bounds the provider's own words in events and errors, in bytes.
-	maxReason = 100
-)
-
 // Observe is called after each call of the provider. operation is capture or
-// refund, outcome is done, declined, refused or unavailable.
+// refund, outcome is done, declined, conflict, refused or unavailable.
 type Observe func(operation, outcome string, took time.Duration)
 
 // Provider is a client of the payment provider, an outside system that speaks
 // HTTP and recognises an Idempotency-Key. Safe for concurrent use.
+//
+// Its errors have their verdict, see [service.Answer.Verdict]: whether the provider is
+// away, refuses for good, or is to be asked again.
 type Provider struct {
 	base    *url.URL
-	client  *http.Client
+	outside *service.Outside
 	observe Observe
 }
 
-// NewProvider makes a client. timeout bounds each call, from the dial to the end
-// of the answer. It fails when base is not an http or https URL.
-func NewProvider(base string, timeout time.Duration, observe Observe) (*Provider, error) {
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, errors.New("the payment provider's URL must begin with http:// or https:// and name a host")
-	}
-	return &Provider{
-		base: u,
-		client: &http.Client{
-			Timeout: timeout,
-			Transport: &http.Transport{
-				Proxy:               http.ProxyFromEnvironment,
-				MaxIdleConnsPerHost: 32, // the default of 2 would dial anew for most calls
-				IdleConnTimeout:     time.Minute,
-			},
-			// A redirect would send the token to somewhere else.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		observe: observe,
-	}, nil
+// NewProvider makes a client of the provider at base, see [service.OutsideURL].
+// timeout bounds each call, from the dial to the end of the answer.
+func NewProvider(base *url.URL, timeout time.Duration, observe Observe) *Provider {
+	return &Provider{base, service.NewOutside(timeout), observe}
 }
 
 // Close closes the connections that are kept for later calls.
-func (p *Provider) Close() { p.client.CloseIdleConnections() }
+func (p *Provider) Close() { p.outside.Close() }
 
 type captureRequest struct {
 	OrderID string         `json:"order_id"`
@@ -99,18 +68,18 @@ type movement struct {
 }
 
 // Capture takes the money, once per payment id however often it is called.
-// Errors: *[DeclinedError], [ErrRefused], [ErrUnavailable].
+// Errors: *[DeclinedError], and those with a verdict.
 func (p *Provider) Capture(ctx context.Context, c Command) error {
 	return p.call(ctx, "capture", c.PaymentID, c, captureRequest{c.OrderID, c.Token, c.Amount})
 }
 
 // Refund gives the money back, once per payment id however often it is called.
-// Errors: [ErrRefused], [ErrUnavailable].
+// Its errors have a verdict.
 func (p *Provider) Refund(ctx context.Context, c Command) error {
 	err := p.call(ctx, "refund", "refund:"+c.PaymentID, c, refundRequest{c.PaymentID, c.OrderID, c.Amount})
 	var declined *DeclinedError
 	if errors.As(err, &declined) { // there is no event for a refund that is declined
-		return fmt.Errorf("%w: declined: %s", ErrRefused, declined.Reason)
+		return messaging.Permanent(fmt.Errorf("payment provider: refund declined: %s", declined.Reason))
 	}
 	return err
 }
@@ -128,46 +97,36 @@ func (p *Provider) post(ctx context.Context, path, key string, c Command, body a
 	if err != nil {
 		return fmt.Errorf("encode the request: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base.JoinPath(path).String(), bytes.NewReader(encoded))
+	header := http.Header{}
+	header.Set("Idempotency-Key", key)
+	answer, err := p.outside.Post(ctx, p.base.JoinPath(path), header, encoded)
 	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
+		return fmt.Errorf("payment provider: %w", err)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", key)
-	res, err := p.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("%w: read the answer: %w", ErrUnavailable, err)
-	}
-	return classify(res.StatusCode, answer, c)
+	return classify(answer, c)
 }
 
-// classify turns the provider's answer into an outcome. What is neither a clear
-// yes nor a clear no leaves the outcome unknown, and that is asked again.
-func classify(status int, answer []byte, c Command) error {
-	switch {
-	case status == http.StatusOK, status == http.StatusCreated:
+// classify turns the provider's answer into an outcome. A yes that does not repeat what
+// was asked for leaves the outcome unknown: the money may have moved. So it is no
+// refusal, and the provider is taken for away until its answers make sense.
+func classify(answer service.Answer, c Command) error {
+	switch answer.Status {
+	case http.StatusOK, http.StatusCreated:
 		var m movement
-		if err := json.Unmarshal(answer, &m); err != nil {
-			return fmt.Errorf("%w: %d with an answer that does not decode", ErrUnavailable, status)
-		}
-		if m != (movement{c.PaymentID, c.OrderID, c.Amount}) {
-			return fmt.Errorf("%w: %d about another payment than the one asked for", ErrRefused, status)
+		if err := json.Unmarshal(answer.Body, &m); err != nil || m != (movement{c.PaymentID, c.OrderID, c.Amount}) {
+			return answer.Verdict(fmt.Errorf("payment provider: %d with an answer that does not repeat the request", answer.Status))
 		}
 		return nil
-	case status == http.StatusPaymentRequired:
-		return &DeclinedError{Reason: reasonOf(answer, "declined")}
-	case status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusTooManyRequests,
-		status < http.StatusBadRequest, status >= http.StatusInternalServerError:
-		return fmt.Errorf("%w: %d %s", ErrUnavailable, status, reasonOf(answer, http.StatusText(status)))
+	case http.StatusPaymentRequired:
+		return &DeclinedError{Reason: reasonOf(answer.Body, "declined")}
 	default:
-		return fmt.Errorf("%w: %d %s", ErrRefused, status, reasonOf(answer, http.StatusText(status)))
+		return answer.Verdict(fmt.Errorf("payment provider: %d %s", answer.Status, reasonOf(answer.Body, http.StatusText(answer.Status))))
 	}
 }
+
+// code is what a provider's reason may be. It goes into the ledger, events, mails and
+// logs, and must fit into each of them.
+var code = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
 
 // reasonOf is the code of a problem document. Its detail is not used: it may
 // repeat what was sent, and that holds the token.
@@ -175,7 +134,7 @@ func reasonOf(answer []byte, otherwise string) string {
 	var problem struct {
 		Code string `json:"code"`
 	}
-	if err := json.Unmarshal(answer, &problem); err != nil || problem.Code == "" || len(problem.Code) > maxReason {
+	if err := json.Unmarshal(answer, &problem); err != nil || !code.MatchString(problem.Code) {
 		return otherwise
 	}
 	return problem.Code
@@ -189,9 +148,11 @@ func outcomeOf(err error) string {
 		return "done"
 	case errors.As(err, &declined):
 		return "declined"
-	case errors.Is(err, ErrRefused):
+	case messaging.IsPermanent(err):
 		return "refused"
-	default:
+	case messaging.IsUnavailable(err):
 		return "unavailable"
+	default:
+		return "conflict"
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/services/billing/internal/charge"
 )
 
@@ -45,10 +48,16 @@ func newProvider(t *testing.T, timeout time.Duration, answer http.HandlerFunc) (
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
 	seen := &observed{}
-	p, err := charge.NewProvider(server.URL, timeout, seen.observe)
-	require.NoError(t, err)
+	p := charge.NewProvider(at(t, server), timeout, seen.observe)
 	t.Cleanup(p.Close)
 	return p, seen
+}
+
+func at(t *testing.T, server *httptest.Server) *url.URL {
+	t.Helper()
+	u, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	return u
 }
 
 const captured = `{"payment_id":"p-1","order_id":"o-1","amount":{"amount_minor":1999,"currency":"EUR"},"at":"2026-01-02T03:04:05Z"}`
@@ -59,36 +68,52 @@ func TestAnswersOfTheProvider(t *testing.T) {
 		name    string
 		status  int
 		body    string
-		want    error
 		outcome string
 	}{
-		{"captured", 201, captured, nil, "done"},
-		{"captured before", 200, captured, nil, "done"},
-		{"another amount", 200, `{"payment_id":"p-1","order_id":"o-1","amount":{"amount_minor":1,"currency":"EUR"}}`, charge.ErrRefused, "refused"},
-		{"yes, but not JSON", 200, `<html>`, charge.ErrUnavailable, "unavailable"},
-		{"accepted for later", 202, ``, charge.ErrUnavailable, "unavailable"},
-		{"a redirect", 307, ``, charge.ErrUnavailable, "unavailable"},
-		{"bad request", 400, `{"code":"bad"}`, charge.ErrRefused, "refused"},
-		{"time-out of the server", 408, ``, charge.ErrUnavailable, "unavailable"},
-		{"conflict", 409, ``, charge.ErrRefused, "refused"},
-		{"broken token", 422, `{"code":"token_broken","detail":"` + token + `"}`, charge.ErrRefused, "refused"},
-		{"too many requests", 429, ``, charge.ErrUnavailable, "unavailable"},
-		{"internal error", 500, ``, charge.ErrUnavailable, "unavailable"},
-		{"down", 503, `{"detail":"` + token + `"}`, charge.ErrUnavailable, "unavailable"},
+		{"captured", 201, captured, "done"},
+		{"captured before", 200, captured, "done"},
+		{"another amount", 200, `{"payment_id":"p-1","order_id":"o-1","amount":{"amount_minor":1,"currency":"EUR"}}`, "unavailable"},
+		{"yes, but to nothing", 200, `{}`, "unavailable"},
+		{"yes, and null", 200, `null`, "unavailable"},
+		{"yes, but cut off", 201, captured[:40], "unavailable"},
+		{"yes, but not JSON", 200, `<html>`, "unavailable"},
+		{"accepted for later", 202, ``, "unavailable"},
+		{"no content", 204, ``, "unavailable"},
+		{"moved", 301, ``, "unavailable"},
+		{"found elsewhere", 302, ``, "unavailable"},
+		{"see another", 303, ``, "unavailable"},
+		{"a redirect", 307, ``, "unavailable"},
+		{"a redirect for good", 308, ``, "unavailable"},
+		{"a key that has run out", 401, ``, "unavailable"},
+		{"a key without the right", 403, ``, "unavailable"},
+		{"no such path", 404, ``, "refused"},
+		{"bad request", 400, `{"code":"bad"}`, "refused"},
+		{"time-out of the server", 408, ``, "unavailable"},
+		{"conflict", 409, ``, "conflict"},
+		{"broken token", 422, `{"code":"token_broken","detail":"` + token + `"}`, "refused"},
+		{"too early", 425, ``, "unavailable"},
+		{"too many requests", 429, ``, "unavailable"},
+		{"internal error", 500, ``, "unavailable"},
+		{"down", 503, `{"detail":"` + token + `"}`, "unavailable"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			calls := 0
 			p, seen := newProvider(t, time.Minute, func(w http.ResponseWriter, _ *http.Request) {
+				calls++
 				w.Header().Set("Location", "/elsewhere")
 				w.WriteHeader(c.status)
 				_, _ = io.WriteString(w, c.body)
 			})
 			err := p.Capture(t.Context(), command())
-			require.ErrorIs(t, err, c.want)
+			require.Equal(t, c.outcome == "done", err == nil)
+			require.Equal(t, c.outcome == "unavailable", messaging.IsUnavailable(err))
+			require.Equal(t, c.outcome == "refused", messaging.IsPermanent(err))
 			if err != nil {
 				require.NotContains(t, err.Error(), token)
 			}
 			require.Equal(t, []string{"capture " + c.outcome}, seen.calls)
+			require.Equal(t, 1, calls, "a redirect is not followed")
 		})
 	}
 }
@@ -98,6 +123,9 @@ func TestDeclined(t *testing.T) {
 	for _, c := range []struct{ name, body, reason string }{
 		{"with a code", `{"code":"card_declined"}`, "card_declined"},
 		{"without one", ``, "declined"},
+		{"with a code that no database can store", `{"code":"a\u0000b"}`, "declined"},
+		{"with a code of two lines", `{"code":"a\nb"}`, "declined"},
+		{"with a code that is too long", `{"code":"` + strings.Repeat("a", 101) + `"}`, "declined"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -108,7 +136,7 @@ func TestDeclined(t *testing.T) {
 			var declined *charge.DeclinedError
 			require.ErrorAs(t, p.Capture(t.Context(), command()), &declined)
 			require.Equal(t, c.reason, declined.Reason)
-			require.ErrorIs(t, p.Refund(t.Context(), command()), charge.ErrRefused)
+			require.True(t, messaging.IsPermanent(p.Refund(t.Context(), command())))
 			require.Equal(t, []string{"capture declined", "refund declined"}, seen.calls)
 		})
 	}
@@ -142,16 +170,15 @@ func TestNoAnswer(t *testing.T) {
 		t.Parallel()
 		server := httptest.NewServer(http.NotFoundHandler())
 		server.Close()
-		p, err := charge.NewProvider(server.URL, time.Minute, (&observed{}).observe)
-		require.NoError(t, err)
-		require.ErrorIs(t, p.Capture(t.Context(), command()), charge.ErrUnavailable)
+		p := charge.NewProvider(at(t, server), time.Minute, (&observed{}).observe)
+		require.True(t, messaging.IsUnavailable(p.Capture(t.Context(), command())))
 	})
 	t.Run("it takes too long", func(t *testing.T) {
 		t.Parallel()
 		released := make(chan struct{})
 		p, _ := newProvider(t, 50*time.Millisecond, func(http.ResponseWriter, *http.Request) { <-released })
 		defer close(released)
-		require.ErrorIs(t, p.Capture(t.Context(), command()), charge.ErrUnavailable)
+		require.True(t, messaging.IsUnavailable(p.Capture(t.Context(), command())))
 	})
 	t.Run("the handler has no time left", func(t *testing.T) {
 		t.Parallel()
@@ -162,15 +189,7 @@ func TestNoAnswer(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		err := p.Capture(ctx, command())
-		require.ErrorIs(t, err, charge.ErrUnavailable)
+		require.True(t, messaging.IsUnavailable(err))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
-}
-
-func TestURLOfTheProvider(t *testing.T) {
-	t.Parallel()
-	for _, bad := range []string{"", "sandbox:8090", "ftp://sandbox", "http://", "http://a b"} {
-		_, err := charge.NewProvider(bad, time.Second, (&observed{}).observe)
-		require.Error(t, err, bad)
-	}
 }

@@ -13,7 +13,7 @@ import (
 // queues: a payment that is unknown or pending is [ErrNotCaptured], which is worth
 // another try. A declined one is [ErrDeclined], which is not.
 //
-// Further errors: [ErrMismatch], [ErrRefused], [ErrUnavailable], and the ledger's.
+// Further errors: [ErrMismatch], and those of the provider and the ledger.
 func (d *Desk) Refund(ctx context.Context, c Command) error {
 	if seen, err := d.seen(ctx, c); seen || err != nil {
 		return err

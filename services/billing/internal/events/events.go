@@ -27,10 +27,11 @@ func Handler(desk *charge.Desk) messaging.Handler {
 	return mux.Handler()
 }
 
-// verdict marks the errors that no retry will cure. All others are tried again by
-// the broker, after a delay that grows.
+// verdict marks the errors that no retry will cure, and those of a database that is
+// away. The provider's are marked by its client. All others are tried again by the
+// broker, after a delay that grows.
 func verdict(err error) error {
-	for _, hopeless := range []error{charge.ErrRefused, charge.ErrMismatch, charge.ErrDeclined, charge.ErrContradiction} {
+	for _, hopeless := range []error{charge.ErrMismatch, charge.ErrDeclined, charge.ErrContradiction} {
 		if errors.Is(err, hopeless) {
 			return messaging.Permanent(err)
 		}

@@ -67,11 +67,9 @@ func TestVerdict(t *testing.T) {
 	t.Parallel()
 	for err, permanent := range map[error]bool{
 		nil:                     false,
-		charge.ErrRefused:       true,
 		charge.ErrMismatch:      true,
 		charge.ErrDeclined:      true,
 		charge.ErrContradiction: true,
-		charge.ErrUnavailable:   false,
 		charge.ErrNotCaptured:   false,
 		errors.New("database"):  false,
 	} {

@@ -15,33 +15,41 @@ import (
 	"go.uber.org/zap"
 
 	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/tools/sandbox/internal/fault"
 	"example.com/orderflow/tools/sandbox/internal/postgres"
 )
 
 const (
-	maxSlow      = 30 * time.Second
-	moveTimeout  = maxSlow + 5*time.Second
-	defaultLimit = 100
-	maxLimit     = 1000
+	maxSlow        = 30 * time.Second
+	requestTimeout = 5 * time.Second
+	moveTimeout    = maxSlow + requestTimeout
+	defaultLimit   = 100
+	maxLimit       = 1000
 )
 
 type api struct {
-	store *postgres.Store
-	log   *zap.Logger
+	store  *postgres.Store
+	faults *fault.Switches
+	log    *zap.Logger
 }
 
 // Routes are the sandbox's routes.
-func Routes(store *postgres.Store, log *zap.Logger) *http.ServeMux {
-	a := &api{store, log}
-	return service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
-		"POST /v1/captures": a.capture,
-		"POST /v1/refunds":  a.refund,
-		"POST /webhooks":    a.webhook,
-		"GET /v1/captures":  a.listCaptures,
-		"GET /v1/refunds":   a.listRefunds,
-		"GET /v1/mails":     a.listMails,
-		"GET /v1/webhooks":  a.listWebhooks,
+func Routes(store *postgres.Store, faults *fault.Switches, log *zap.Logger) *http.ServeMux {
+	a := &api{store, faults, log}
+	mux := service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
+		"GET /v1/captures":         a.listCaptures,
+		"GET /v1/refunds":          a.listRefunds,
+		"GET /v1/mails":            a.listMails,
+		"GET /v1/webhooks":         a.listWebhooks,
+		"GET /v1/faults":           a.listFaults,
+		"PUT /v1/faults/{name}":    a.setFault,
+		"DELETE /v1/faults/{name}": a.clearFault,
+		"DELETE /v1/faults":        a.clearFaults,
 	})
+	mux.HandleFunc("POST /v1/captures", a.faulty(fault.Provider, a.capture))
+	mux.HandleFunc("POST /v1/refunds", a.faulty(fault.Provider, a.refund))
+	mux.HandleFunc("POST /webhooks", a.faulty(fault.Webhook, a.webhook))
+	return mux
 }
 
 // problem is the one place where errors become HTTP.
@@ -53,12 +61,21 @@ func (a *api) problem(err error) *service.Problem {
 		return p
 	case errors.As(err, &unstorable) && strings.HasPrefix(unstorable.Code, "22"): // a NUL, or no UTF-8
 		return service.NewProblem(http.StatusUnprocessableEntity, "a text of the request cannot be stored")
-	case errors.Is(err, postgres.ErrConflict), errors.Is(err, postgres.ErrNoCapture):
-		return service.NewProblem(http.StatusConflict, err.Error())
+	case errors.Is(err, postgres.ErrConflict): // never 409, which says: ask again
+		return refusal("key_reused", postgres.ErrConflict.Error())
+	case errors.Is(err, postgres.ErrNoCapture):
+		return refusal("no_capture", postgres.ErrNoCapture.Error())
 	default:
 		a.log.Error("request failed", zap.Error(err))
 		return service.NewProblem(http.StatusServiceUnavailable, "try again later").After(time.Second)
 	}
+}
+
+// refusal is for what will never be carried out.
+func refusal(code, detail string) *service.Problem {
+	p := service.NewProblem(http.StatusUnprocessableEntity, detail)
+	p.Code = code
+	return p
 }
 
 type captureRequest struct {
@@ -83,7 +100,7 @@ func (a *api) capture(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	_, err = a.store.FindCapture(ctx, key)
 	if errors.Is(err, postgres.ErrNoCapture) {
-		err = a.authorize(ctx, key, in.PaymentToken)
+		err = a.authorize(ctx, r.Context().Done(), key, in.PaymentToken)
 	}
 	if err != nil {
 		return err
@@ -98,14 +115,13 @@ func (a *api) capture(w http.ResponseWriter, r *http.Request) error {
 }
 
 // whoeverWaits lets money move though its caller has hung up, as it does at a provider:
-// the next call with the same key finds it moved. It has more time than other requests,
-// since a token may want it.
+// the next call with the same key finds it moved. It has time for what a token wants.
 func whoeverWaits(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(r.Context()), moveTimeout)
 }
 
-// authorize does what the token says.
-func (a *api) authorize(ctx context.Context, key, token string) error {
+// authorize does what the token says. gone is closed when the caller has hung up.
+func (a *api) authorize(ctx context.Context, gone <-chan struct{}, key, token string) error {
 	name, parameter := token, 0
 	if i := strings.LastIndexByte(token, '_'); i > len("tok") {
 		if n, err := strconv.Atoi(token[i+1:]); err == nil && n >= 0 {
@@ -120,27 +136,29 @@ func (a *api) authorize(ctx context.Context, key, token string) error {
 		p.Code = "card_declined"
 		return p
 	case "tok_broken":
-		p := service.NewProblem(http.StatusUnprocessableEntity, "this token breaks the provider, and always will")
-		p.Code = "token_broken"
-		return p
+		return refusal("token_broken", "this token breaks the provider, and always will")
 	case "tok_flaky":
 		n, err := a.store.CountAttempt(ctx, key)
 		if err != nil {
 			return err
 		}
-		if n <= parameter {
-			return service.NewProblem(http.StatusServiceUnavailable, "failing as the token asks for").After(time.Second)
+		if n <= parameter { // of this payment only: the provider is well, and serves others
+			p := service.NewProblem(http.StatusConflict, "failing as the token asks for")
+			p.Code = "try_again"
+			return p
 		}
 		return nil
 	case "tok_slow":
-		timer := time.NewTimer(min(time.Duration(parameter)*time.Millisecond, maxSlow))
+		delay(ctx, min(time.Duration(parameter)*time.Millisecond, maxSlow))
+		return ctx.Err()
+	case "tok_silent":
+		timer := time.NewTimer(maxSlow)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-gone:
 		}
+		panic(http.ErrAbortHandler) // drops the connection
 	default:
 		return service.NewProblem(http.StatusUnprocessableEntity, "unknown payment token",
 			service.FieldError{Field: "payment_token", Detail: "must be one of the sandbox's tokens"})
@@ -186,7 +204,9 @@ func (a *api) webhook(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	orderID, _ := body["order_id"].(string)
-	if err := a.store.AddWebhook(r.Context(), postgres.Webhook{DedupeKey: r.Header.Get("Idempotency-Key"), OrderID: orderID, Body: encoded}); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+	defer cancel()
+	if err := a.store.AddWebhook(ctx, postgres.Webhook{DedupeKey: r.Header.Get("Idempotency-Key"), OrderID: orderID, Body: encoded}); err != nil {
 		return err
 	}
 	a.log.Info("webhook taken", zap.String("order_id", orderID))

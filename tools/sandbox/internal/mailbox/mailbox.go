@@ -16,6 +16,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"go.uber.org/zap"
 
+	"example.com/orderflow/tools/sandbox/internal/fault"
 	"example.com/orderflow/tools/sandbox/internal/postgres"
 )
 
@@ -25,21 +26,37 @@ type Server struct {
 	smtp     *smtp.Server
 }
 
-// Listen opens the port.
-func Listen(addr string, store *postgres.Store, log *zap.Logger) (*Server, error) {
+// Listen opens the port. Mail is taken as the switches of [fault.Mail] say.
+func Listen(addr string, store *postgres.Store, faults *fault.Switches, log *zap.Logger) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("SMTP_LISTEN_ADDR: %w", err)
 	}
-	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
-		return &session{store: store, log: log}, nil
+	server := smtp.NewServer(smtp.BackendFunc(func(conn *smtp.Conn) (smtp.Session, error) {
+		return &session{conn: conn.Conn(), store: store, faults: faults, log: log}, nil
 	}))
 	server.Domain = "sandbox"
 	server.ReadTimeout = 30 * time.Second
 	server.WriteTimeout = 30 * time.Second
 	server.MaxMessageBytes = 1 << 20
 	server.MaxRecipients = 10
-	return &Server{listener: listener, smtp: server}, nil
+	return &Server{listener: &faultyListener{listener, faults}, smtp: server}, nil
+}
+
+// faultyListener hangs up on everybody at once while mail is down.
+type faultyListener struct {
+	net.Listener
+	faults *fault.Switches
+}
+
+func (l *faultyListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil || !l.faults.Of(fault.Mail).Down {
+			return conn, err
+		}
+		_ = conn.Close()
+	}
 }
 
 // Addr is where mail is taken.
@@ -66,16 +83,39 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // session is one mail transaction after another, on one connection.
 type session struct {
-	store *postgres.Store
-	log   *zap.Logger
-	from  string
-	to    []string
+	conn   net.Conn
+	store  *postgres.Store
+	faults *fault.Switches
+	log    *zap.Logger
+	from   string
+	to     []string
 }
 
-func (s *session) Mail(from string, _ *smtp.MailOptions) error { s.from = from; return nil }
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error   { s.to = append(s.to, to); return nil }
-func (s *session) Reset()                                      { s.from, s.to = "", nil }
-func (s *session) Logout() error                               { return nil }
+// Mail begins a mail, as late as the switches say. It hangs up while mail is down: the
+// connection is older than the fault.
+func (s *session) Mail(from string, _ *smtp.MailOptions) error {
+	state := s.faults.Of(fault.Mail)
+	if state.Down {
+		return errors.Join(errDown, s.conn.Close())
+	}
+	<-time.After(state.Slow)
+	s.from = from
+	return nil
+}
+
+var errDown = errors.New("down on purpose")
+
+// Rcpt takes a recipient, or refuses it as the switches say.
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if code := s.faults.Of(fault.Mail).Refuse; code != 0 {
+		return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{code / 100, 0, 0}, Message: "refused on purpose"}
+	}
+	s.to = append(s.to, to)
+	return nil
+}
+
+func (s *session) Reset()        { s.from, s.to = "", nil }
+func (s *session) Logout() error { return nil }
 
 func (s *session) Data(r io.Reader) error {
 	message, err := mail.ReadMessage(r)

@@ -6,6 +6,7 @@ import (
 	"net/textproto"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -13,14 +14,16 @@ import (
 
 	"example.com/orderflow/pkg/messaging/messagingtest"
 	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/tools/sandbox/internal/fault"
 	"example.com/orderflow/tools/sandbox/internal/mailbox"
 	"example.com/orderflow/tools/sandbox/internal/postgres"
 )
 
 type fixture struct {
-	addr  string
-	store *postgres.Store
-	pool  *pgxpool.Pool
+	addr   string
+	store  *postgres.Store
+	pool   *pgxpool.Pool
+	faults *fault.Switches
 }
 
 // setup takes mail until the test ends.
@@ -31,7 +34,8 @@ func setup(t *testing.T) *fixture {
 	t.Cleanup(pool.Close)
 	require.NoError(t, service.Migrate(t.Context(), pool, service.Migrations{VersionTable: "sandbox_version", Files: postgres.Migrations}))
 	store := postgres.NewStore(pool)
-	server, err := mailbox.Listen("127.0.0.1:0", store, zap.NewNop())
+	faults := &fault.Switches{}
+	server, err := mailbox.Listen("127.0.0.1:0", store, faults, zap.NewNop())
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
@@ -39,7 +43,7 @@ func setup(t *testing.T) *fixture {
 		require.NoError(t, server.Shutdown(context.Background()))
 		require.NoError(t, <-served)
 	})
-	return &fixture{server.Addr(), store, pool}
+	return &fixture{server.Addr(), store, pool, faults}
 }
 
 func (f *fixture) send(mail string, to ...string) error {
@@ -93,14 +97,49 @@ func TestRefusedMail(t *testing.T) {
 	require.Equal(t, 451, refused.Code, "for now")
 }
 
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	set := func(name, value string) {
+		t.Helper()
+		require.NoError(t, f.faults.Set(fault.Fault{Name: name, Value: value}))
+	}
+	// A client that was there before.
+	client, err := smtp.Dial(f.addr)
+	require.NoError(t, err)
+	defer func() { _ = client.Close() }()
+	require.NoError(t, client.Noop())
+
+	var refused *textproto.Error
+	for code, want := range map[string]int{"421": 421, "451": 451, "550": 550} {
+		set("mail.refuse", code)
+		require.ErrorAs(t, f.send("Subject: hello\n\n", "ada@example.com"), &refused)
+		require.Equal(t, want, refused.Code)
+	}
+	set("mail.down", "")
+	_, err = smtp.Dial(f.addr)
+	require.Error(t, err, "nobody gets in")
+	require.NotErrorAs(t, err, &refused)
+	require.Error(t, client.Mail("shop@example.com"), "and who is in gets out")
+
+	f.faults.ClearAll()
+	set("mail.slow", "300ms")
+	started := time.Now()
+	require.NoError(t, f.send("Subject: hello\n\n", "ada@example.com"))
+	require.GreaterOrEqual(t, time.Since(started), 300*time.Millisecond)
+	mails, err := f.store.Mails(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Len(t, mails, 1, "what was refused is not kept")
+}
+
 func TestListen(t *testing.T) {
 	t.Parallel()
-	_, err := mailbox.Listen("127.0.0.1:nonsense", nil, zap.NewNop())
+	_, err := mailbox.Listen("127.0.0.1:nonsense", nil, nil, zap.NewNop())
 	require.ErrorContains(t, err, "SMTP_LISTEN_ADDR")
-	never, err := mailbox.Listen("127.0.0.1:0", nil, zap.NewNop())
+	never, err := mailbox.Listen("127.0.0.1:0", nil, nil, zap.NewNop())
 	require.NoError(t, err)
 	require.NoError(t, never.Shutdown(t.Context()), "of what was never served")
-	again, err := mailbox.Listen(never.Addr(), nil, zap.NewNop())
+	again, err := mailbox.Listen(never.Addr(), nil, nil, zap.NewNop())
 	require.NoError(t, err)
 	require.NoError(t, again.Shutdown(t.Context()))
 }
