@@ -1,10 +1,12 @@
 package setup
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -44,7 +46,7 @@ var brokerNames = []string{"rabbitmq", "rabbitmq-2", "rabbitmq-3", "localhost", 
 // speaks to it. What is there, is of this authority and is good for another month
 // stays. It says how many it made.
 func Certificates(dirs Dirs, authorityDir string, now time.Time) (made int, err error) {
-	if err := os.MkdirAll(authorityDir, 0o700); err != nil {
+	if err := makeDir(authorityDir, 0o700); err != nil {
 		return 0, fmt.Errorf("make the authority: %w", err)
 	}
 	a, err := loadAuthority(authorityDir, now)
@@ -80,23 +82,22 @@ type authority struct {
 }
 
 func loadAuthority(dir string, now time.Time) (*authority, error) {
-	encoded, certificate, err := readCertificate(filepath.Join(dir, authorityFile))
+	p := authorityPaths(dir)
+	pair, err := p.load()
 	if err != nil {
 		return nil, err
 	}
-	if now.Add(certificateLife).After(certificate.NotAfter) {
+	if now.Add(certificateLife).After(pair.Leaf.NotAfter) {
 		return nil, errors.New("it ends before what it would sign")
 	}
-	block, err := readPEM(filepath.Join(dir, authorityKey))
-	if err != nil {
-		return nil, err
+	key, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("its key cannot sign")
 	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	return &authority{certificate, key.(crypto.Signer), encoded}, nil
+	return &authority{pair.Leaf, key, encode(pair.Leaf)}, nil
 }
+
+func authorityPaths(dir string) paths { return paths{dir, authorityFile, authorityKey, 0o400, 0} }
 
 func newAuthority(dir string, now time.Time) (*authority, error) {
 	template := &x509.Certificate{
@@ -111,14 +112,13 @@ func newAuthority(dir string, now time.Time) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := paths{dir, authorityFile, authorityKey, 0o400, 0}
-	if err := p.write(encoded, encodedKey); err != nil {
+	if err := authorityPaths(dir).write(encoded, encodedKey); err != nil {
 		return nil, err
 	}
 	return loadAuthority(dir, now)
 }
 
-// issue writes a certificate and its key, unless there is a good one, and the
+// issue writes a certificate and its key, unless there is a good pair, and the
 // authority's beside it. With names it is a server's, without a client's.
 func (a *authority) issue(p paths, now time.Time, name string, names ...string) (int, error) {
 	if a.isGood(p, now, names) {
@@ -151,16 +151,15 @@ func (a *authority) issue(p paths, now time.Time, name string, names ...string) 
 }
 
 func (a *authority) isGood(p paths, now time.Time, names []string) bool {
-	_, trusted, err := readCertificate(filepath.Join(p.dir, authorityFile))
-	if err != nil || !trusted.Equal(a.certificate) {
+	trusted, err := os.ReadFile(filepath.Join(p.dir, authorityFile))
+	if err != nil || !bytes.Equal(trusted, a.encoded) {
 		return false
 	}
-	_, certificate, err := readCertificate(filepath.Join(p.dir, p.certificate))
-	if err != nil || certificate.CheckSignatureFrom(a.certificate) != nil || now.Add(renewBefore).After(certificate.NotAfter) {
+	pair, err := p.load()
+	if err != nil || pair.Leaf.CheckSignatureFrom(a.certificate) != nil || now.Add(renewBefore).After(pair.Leaf.NotAfter) {
 		return false
 	}
-	_, err = readPEM(filepath.Join(p.dir, p.key))
-	return err == nil && !slices.ContainsFunc(names, func(n string) bool { return certificate.VerifyHostname(n) != nil })
+	return !slices.ContainsFunc(names, func(n string) bool { return pair.Leaf.VerifyHostname(n) != nil })
 }
 
 func newKey() (*ecdsa.PrivateKey, []byte, error) {
@@ -176,8 +175,12 @@ func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypt
 	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
 		return nil, err
 	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), err
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
+	return encode(&x509.Certificate{Raw: der}), err
+}
+
+func encode(certificate *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 }
 
 // paths are where a certificate and its key are, and whose they are.
@@ -187,7 +190,12 @@ type paths struct {
 	uid                   int
 }
 
-// write writes the key last: without it the pair is made again.
+// load reads a certificate and its key. It fails when they do not belong together: a
+// run that was cut off has written one of them, and both are to be made again.
+func (p paths) load() (tls.Certificate, error) {
+	return tls.LoadX509KeyPair(filepath.Join(p.dir, p.certificate), filepath.Join(p.dir, p.key))
+}
+
 func (p paths) write(certificate, key []byte) error {
 	if err := p.writeFile(p.certificate, certificate); err != nil {
 		return err
@@ -197,25 +205,4 @@ func (p paths) write(certificate, key []byte) error {
 
 func (p paths) writeFile(name string, content []byte) error {
 	return writeWhole(filepath.Join(p.dir, name), p.mode, p.uid, content)
-}
-
-func readCertificate(path string) (encoded []byte, certificate *x509.Certificate, err error) {
-	block, err := readPEM(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	certificate, err = x509.ParseCertificate(block.Bytes)
-	return pem.EncodeToMemory(block), certificate, err
-}
-
-func readPEM(path string) (*pem.Block, error) {
-	content, err := os.ReadFile(path) //nolint:gosec // the directory is the operator's choice
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(content)
-	if block == nil {
-		return nil, fmt.Errorf("%s is not PEM", path)
-	}
-	return block, nil
 }

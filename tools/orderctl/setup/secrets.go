@@ -3,6 +3,7 @@
 package setup
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -54,7 +55,7 @@ var accounts = []account{
 func Secrets(dirs Dirs) (made int, err error) {
 	for _, a := range accounts {
 		dir := filepath.Join(dirs.Services, a.name)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := makeDir(dir, 0o700); err != nil {
 			return made, fmt.Errorf("make secrets of %s: %w", a.name, err)
 		}
 		for _, name := range a.files {
@@ -77,7 +78,7 @@ func Secrets(dirs Dirs) (made int, err error) {
 		filepath.Join(dirs.RabbitMQ, "erlang-cookie"): func(secret string) string { return secret }, // of a cluster, by which its nodes know each other
 		filepath.Join(dirs.PostgreSQL, "password"):    func(secret string) string { return secret },
 	} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // the servers' users must get in
+		if err := makeDir(filepath.Dir(path), 0o755); err != nil { // the servers' users must get in
 			return made, fmt.Errorf("make secrets of the servers: %w", err)
 		}
 		isNew, err := writeOnce(path, 0o444, 0, content)
@@ -89,10 +90,15 @@ func Secrets(dirs Dirs) (made int, err error) {
 	return made, nil
 }
 
-// writeOnce writes a file with a new secret unless it exists.
+// writeOnce writes a file with a new secret, unless there is one. An empty file is what
+// a power failure left of it: nobody can have used that.
 func writeOnce(path string, mode fs.FileMode, uid int, content func(secret string) string) (int, error) {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+	there, err := os.ReadFile(path) //nolint:gosec // the directory is the operator's choice
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
+	}
+	if len(bytes.TrimSpace(there)) > 0 {
+		return 0, nil
 	}
 	random := make([]byte, 24)
 	if _, err := rand.Read(random); err != nil {
@@ -101,19 +107,51 @@ func writeOnce(path string, mode fs.FileMode, uid int, content func(secret strin
 	return 1, writeWhole(path, mode, uid, []byte(content(hex.EncodeToString(random))))
 }
 
-// writeWhole writes aside and renames: a file that is there is whole. What a run
-// that was cut off has left may be unwritable.
+// writeWhole writes aside, to the disk, and renames: a file that is there is whole,
+// after a power failure too. What a run that was cut off has left aside is removed.
 func writeWhole(path string, mode fs.FileMode, uid int, content []byte) error {
-	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	aside := path + ".new"
+	if err := os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.WriteFile(path+".new", content, mode); err != nil {
+	f, err := os.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the directory is the operator's choice
+	if err != nil {
 		return err
 	}
-	if err := give(path+".new", uid); err != nil {
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Chmod(mode) // whatever the umask
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	if err := give(aside, uid); err != nil {
+		return err
+	}
+	if err := os.Rename(aside, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// makeDir makes a directory and those above it, and writes to the disk that it is there.
+func makeDir(path string, mode fs.FileMode) error {
+	if err := os.MkdirAll(path, mode); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir writes the names in a directory to the disk.
+func syncDir(path string) error {
+	d, err := os.Open(path) //nolint:gosec // the directory is the operator's choice
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // give makes the user the owner. Only root can; what anybody else makes, for
