@@ -17,6 +17,7 @@ import (
 	"example.com/orderflow/contract"
 	"example.com/orderflow/e2e/internal/machine"
 	"example.com/orderflow/pkg/messaging/messagingtest"
+	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
 // composed is the system as the compose file starts it, under a project name and
@@ -59,7 +60,7 @@ func newComposed(t *testing.T, with string, ports ...string) (*composed, *system
 	ports = append(ports, "AMQP_PORT", "MANAGEMENT_PORT", "BROKER_METRICS_PORT", "POSTGRES_PORT", "ORDERS_PORT", "PRICING_PORT", "SANDBOX_PORT", "SMTP_PORT")
 	c := &composed{
 		root:    root,
-		project: fmt.Sprintf("orderflow-test-%s%d", strings.TrimPrefix(with+"-", "-"), os.Getpid()), // scripts/test.sh removes the projects of processes that are gone
+		project: "orderflow-test-" + strings.TrimPrefix(with+"-", "-") + owner.Name(), // scripts/test.sh removes the projects of processes that are gone
 		ports:   freePorts(t, ports...),
 	}
 	t.Cleanup(func() {

@@ -5,12 +5,16 @@ source "$(dirname "$0")/lib.sh"
 "$(dirname "$0")/needs.sh"
 "$(dirname "$0")/images.sh"
 
-name=orderflow-bench port=5679
-stop() { docker rm -fv "$name" >/dev/null 2>&1 || true; docker volume rm "$name" >/dev/null 2>&1 || true; }
-trap stop EXIT
-stop
+remove_leftovers
+take_machine
 
+name="orderflow-bench-$$" port=5679
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+url="amqp://bench:bench@127.0.0.1:$port/"
 settings=$(mktemp -d)
+stop() { docker rm -fv "$name" >/dev/null 2>&1 || true; rm -rf "$settings"; }
+trap stop EXIT
+
 cat >"$settings/rabbitmq.conf" <<CONF
 listeners.tcp.1 = 127.0.0.1:$port
 log.console = true
@@ -19,10 +23,10 @@ CONF
 echo '[].' >"$settings/enabled_plugins"
 chmod -R a+rX "$settings"
 say "starting a broker on 127.0.0.1:$port"
-docker run -d --name "$name" --network host -v "$name:/var/lib/rabbitmq" \
+docker run -d --name "$name" --label "orderflow.owner=$(place)-$$" --network host -v /var/lib/rabbitmq \
 	-v "$settings/rabbitmq.conf:/etc/rabbitmq/rabbitmq.conf:ro" -v "$settings/enabled_plugins:/etc/rabbitmq/enabled_plugins:ro" \
-	-e RABBITMQ_DEFAULT_USER=bench -e RABBITMQ_DEFAULT_PASS=bench -e RABBITMQ_NODENAME=bench@localhost \
-	-e RABBITMQ_DIST_PORT=25679 "$(setting RABBITMQ_IMAGE)" >/dev/null
+	-e RABBITMQ_DEFAULT_USER=bench -e RABBITMQ_DEFAULT_PASS=bench -e "RABBITMQ_NODENAME=bench-$$@localhost" \
+	-e "RABBITMQ_DIST_PORT=$((port + 20000))" "$(setting RABBITMQ_IMAGE)" >/dev/null
 for ((i = 0; ; i++)); do
 	if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
 	((i < 60)) || die "the broker did not start: docker logs $name"
@@ -32,10 +36,10 @@ done
 say "measuring (about ${BENCH_MINUTES:-6} min); keep the machine quiet"
 cd "$root/bench"
 pid=$(docker top "$name" -eo pid,comm | awk '/beam/ { print $1; exit }')
-go run . -broker-pid "${pid:-0}" "$@"
+go run . -url "$url" -broker-pid "${pid:-0}" "$@"
 if [[ " $* " == *" -out "* ]]; then
 	say "profiling publish_64"
-	go run . -rounds 10 -only publish_64 -contenders '^pkg/messaging$' -profile "$cache/publish_64.prof" >/dev/null
+	go run . -url "$url" -rounds 10 -only publish_64 -contenders '^pkg/messaging$' -profile "$cache/publish_64.prof" >/dev/null
 	{
 		echo "CPU profile of this process in publish_64, by make bench: go tool pprof -top"
 		go tool pprof -top -nodecount 30 "$cache/publish_64.prof" 2>/dev/null

@@ -10,9 +10,21 @@ declare -A standin=([RABBITMQ_IMAGE]=rabbitmq [POSTGRES_IMAGE]=postgres [GO_IMAG
 suite=${STANDIN_SUITE:-forky}
 mirror=${STANDIN_MIRROR:-}
 
-mkdir -p "$cache"
+wanted_go=$(sed -n 's/^go //p' "$root/go.work")
+lock images
 
 have() { docker image inspect "$1" >/dev/null 2>&1; }
+
+go_of() { docker run --rm --network none --entrypoint go "$1" env GOVERSION | sed 's/^go//'; }
+
+# usable NAME IMAGE: whether the image is here and fit for its purpose. One that is here
+# is not fit when its Go is older than what go.work asks for, or when it is a stand-in
+# that was built another way.
+usable() {
+	have "$2" || return
+	[[ $2 != orderflow-standin/* || $2 == *:$standin_tag ]] || return
+	[ "$1" != GO_IMAGE ] || [ "$(printf '%s\n' "$wanted_go" "$(go_of "$2")" | sort -V | head -n 1)" = "$wanted_go" ]
+}
 
 # One root file system holds all three; an image is that, imported with the
 # settings that a Dockerfile would give it, which takes seconds.
@@ -21,7 +33,7 @@ build_standins() {
 	mmdebstrap --variant=minbase \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--include=rabbitmq-server,postgresql-18,golang-1.26-go,ca-certificates,curl \
-		--customize-hook="copy-in $files/rabbitmq-entrypoint $files/postgres-entrypoint /usr/local/bin" \
+		--customize-hook="copy-in '$files/rabbitmq-entrypoint' '$files/postgres-entrypoint' /usr/local/bin" \
 		--customize-hook='echo "[rabbitmq_management,rabbitmq_prometheus]." >"$1/etc/rabbitmq/enabled_plugins"' \
 		--customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' \
 		--customize-hook='rm -f "$1/var/lib/rabbitmq/.erlang.cookie"' \
@@ -46,25 +58,29 @@ import() {
 missing=()
 for name in RABBITMQ_IMAGE POSTGRES_IMAGE GO_IMAGE; do
 	image=$(setting "$name")
-	have "$image" && [[ $image != orderflow-standin/* || $image == *:$standin_tag ]] && continue
-	if [[ $image == orderflow-standin/* ]]; then
-		missing+=("$name")
-	elif ((${#missing[@]} == 0)) && say "pulling $image" && timeout "${PULL_TIMEOUT:-300}" docker pull -q "$image" 2>"$cache/pull.log" >/dev/null; then
-		continue
-	else
-		missing+=("$name")
+	if usable "$name" "$image"; then continue; fi
+	chosen=true # by somebody, in the environment or in .env
+	[[ $image == orderflow-standin/* || $image == "$(sed -n "s/^$name=//p" "$tracked_env")" ]] && chosen=false
+	if [[ $image != orderflow-standin/* ]] && { $chosen || ((${#missing[@]} == 0)); }; then
+		say "pulling $image"
+		if timeout "${PULL_TIMEOUT:-300}" docker pull -q "$image" 2>"$cache/pull.log" >/dev/null && usable "$name" "$image"; then continue; fi
 	fi
+	if $chosen && have "$image"; then die "$name is $image, whose Go $(go_of "$image") is older than go.work's $wanted_go: choose another image, or none"; fi
+	if $chosen; then die "$name is $image, which is not here and cannot be pulled ($(tail -n 1 "$cache/pull.log")): choose another image, or none"; fi
+	missing+=("$name")
 done
 ((${#missing[@]} == 0)) && exit 0
 
 say "no image registry answers for: ${missing[*]}; building local stand-ins from distribution packages instead"
 need_packages mmdebstrap mmdebstrap
 ready=true
-for target in "${standin[@]}"; do have "orderflow-standin/$target:$standin_tag" || ready=false; done
+for name in "${missing[@]}"; do usable "$name" "orderflow-standin/${standin[$name]}:$standin_tag" || ready=false; done
 $ready || with_progress "installing RabbitMQ, PostgreSQL and Go into a root file system (about 90 s)" build_standins
 touch "$local_env"
 for name in "${missing[@]}"; do
-	sed -i "/^$name=/d" "$local_env"
-	echo "$name=orderflow-standin/${standin[$name]}:$standin_tag" >>"$local_env"
+	image="orderflow-standin/${standin[$name]}:$standin_tag"
+	usable "$name" "$image" || die "the stand-in $image has Go $(go_of "$image"), older than go.work's $wanted_go: set STANDIN_SUITE to a newer suite"
+	{ grep -v "^$name=" "$local_env" || true; echo "$name=$image"; } >"$local_env.new"
+	mv "$local_env.new" "$local_env"
 done
 say "stand-ins are ready; their names are in .env, delete that file to go back to the official images"

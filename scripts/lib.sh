@@ -6,6 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache="$root/.cache"
 tracked_env="$root/deploy/compose/.env"
 local_env="$root/.env" # git-ignored; plain `docker compose` in the root reads it too
+mkdir -p "$cache"
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 die() {
@@ -19,7 +20,28 @@ setting() {
 		echo "${!1}"
 		return
 	fi
-	{ cat "$tracked_env" "$local_env" 2>/dev/null || true; } | sed -n "s/^$1=//p" | tail -n 1
+	{ cat "$tracked_env" "$local_env" 2>/dev/null || true; } | sed -nE "s/^$1=[\"']?([^\"']*)[\"']?\$/\1/p" | tail -n 1
+}
+
+# lock NAME: waits until no other run in this tree holds the lock, and holds it until
+# this shell ends.
+lock() {
+	local fd
+	exec {fd}>"$cache/$1.lock"
+	flock -n "$fd" && return
+	say "waiting for another run in this tree ($1)"
+	flock "$fd"
+}
+
+# take_machine waits until no other system of containers is measured on this machine,
+# as e2e/internal/machine does, and takes the machine until this shell ends.
+take_machine() {
+	local fd file="${TMPDIR:-/tmp}/orderflow-machine.lock"
+	[ -e "$file" ] || (umask 022 && : >>"$file")
+	exec {fd}<"$file"
+	flock -n "$fd" && return
+	say "waiting for another run on this machine"
+	flock "$fd"
 }
 
 # need_packages COMMAND PACKAGE: installs a Debian package for a missing command.
@@ -33,16 +55,19 @@ need_packages() {
 }
 
 # with_progress TEXT COMMAND...: runs a long step, with a line every 15 s, its
-# output to a log that is shown when it fails.
+# output to a log that is shown when it fails. Who interrupts this ends the step too: a
+# shell's background command ignores Ctrl-C, and would go on beside the next try.
 with_progress() {
-	local text=$1 log started
+	local text=$1 log started pid
 	shift
-	mkdir -p "$cache"
-	log="$cache/step.log"
+	log=$(mktemp "$cache/step-XXXXXX.log")
 	started=$SECONDS
 	say "$text"
-	"$@" >"$log" 2>&1 &
-	local pid=$!
+	set -m # a process group of its own
+	"$@" >"$log" 2>&1 </dev/null &
+	pid=$!
+	set +m
+	trap 'kill -- "-$pid" 2>/dev/null; wait; exit 130' INT TERM HUP
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 1
 		(((SECONDS - started) % 15 == 14)) && printf '    ... %s s: %s\n' "$((SECONDS - started))" "$(tail -n 1 "$log" | tr '\r' '\n' | tail -n 1 | cut -c 1-100)"
@@ -51,6 +76,8 @@ with_progress() {
 		tail -n 30 "$log" >&2
 		die "$text: failed; the last lines are above, all of it is in $log"
 	fi
+	trap - INT TERM HUP
+	rm -f "$log"
 	printf '    done in %s s\n' "$((SECONDS - started))"
 }
 
@@ -70,7 +97,6 @@ choose_overlays() {
 	if [[ " ${chosen[*]} " == *" federation "* && ${#chosen[@]} -gt 1 ]]; then
 		die "the overlay federation has two brokers of its own, and goes with no other"
 	fi
-	mkdir -p "$cache"
 	echo "${chosen[*]}" >"$with"
 }
 
@@ -99,31 +125,96 @@ compose() {
 	(cd "$root" && "${command[@]}" "$@")
 }
 
-# fetch_compose takes the plugin out of the distribution's package.
+# fetch_compose takes the plugin out of the distribution's package. It gets its name
+# when it is whole and runs.
 fetch_compose() {
-	local tar="$cache/compose.tar"
-	mkdir -p "$cache/compose"
+	local new="$cache/compose.new"
+	rm -rf "$new"
+	mkdir -p "$new" "$cache/compose"
 	mmdebstrap --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
-		--include=docker-compose "${STANDIN_SUITE:-forky}" "$tar" ${STANDIN_MIRROR:+"$STANDIN_MIRROR"}
-	tar -xf "$tar" -C "$cache/compose" --strip-components 5 ./usr/libexec/docker/cli-plugins/docker-compose
-	rm -f "$tar"
-	"$cache/compose/docker-compose" version
+		--include=docker-compose "${STANDIN_SUITE:-forky}" "$new/compose.tar" ${STANDIN_MIRROR:+"$STANDIN_MIRROR"}
+	tar -xf "$new/compose.tar" -C "$new" --strip-components 5 ./usr/libexec/docker/cli-plugins/docker-compose
+	"$new/docker-compose" version
+	mv "$new/docker-compose" "$cache/compose/docker-compose"
+	rm -rf "$new"
 }
 
-# remove_leftovers removes what tests started whose process is gone. A run that
-# goes on at the same time keeps its own.
+# test_environment exports what tests want to know.
+test_environment() {
+	RABBITMQ_IMAGE=$(setting RABBITMQ_IMAGE)
+	POSTGRES_IMAGE=$(setting POSTGRES_IMAGE)
+	export RABBITMQ_IMAGE POSTGRES_IMAGE GOFLAGS=-buildvcs=false
+	# Where there is a file /.dockerenv testcontainers looks for containers at the
+	# default gateway; their ports are published on this machine.
+	export TESTCONTAINERS_HOST_OVERRIDE=127.0.0.1
+	if [[ $RABBITMQ_IMAGE == orderflow-standin/* ]]; then
+		# Testcontainers' reaper is an image too. The tests remove what they start, and
+		# `make test` and `make clean` what a broken run left.
+		export TESTCONTAINERS_RYUK_DISABLED=true
+	fi
+}
+
+# place stands for the boot of this machine and the namespace of process ids, as in
+# pkg/messaging/messagingtest/owner. A pid means something only there.
+place() {
+	local boot namespace
+	if boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null) && namespace=$(readlink /proc/self/ns/pid); then
+		printf '%s %s\n' "$boot" "$namespace" | sha256sum | cut -c 1-8
+	else
+		echo nowhere
+	fi
+}
+
+# Nothing that a test starts is in use for longer: the drill takes 12 h at most.
+leftover_hours=24
+
+# is_gone OWNER CREATED: whether the process PLACE-PID is known to be gone. What started
+# in another container, on another machine or before a boot cannot be asked for: that is
+# gone when what it made, the newest at CREATED, is older than anything lives.
+is_gone() {
+	local pid=${1##*-} there=${1%-*}
+	if [ "${there##*-}" = "$(place)" ] && [ -d /proc/1 ]; then # hidepid would hide others' processes, and this one
+		[ ! -d "/proc/$pid" ]
+	else
+		[ -n "$2" ] && (($(date +%s) - $(date -d "$2" +%s) > leftover_hours * 3600))
+	fi
+}
+
+# newest ID...: when the newest of these objects of Docker was made, or nothing when one
+# of them is gone meanwhile.
+newest() {
+	[ $# = 0 ] || docker inspect "$@" 2>/dev/null | sed -nE 's/^ +"(Created|CreatedAt|LastTagTime)": "([^"]+)".*/\2/p' | sort | tail -n 1
+}
+
+# remove_leftovers removes what tests have left whose process is gone. A run that goes
+# on at the same time, of whomever, keeps its own.
 remove_leftovers() {
-	local id pid project
-	while read -r id pid; do
-		if [ -n "$id" ] && ! kill -0 "$pid" 2>/dev/null; then
-			docker rm -fv "$id" >/dev/null
-		fi
-	done < <(docker ps -a --filter label=orderflow.test --format '{{.ID}} {{.Label "orderflow.test"}}')
+	local id owner project ids
+	while read -r id owner; do
+		if is_gone "$owner" "$(newest "$id")"; then docker rm -fv "$id" >/dev/null; fi
+	done < <(docker ps -a --filter label=orderflow.owner --format '{{.ID}} {{.Label "orderflow.owner"}}')
+	while read -r id owner; do
+		if is_gone "$owner" "$(newest "$id")"; then docker network rm "$id" >/dev/null 2>&1 || true; fi
+	done < <(docker network ls --filter label=orderflow.owner --format '{{.ID}} {{.Label "orderflow.owner"}}')
 	while read -r project; do
-		if ! kill -0 "${project##*-}" 2>/dev/null; then
-			remove_project "$project"
-		fi
-	done < <(docker volume ls --format '{{.Label "com.docker.compose.project"}}' | grep '^orderflow-test-' | sort -u)
+		mapfile -t ids < <(project_objects "$project")
+		if is_gone "$project" "$(newest "${ids[@]}")"; then remove_project "$project"; fi
+	done < <({
+		for kind in "ps -a" "volume ls" "network ls"; do
+			# shellcheck disable=SC2086 # two words
+			docker $kind --format '{{.Label "com.docker.compose.project"}}'
+		done
+		docker images --format '{{.Repository}}' | sed -n 's|/.*||p'
+	} | grep '^orderflow-test-' | sort -u)
+}
+
+# project_objects PROJECT lists its containers, networks, volumes and images.
+project_objects() {
+	local mine="label=com.docker.compose.project=$1"
+	docker ps -aq --filter "$mine"
+	docker network ls -q --filter "$mine"
+	docker volume ls -q --filter "$mine"
+	docker images --filter dangling=false --format '{{.Repository}}:{{.Tag}}' "$1/*"
 }
 
 # remove_project removes a compose project's containers, networks, volumes and images.
@@ -132,8 +223,9 @@ remove_project() {
 	docker ps -aq --filter "$mine" | xargs -r docker rm -fv >/dev/null
 	docker network ls -q --filter "$mine" | xargs -r docker network rm >/dev/null
 	docker volume ls -q --filter "$mine" | xargs -r docker volume rm >/dev/null
-	docker images -q "$1/*" | sort -u | xargs -r docker rmi -f >/dev/null
-	# Images that a newer build has taken the name of.
-	docker images -q --filter label=orderflow.project=true --filter dangling=true | xargs -r docker rmi -f >/dev/null
+	# By name: an id has the names that others gave the same image, too.
+	docker images --filter dangling=false --format '{{.Repository}}:{{.Tag}}' "$1/*" | xargs -r docker rmi >/dev/null
+	# Images that a newer build has taken the name of, and that no container uses.
+	docker image prune --force --filter "$mine" >/dev/null
 	rm -f "$cache/built-$1" "$cache/with-$1"
 }

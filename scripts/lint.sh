@@ -6,7 +6,7 @@ cd "$root"
 mapfile -t modules < <(go list -f '{{.Dir}}' -m)
 
 say "gofmt"
-unformatted=$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l)
+unformatted=$(git ls-files -coz --exclude-standard '*.go' | xargs -0 gofmt -l)
 [ -z "$unformatted" ] || die "gofmt wants: $unformatted"
 
 say "every module builds alone"

@@ -4,16 +4,7 @@ source "$(dirname "$0")/lib.sh"
 "$(dirname "$0")/needs.sh"
 need_packages gcc gcc # the race detector is cgo
 
-export RABBITMQ_IMAGE POSTGRES_IMAGE
-RABBITMQ_IMAGE=$(setting RABBITMQ_IMAGE)
-POSTGRES_IMAGE=$(setting POSTGRES_IMAGE)
-if [[ $RABBITMQ_IMAGE == orderflow-standin/* ]]; then
-	# Testcontainers' reaper is an image too. The tests remove what they start, and
-	# `make clean` what a broken run left.
-	export TESTCONTAINERS_RYUK_DISABLED=true
-fi
-[ ! -f /.dockerenv ] || export TESTCONTAINERS_HOST_OVERRIDE=localhost
-
+test_environment
 remove_leftovers
 
 cd "$root"

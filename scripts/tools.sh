@@ -6,9 +6,21 @@ declare -A package=(
 	[golangci-lint]=github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	[govulncheck]=golang.org/x/vuln/cmd/govulncheck
 )
+bin="$root/.bin"
+lock tools
+
+# build PACKAGE NAME builds aside: a tool that has its name is whole.
+build() {
+	rm -rf "$bin/new"
+	GOWORK=off GOBIN="$bin/new" go -C "$root/tools/dev" install "$1"
+	mv "$bin/new/$2" "$bin/$2"
+}
+
+# What a tool is built from: its version, those of what it imports, and Go.
+from=$(cd "$root/tools/dev" && { go version && cat go.mod go.sum; } | sha256sum | cut -c 1-16)
 for tool in "$@"; do
-	if [ ! -x "$root/.bin/$tool" ] || [ "$root/tools/dev/go.mod" -nt "$root/.bin/$tool" ]; then
-		with_progress "building $tool (once)" env GOWORK=off GOBIN="$root/.bin" go -C "$root/tools/dev" install "${package[$tool]}"
-		touch "$root/.bin/$tool"
+	if [ ! -x "$bin/$tool" ] || [ "$(cat "$bin/$tool.from" 2>/dev/null)" != "$from" ]; then
+		with_progress "building $tool (once)" build "${package[$tool]}" "$tool"
+		echo "$from" >"$bin/$tool.from"
 	fi
 done

@@ -2,9 +2,10 @@
 # Brings the whole system up, or with arguments just those services, and waits
 # until it is ready. WITH names the overlays.
 source "$(dirname "$0")/lib.sh"
+project=${COMPOSE_PROJECT_NAME:-orderflow}
+lock "up-$project"
 choose_overlays "${WITH:-}"
 "$(dirname "$0")/needs.sh"
-project=${COMPOSE_PROJECT_NAME:-orderflow}
 
 # Somebody else's program on one of our ports gives an error that names neither.
 for name in $(cd "$root" && compose_files | xargs grep -hoE '[A-Z_]+_PORT:-[0-9]+' | sort -u); do
@@ -20,9 +21,15 @@ done
 # Overlays run the same images.
 sources=$(cd "$root" && { cat .dockerignore deploy/compose/compose.yaml; setting GO_IMAGE; find go.work go.work.sum pkg contract services tools deploy/compose/images -type f ! -name '*_test.go' ! -path '*/testdata/*' -print0 | sort -z | xargs -0 sha256sum; } | sha256sum | cut -c 1-16)
 stamp="$cache/built-$project"
-if [ "$(cat "$stamp" 2>/dev/null)" != "$sources" ] || ! docker image inspect "$project/orderctl" "$project/orders" >/dev/null 2>&1; then
+# built says which images there are. Another tree may build under the same project name.
+built() {
+	local images
+	mapfile -t images < <(compose config --images | grep "^$project/" | sort -u)
+	docker image inspect --format '{{.Id}}' "${images[@]}" 2>/dev/null && echo "$sources"
+}
+if ! now=$(built) || [ "$now" != "$(cat "$stamp" 2>/dev/null)" ]; then
 	with_progress "building the images of the services (2 to 4 min the first time)" compose build
-	echo "$sources" >"$stamp"
+	built >"$stamp"
 else
 	say "the images of the services are up to date"
 fi

@@ -24,6 +24,7 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
 // system is an Orderflow that compose has started for this drill.
@@ -64,7 +65,7 @@ func start(ctx context.Context, cluster bool) (*system, error) {
 		return nil, err
 	}
 	s := &system{
-		root: root, project: fmt.Sprintf("orderflow-test-%d", os.Getpid()), ports: map[string]string{},
+		root: root, project: "orderflow-test-" + owner.Name(), ports: map[string]string{},
 		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
 	if err := s.choosePorts(); err != nil {

@@ -4,7 +4,9 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -13,7 +15,11 @@ import (
 
 // Lock waits until no other process has the machine, and gives what lets it go.
 func Lock(ctx context.Context) (unlock func(), err error) {
-	file, err := os.OpenFile(filepath.Join(os.TempDir(), "orderflow-machine.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	name := filepath.Join(os.TempDir(), "orderflow-machine.lock")
+	file, err := os.Open(name) //nolint:gosec // it may be another user's, which only O_CREATE minds
+	if errors.Is(err, fs.ErrNotExist) {
+		file, err = os.OpenFile(name, os.O_CREATE|os.O_RDONLY, 0o644) //nolint:gosec // others lock it too
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the machine: %w", err)
 	}

@@ -33,6 +33,7 @@ import (
 	"go.uber.org/goleak"
 
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
 const (
@@ -42,7 +43,7 @@ const (
 )
 
 // labels let `make test` and `make clean` find what a process that is gone has left.
-var labels = map[string]string{"orderflow.test": strconv.Itoa(os.Getpid())}
+var labels = map[string]string{"orderflow.owner": owner.Name()}
 
 // Main runs the tests, removes their containers and fails when a goroutine is
 // left. It does not return.
@@ -110,7 +111,7 @@ func startBroker(ctx context.Context, changes ...testcontainers.ContainerCustomi
 	request := testcontainers.GenericContainerRequest{
 		Started: true,
 		ContainerRequest: testcontainers.ContainerRequest{
-			Image:        imageOf("RABBITMQ_IMAGE", "rabbitmq:4.3-management"),
+			Image:        imageOf("RABBITMQ_IMAGE", "rabbitmq:4.3.6-management"),
 			Labels:       maps.Clone(labels), // testcontainers adds to it
 			Env:          map[string]string{"RABBITMQ_DEFAULT_USER": adminUser, "RABBITMQ_DEFAULT_PASS": adminPassword, "RABBITMQ_NODENAME": "rabbit@localhost"},
 			ExposedPorts: []string{"5672/tcp", "15672/tcp"},

@@ -21,7 +21,7 @@ func startDatabase(ctx context.Context) (testcontainers.Container, error) {
 	return testcontainers.GenericContainer(ctx, testcontainers.GenericContainerRequest{
 		Started: true,
 		ContainerRequest: testcontainers.ContainerRequest{
-			Image:        imageOf("POSTGRES_IMAGE", "postgres:18"),
+			Image:        imageOf("POSTGRES_IMAGE", "postgres:18.6"),
 			Labels:       maps.Clone(labels),
 			Env:          map[string]string{"POSTGRES_PASSWORD": adminPassword},
 			Cmd:          []string{"postgres", "-c", "fsync=off", "-c", "max_connections=400"},
@@ -29,8 +29,10 @@ func startDatabase(ctx context.Context) (testcontainers.Container, error) {
 			// The official image starts once to initialise, and then for good.
 			WaitingFor: wait.ForAll(
 				wait.ForLog("database system is ready to accept connections"),
-				wait.ForSQL("5432/tcp", "pgx", func(host string, port network.Port) string {
-					return fmt.Sprintf("postgres://postgres:%s@%s:%d/postgres", adminPassword, host, port.Num())
+				// As endpoint does. The host that testcontainers finds is the gateway wherever
+				// there is a file /.dockerenv, and that may answer nobody.
+				wait.ForSQL("5432/tcp", "pgx", func(_ string, port network.Port) string {
+					return fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/postgres", adminPassword, port.Num())
 				}),
 			).WithDeadline(startTimeout),
 		},
