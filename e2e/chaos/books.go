@@ -31,6 +31,7 @@ type books struct {
 	webhooks  map[string]int      // that arrived, by dedupe key
 	waiting   map[string]int      // messages in queues and outboxes that should be empty
 	injected  map[string]poison   // by message id
+	silent    map[string]bool     // orders whose charge the provider never answers
 
 	// What is still there when nothing moves any more.
 	dead   map[string][]deadLetter // by message id
@@ -59,13 +60,9 @@ type event struct{ order, kind string }
 
 // read reads what tells whether anything moves still.
 func (d *run) read(ctx context.Context) (books, error) {
-	b := books{accepted: d.load.accepted(), gaveUp: d.load.gaveUp, injected: d.injected, orders: map[string]order{}, waiting: map[string]int{}}
-	queues, err := d.system.queues(ctx)
-	for queue, n := range queues {
-		if n > 0 && !isDead(queue) {
-			b.waiting[queue] = n
-		}
-	}
+	b := books{accepted: d.load.accepted(), gaveUp: d.load.gaveUp, injected: d.injected, silent: d.silent, orders: map[string]order{}}
+	var err error
+	b.waiting, err = d.waiting(ctx)
 	errs := []error{err}
 	lists := func(database, sql string) map[string][]string {
 		rows, err := d.system.lists(ctx, database, sql)
@@ -76,11 +73,6 @@ func (d *run) read(ctx context.Context) (books, error) {
 		rows, err := d.system.counts(ctx, database, sql)
 		errs = append(errs, err)
 		return rows
-	}
-	for _, service := range []string{"orders", "billing", "notifier"} {
-		if n := counts(service, `SELECT 'waiting', count(*)::text FROM outbox`)["waiting"]; n > 0 {
-			b.waiting["the outbox of "+service] = n
-		}
 	}
 	b.deadlines = counts("orders", `SELECT 'seen', count(*)::text FROM inbox WHERE queue = '`+contract.OrdersExpire.Name+`'`)["seen"]
 	b.payments = lists("billing", `SELECT order_id, concat_ws(' ', id, amount_minor, currency, state) FROM payments`)
@@ -95,6 +87,27 @@ func (d *run) read(ctx context.Context) (books, error) {
 		b.orders[id] = order{status: words[0], express: words[1] == contract.TierExpress, refundOpen: words[2] == "true", payment: words[3], history: history[id]}
 	}
 	return b, errors.Join(errs...)
+}
+
+// waiting is how many messages are in queues and outboxes, where there are any and
+// nobody but people is to take them out.
+func (d *run) waiting(ctx context.Context) (map[string]int, error) {
+	waiting := map[string]int{}
+	queues, err := d.system.queues(ctx)
+	errs := []error{err}
+	for queue, n := range queues {
+		if n > 0 && !isDead(queue) {
+			waiting[queue] = n
+		}
+	}
+	for _, service := range []string{"orders", "billing", "notifier"} {
+		rows, err := d.system.counts(ctx, service, `SELECT 'waiting', count(*)::text FROM outbox`)
+		errs = append(errs, err)
+		if n := rows["waiting"]; n > 0 {
+			waiting["the outbox of "+service] = n
+		}
+	}
+	return waiting, errors.Join(errs...)
 }
 
 // isDead says whether messages wait in a queue for people.

@@ -25,7 +25,9 @@ type run struct {
 	load       *load
 	started    time.Time
 	injected   map[string]poison // by message id
+	silent     map[string]bool   // orders whose charge the provider never answers
 	findings   []finding         // of strikes
+	heard      []string          // what services said of why they were not ready
 	brokerCame time.Duration     // when the broker was ready again last
 	loaded     time.Duration     // when the last customer came
 
@@ -57,7 +59,7 @@ func drill(ctx context.Context, c settings, script []strike) (report *report, er
 	if err != nil {
 		return nil, err
 	}
-	d := &run{system: s, load: newLoad(s), injected: map[string]poison{}, started: time.Now()}
+	d := &run{system: s, load: newLoad(s), injected: map[string]poison{}, silent: map[string]bool{}, started: time.Now()}
 	patience, giveUp := context.WithTimeout(ctx, c.duration+settleTime)
 	defer giveUp()
 	loading, stopLoad := context.WithCancel(ctx)
@@ -96,8 +98,7 @@ func (d *run) sample(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		now, err := d.system.counts(ctx, "orders", `SELECT 'ended', count(*) FILTER (WHERE status NOT IN ('placed', 'cancelled'))::text FROM orders
-			UNION ALL SELECT 'moving', count(*)::text FROM orders WHERE status = 'placed' OR refund_open`)
+		now, err := d.progress(ctx)
 		if err != nil {
 			continue // the database is away
 		}
@@ -105,6 +106,14 @@ func (d *run) sample(ctx context.Context) {
 		d.samples = append(d.samples, sampled{time.Since(d.started), len(d.load.accepted()), now["ended"], now["moving"]})
 		d.mu.Unlock()
 	}
+}
+
+// progress asks the database, which may hang.
+func (d *run) progress(ctx context.Context) (map[string]int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return d.system.counts(ctx, "orders", `SELECT 'ended', count(*) FILTER (WHERE status NOT IN ('placed', 'cancelled'))::text FROM orders
+			UNION ALL SELECT 'moving', count(*)::text FROM orders WHERE status = 'placed' OR refund_open`)
 }
 
 // settle waits until nothing moves any more, and gives the books at that time.

@@ -15,6 +15,12 @@ type fault struct {
 	strike func(ctx context.Context, d *run) error
 }
 
+// long faults strike alone only: two of them would leave nobody to go on.
+func (f fault) long() bool { return f.takes > time.Minute }
+
+// beside says that the others strike meanwhile: this one breaks nothing for them.
+func (f fault) beside() bool { return f.name == neverAnswered.name }
+
 var (
 	brokerKilled = fault{"broker killed", 10 * time.Second, func(ctx context.Context, d *run) error {
 		return d.steps(ctx, d.kill("rabbitmq"), d.brokerBack)
@@ -75,16 +81,21 @@ var (
 	consumerTimeout    = fault{"consumer timeout of billing.charge", 6 * time.Second, timeOut}
 	queueDeleted       = fault{"queue deleted under its consumers", 18 * time.Second, deleteQueue}
 	poisoned           = fault{"poison in every queue", 2 * time.Second, injectPoison}
+	neverAnswered      = fault{"a charge that the provider never answers", 9 * time.Minute, neverAnswer}
 )
 
-// faults are all there are, in no particular order: the seed has its own.
+// faults are all there are for one broker, in no particular order: the seed has its own.
 var faults = []fault{
 	brokerKilled, brokerStopped, brokerFrozen, connectionsClosed, memoryAlarm, diskAlarm,
 	networkCut, networkSlow, networkHalfOpen, billingFrozen,
 	ordersKilled, billingKilled, notifierKilled, pricingKilled, rollingRestart,
 	databaseRestarted, databaseKilled, pricingAway, providerDown, providerLate,
 	killedAfterCapture, killedAfterCommit, killedAfterConfirm, consumerTimeout, queueDeleted, poisoned,
+	mailsHang, shardHangs, databaseAway, providerRefuses, mailAway, neverAnswered,
 }
+
+// rarely are the faults that strike only where ONLY names them.
+var rarely = []fault{ordersClosed}
 
 // goesOn is how soon after the broker is ready work must go on.
 const goesOn = 3 * time.Second

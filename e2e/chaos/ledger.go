@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -77,8 +78,16 @@ func (b books) checkDead() (found []finding) {
 			found = append(found, finding{"missing", fmt.Sprintf("poison %s, put into %s, is in no dead-letter queue", id, p.queue)})
 		}
 	}
+	for id := range b.silent {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(b.dead)), func(letters []deadLetter) bool { return letters[0].order == id }) {
+			found = append(found, finding{"missing", fmt.Sprintf("the charge of order %s, which the provider never answers, is in no dead-letter queue", id)})
+		}
+	}
 	for id, letters := range b.dead {
 		for _, l := range letters {
+			if b.silent[l.order] && l.queue == contract.DeadQueue(contract.BillingCharge.Name) {
+				continue
+			}
 			if p, ok := b.injected[id]; !ok || contract.DeadQueue(p.queue) != l.queue {
 				found = append(found, finding{"dead", fmt.Sprintf("message %s of order %q died in %s: %s", id, l.order, l.queue, l.reason)})
 			}
@@ -104,9 +113,13 @@ func (o order) terminal() bool {
 	return known && !o.refundOpen
 }
 
-// charged says whether billing has come to an end with an order.
+// charged says whether billing has come to an end with an order. With a charge that is
+// parked it has come to none: people decide.
 func (b books) charged(id string) bool {
 	payments := b.payments[id]
+	if b.silent[id] {
+		return len(payments) > 0
+	}
 	return len(payments) > 0 && !strings.HasSuffix(payments[0], " pending")
 }
 
@@ -126,6 +139,9 @@ func (b books) money(id string, o order) (kind, what string) {
 		return "wrong", fmt.Sprintf("is %s, by its history %q", o.status, o.history)
 	}
 	end := ends[o.status]
+	if b.silent[id] {
+		end.payment = "pending"
+	}
 	var moved, ledger, given []string
 	if end.captured {
 		moved, ledger = []string{o.payment}, []string{o.payment + " captured"}
@@ -183,7 +199,7 @@ func (b books) untold(id string, o order) (missing []string) {
 	for _, payment := range b.ledger[id] {
 		events = append(events, "payment."+payment[strings.LastIndex(payment, " ")+1:]+".v1")
 	}
-	if len(b.ledger[id]) == 0 {
+	if len(b.ledger[id]) == 0 && !b.silent[id] {
 		events = append(events, contract.PaymentDeclined.Name)
 	}
 	for _, kind := range events {

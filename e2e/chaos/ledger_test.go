@@ -1,7 +1,6 @@
 package main
 
 import (
-	"maps"
 	"testing"
 	"time"
 
@@ -9,29 +8,36 @@ import (
 )
 
 // clean are books without a fault: a is paid and express, b declined, c refunded
-// after it was paid, d cancelled and express, e cancelled and then charged late.
+// after it was paid, d cancelled and express, e cancelled and then charged late, f
+// declined and then captured by a provider that corrected itself, g cancelled because
+// the provider never answered.
 func clean() books {
 	return books{
-		accepted: []string{"a", "b", "c", "d", "e"},
+		accepted: []string{"a", "b", "c", "d", "e", "f", "g"},
 		orders: map[string]order{
 			"a": {status: "paid", express: true, payment: "pa 5 EUR", history: []string{"placed", "paid"}},
 			"b": {status: "declined", payment: "pb 5 EUR", history: []string{"placed", "declined"}},
 			"c": {status: "refunded", payment: "pc 7 EUR", history: []string{"placed", "paid", "refunded"}},
 			"d": {status: "cancelled", express: true, payment: "pd 5 EUR", history: []string{"placed", "cancelled"}},
 			"e": {status: "refunded", payment: "pe 5 EUR", history: []string{"placed", "cancelled", "refunded"}},
+			"f": {status: "refunded", payment: "pf 5 EUR", history: []string{"placed", "declined", "refunded"}},
+			"g": {status: "cancelled", payment: "pg 5 EUR", history: []string{"placed", "cancelled"}},
 		},
-		deadlines: 5,
+		deadlines: 7,
 		payments: map[string][]string{
 			"a": {"pa 5 EUR captured"}, "b": {"pb 5 EUR declined"}, "c": {"pc 7 EUR refunded"}, "d": {"pd 5 EUR declined"}, "e": {"pe 5 EUR refunded"},
+			"f": {"pf 5 EUR refunded"}, "g": {"pg 5 EUR pending"},
 		},
 		ledger: map[string][]string{
 			"a": {"pa 5 EUR captured"}, "c": {"pc 7 EUR captured", "pc 7 EUR refunded"}, "e": {"pe 5 EUR captured", "pe 5 EUR refunded"},
+			"f": {"pf 5 EUR captured", "pf 5 EUR refunded"},
 		},
-		captures: map[string][]string{"a": {"pa 5 EUR"}, "c": {"pc 7 EUR"}, "e": {"pe 5 EUR"}},
-		refunds:  map[string][]string{"c": {"pc 7 EUR"}, "e": {"pe 5 EUR"}},
+		captures: map[string][]string{"a": {"pa 5 EUR"}, "c": {"pc 7 EUR"}, "e": {"pe 5 EUR"}, "f": {"pf 5 EUR"}},
+		refunds:  map[string][]string{"c": {"pc 7 EUR"}, "e": {"pe 5 EUR"}, "f": {"pf 5 EUR"}},
 		mails: map[string]int{
 			"order-paid:a": 2, "receipt:pa": 1, "order-declined:b": 1, "order-paid:c": 1, "receipt:pc": 1, "refund-receipt:pc": 1,
 			"order-cancelled:d": 1, "order-cancelled:e": 1, "receipt:pe": 1, "refund-receipt:pe": 1,
+			"order-declined:f": 1, "receipt:pf": 1, "refund-receipt:pf": 1, "order-cancelled:g": 1,
 		},
 		webhooks: map[string]int{"order-placed:a": 1, "order-paid:a": 1, "order-placed:d": 1, "order-cancelled:d": 3},
 		events: map[event]int{
@@ -40,10 +46,15 @@ func clean() books {
 			{"c", "order.placed.v1"}: 1, {"c", "order.paid.v1"}: 1, {"c", "order.refunded.v1"}: 1, {"c", "payment.captured.v1"}: 1, {"c", "payment.refunded.v1"}: 1,
 			{"d", "order.placed.v1"}: 1, {"d", "order.cancelled.v1"}: 1, {"d", "payment.declined.v1"}: 1,
 			{"e", "order.placed.v1"}: 1, {"e", "order.cancelled.v1"}: 1, {"e", "order.refunded.v1"}: 1, {"e", "payment.captured.v1"}: 1, {"e", "payment.refunded.v1"}: 1,
+			{"f", "order.placed.v1"}: 1, {"f", "order.declined.v1"}: 1, {"f", "order.refunded.v1"}: 1, {"f", "payment.captured.v1"}: 1, {"f", "payment.refunded.v1"}: 1,
+			{"g", "order.placed.v1"}: 1, {"g", "order.cancelled.v1"}: 1,
 		},
 		injected: map[string]poison{"p": {queue: "billing.charge", stored: true}, "q": {queue: "orders.expire"}},
-		dead:     map[string][]deadLetter{"p": {{"billing.charge.dead", "undecodable", ""}, {"billing.charge.dead", "undecodable", ""}}},
-		waiting:  map[string]int{},
+		silent:   map[string]bool{"g": true},
+		dead: map[string][]deadLetter{
+			"p": {{"billing.charge.dead", "undecodable", ""}, {"billing.charge.dead", "undecodable", ""}}, "r": {{"billing.charge.dead", "no answer", "g"}},
+		},
+		waiting: map[string]int{},
 	}
 }
 
@@ -88,9 +99,19 @@ func TestTheLedgerCheckReportsWhatIsWrong(t *testing.T) {
 		"a state without a history": {func(b *books) {
 			b.orders["a"] = order{status: "paid", payment: "pa 5 EUR", history: []string{"placed"}}
 		}, "wrong"},
-		"a message that died":        {func(b *books) { b.dead["x"] = []deadLetter{{"orders.expire.dead", "why", "a"}} }, "dead"},
-		"poison that died elsewhere": {func(b *books) { b.dead["p"] = []deadLetter{{"orders.expire.dead", "why", ""}} }, "dead"},
-		"poison that is gone":        {func(b *books) { maps.DeleteFunc(b.dead, func(string, []deadLetter) bool { return true }) }, "missing"},
+		"a message that died":               {func(b *books) { b.dead["x"] = []deadLetter{{"orders.expire.dead", "why", "a"}} }, "dead"},
+		"poison that died elsewhere":        {func(b *books) { b.dead["p"] = []deadLetter{{"orders.expire.dead", "why", ""}} }, "dead"},
+		"poison that is gone":               {func(b *books) { delete(b.dead, "p") }, "missing"},
+		"a silent charge that is gone":      {func(b *books) { delete(b.dead, "r") }, "missing"},
+		"a silent charge that died again":   {func(b *books) { b.dead["r"][0].queue = "billing.refund.dead" }, "dead"},
+		"a silent charge that was captured": {func(b *books) { b.captures["g"] = []string{"pg 5 EUR"} }, "wrong"},
+		"a silent charge that was lost":     {func(b *books) { delete(b.payments, "g") }, "lost"},
+		"declined and the money kept":       {func(b *books) { o := b.orders["f"]; o.status, o.history = "declined", o.history[:2]; b.orders["f"] = o }, "wrong"},
+		"a parked charge of another order": {func(b *books) {
+			b.silent = nil
+			b.payments["g"] = []string{"pg 5 EUR declined"}
+			b.events[event{"g", "payment.declined.v1"}] = 1
+		}, "dead"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -119,8 +140,8 @@ func TestTheSums(t *testing.T) {
 	b := clean()
 	require.Equal(t, 1, again(b.mails))
 	require.Equal(t, 1, again(b.events))
-	require.Equal(t, 20, sum(b.events))
-	require.Equal(t, map[string]int{"billing.charge.dead: undecodable": 1}, b.deadBy())
+	require.Equal(t, 27, sum(b.events))
+	require.Equal(t, map[string]int{"billing.charge.dead: undecodable": 1, "billing.charge.dead: no answer": 1}, b.deadBy())
 	b.dead["x"] = []deadLetter{{"orders.expire.dead", "messaging: no such type: x", "d"}}
 	now, then := func(poison) bool { return true }, func(poison) bool { return false }
 	want := tally{
@@ -159,7 +180,7 @@ func TestTheLastLine(t *testing.T) {
 		{Fault: "a", Alone: true, Trouble: "it did not take"}, {Fault: "a", Alone: true}, {Fault: "b", Alone: true, Trouble: "no"}, {Fault: "a + b"},
 	}}
 	require.True(t, r.passed())
-	require.Equal(t, "PASSED: seed 7, 1 of 26 faults alone and 1 pairs, 20000 orders accepted: 0 lost, 0 doubled, 0 stuck; 11 dead letters, all of them the poison injected", r.closing())
+	require.Equal(t, "PASSED: seed 7, 1 of 26 faults alone and 1 pairs, 20000 orders accepted: 0 lost, 0 doubled, 0 stuck; 11 dead letters, all of them the poison that was injected", r.closing())
 	r.Findings = []finding{{"doubled", "order x was captured 2 times"}, {"lost", "order y is gone"}, {"lost", "order z is gone"}, {"slow", "s"}, {"drill", "d"}}
 	require.False(t, r.passed())
 	require.Equal(t, "FAILED: seed 7, 1 of 26 faults alone and 1 pairs, 20000 orders accepted: 2 lost (order y is gone), 1 doubled (order x was captured 2 times), 0 stuck, 0 wrong, "+

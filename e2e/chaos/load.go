@@ -58,8 +58,17 @@ func (l *load) insist(ctx context.Context, n int) {
 	tier := []string{"standard", "express"}[n%2]
 	body := fmt.Sprintf(`{"customer_id":"customer%d","region":"eu","tier":%q,"payment_token":%q,"items":[{"sku":"mug","quantity":%d}]}`,
 		n%500, tier, tokens[n%len(tokens)], 1+n%3)
+	id := l.order(ctx, fmt.Sprintf("%s-%d", l.s.project, n), body)
+	if id != "" && n%25 == 0 {
+		l.changeMind(ctx, id)
+	}
+}
+
+// order wants one order until it is taken, and gives its id, or nothing to a customer
+// whose patience ends or who gets an answer that nobody should.
+func (l *load) order(ctx context.Context, key, body string) (id string) {
 	for {
-		status, answer, err := l.post(ctx, "/v1/orders", fmt.Sprintf("%s-%d", l.s.project, n), body)
+		status, answer, err := l.post(ctx, "/v1/orders", key, body)
 		var placed struct {
 			ID string `json:"id"`
 		}
@@ -68,10 +77,7 @@ func (l *load) insist(ctx context.Context, n int) {
 			l.mu.Lock()
 			l.ids = append(l.ids, placed.ID)
 			l.mu.Unlock()
-			if n%25 == 0 {
-				l.changeMind(ctx, placed.ID)
-			}
-			return
+			return placed.ID
 		case err != nil:
 			l.again("no answer")
 		case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests:
@@ -80,13 +86,13 @@ func (l *load) insist(ctx context.Context, n int) {
 			l.mu.Lock()
 			l.odd = append(l.odd, fmt.Sprintf("%d %s", status, answer))
 			l.mu.Unlock()
-			return
+			return ""
 		}
 		if wait(ctx, 300*time.Millisecond) != nil {
 			l.mu.Lock()
 			l.gaveUp++
 			l.mu.Unlock()
-			return
+			return ""
 		}
 	}
 }

@@ -22,14 +22,14 @@ func main() {
 	defer stop()
 	var c settings
 	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()%100_000), "which faults strike when")
-	flag.DurationVar(&c.duration, "duration", 10*time.Minute, "how long orders come in and faults strike")
-	flag.Float64Var(&c.rate, "rate", 30, "orders a second")
+	flag.DurationVar(&c.duration, "duration", 0, "how long orders come in and faults strike; 0 is long enough for each fault")
+	flag.Float64Var(&c.rate, "rate", 15, "orders a second")
 	flag.StringVar(&c.only, "only", "", "regular expression on the names of faults")
 	flag.BoolVar(&c.cluster, "cluster", false, "three broker nodes, and the faults of a cluster")
 	flag.StringVar(&c.out, "out", "", "folder for reliability.md, chaos.json and the plot; none are written without it")
 	flag.BoolVar(&c.keep, "keep", false, "leave the containers running")
 	flag.Parse()
-	script, err := seeded(c)
+	script, err := seeded(&c)
 	var report *report
 	if err == nil {
 		report, err = drill(ctx, c, script)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"image/color"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,10 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
 )
 
 // report is what a drill found.
@@ -35,6 +30,7 @@ type report struct {
 	Dead        map[string]int `json:"dead_letters"` // by queue and reason
 	Retries     map[string]int `json:"retries_of_customers"`
 	Strikes     []struck       `json:"faults"`
+	Heard       []string       `json:"not_ready"` // what services said of why they were not ready
 	Findings    []finding      `json:"findings"`
 
 	samples []sampled
@@ -45,7 +41,7 @@ type report struct {
 func (d *run) report(ctx context.Context, c settings, strikes []struck, b books, unread error) *report {
 	r := &report{
 		Seed: c.seed, Duration: c.duration, Rate: c.rate, Faults: len(c.all()), Accepted: len(b.accepted), Became: b.some(b.accepted, func(poison) bool { return true }),
-		Events: sum(b.events), EventsAgain: again(b.events), Poison: len(b.injected), Dead: b.deadBy(), Retries: d.load.retries,
+		Events: sum(b.events), EventsAgain: again(b.events), Poison: len(b.injected) + len(b.silent), Dead: b.deadBy(), Retries: d.load.retries, Heard: d.heard,
 		Findings: d.findings, samples: d.samples,
 	}
 	if unread != nil {
@@ -98,7 +94,7 @@ func (r *report) closing() string {
 	}
 	run := fmt.Sprintf("seed %d, %d of %d faults alone and %d pairs, %d orders accepted: ", r.Seed, len(alone), r.Faults, together, r.Accepted)
 	if r.passed() {
-		return fmt.Sprintf("PASSED: %s0 lost, 0 doubled, 0 stuck; %d dead letters, all of them the poison injected", run, sum(r.Dead))
+		return fmt.Sprintf("PASSED: %s0 lost, 0 doubled, 0 stuck; %d dead letters, all of them the poison that was injected", run, sum(r.Dead))
 	}
 	var counts []string
 	for _, k := range kinds {
@@ -198,18 +194,26 @@ func (r *report) publish(c settings) error {
 	text := strings.NewReplacer(
 		"{date}", time.Now().UTC().Format(time.DateOnly), "{cpus}", strconv.Itoa(runtime.NumCPU()), "{what}", what, "{command}", command, "{suffix}", suffix,
 		"{seed}", strconv.FormatUint(r.Seed, 10), "{duration}", r.Duration.String(), "{rate}", strconv.FormatFloat(r.Rate, 'f', -1, 64),
-		"{closing}", r.closing(), "{books}", r.books(), "{longest}", r.longest(), "{table}", r.table(),
+		"{closing}", r.closing(), "{books}", r.books(), "{longest}", r.longest(), "{heard}", r.heard(), "{table}", r.table(),
 	).Replace(page)
 	file := filepath.Join(c.out, "reliability"+suffix+".md")
 	say("the report is in %s", file)
 	return os.WriteFile(file, []byte(text), 0o600)
 }
 
+// heard is a section for what services said of why they were not ready.
+func (r *report) heard() string {
+	if len(r.Heard) == 0 {
+		return ""
+	}
+	return "\n## What kept services from being ready\n\nAs they said themselves, at the beginning and at the end of an outage.\n\n- " + strings.Join(r.Heard, "\n- ") + "\n"
+}
+
 // longest is the longest pause of each fault that struck alone.
 func (r *report) longest() string {
 	pauses := map[string]time.Duration{}
 	for _, s := range r.Strikes {
-		if s.Alone && s.Trouble == "" {
+		if s.Alone && s.Trouble == "" && s.Fault != neverAnswered.name { // others struck meanwhile
 			pauses[s.Fault] = max(pauses[s.Fault], s.Pause)
 		}
 	}
@@ -223,38 +227,4 @@ func (r *report) longest() string {
 		fmt.Fprintf(&out, "- %s: %.1f s\n", name, pauses[name].Seconds())
 	}
 	return out.String()
-}
-
-// plot draws accepted and ended orders over time, with a line for each strike.
-func (r *report) plot(file string) error {
-	p := plot.New()
-	p.Title.Text = fmt.Sprintf("Orders over time, seed %d: each vertical line is a fault", r.Seed)
-	p.X.Label.Text, p.Y.Label.Text = "seconds", "orders"
-	var accepted, ended plotter.XYs
-	for _, s := range r.samples {
-		accepted = append(accepted, plotter.XY{X: s.At.Seconds(), Y: float64(s.Accepted)})
-		ended = append(ended, plotter.XY{X: s.At.Seconds(), Y: float64(s.Ended)})
-	}
-	for _, s := range r.Strikes {
-		line, err := plotter.NewLine(plotter.XYs{{X: s.At.Seconds()}, {X: s.At.Seconds(), Y: float64(r.Accepted)}})
-		if err != nil {
-			return err
-		}
-		line.Color = color.Gray{Y: 0xc0}
-		p.Add(line)
-	}
-	first, err := plotter.NewLine(accepted)
-	if err != nil {
-		return err
-	}
-	second, err := plotter.NewLine(ended)
-	if err != nil {
-		return err
-	}
-	second.Color = color.RGBA{R: 0xd0, G: 0x40, A: 0xff}
-	p.Add(first, second)
-	p.Legend.Add("accepted", first)
-	p.Legend.Add("ended", second)
-	p.Legend.Left, p.Legend.Top = true, true
-	return p.Save(9*vg.Inch, 5*vg.Inch, file)
 }

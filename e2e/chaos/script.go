@@ -15,6 +15,8 @@ import (
 const (
 	// firstStrike lets the system work in peace for a moment.
 	firstStrike = 5 * time.Second
+	// longest is what a run may take: scripts/lib.sh takes for left over what is older.
+	longest = 12 * time.Hour
 	// lateAlone and lateTogether are how long after the end a strike may go on: a slow
 	// machine gets time for every fault alone, and fewer at once.
 	lateAlone    = 3 * time.Minute
@@ -33,6 +35,8 @@ type strike struct {
 func At(at time.Duration, faults ...fault) strike { return strike{at, faults} }
 
 func (s strike) alone() bool { return len(s.faults) == 1 }
+
+func (s strike) beside() bool { return s.alone() && s.faults[0].beside() }
 
 func (s strike) name() string {
 	var names []string
@@ -58,68 +62,152 @@ func (c settings) all() []fault {
 	return faults
 }
 
-// seeded writes a script: each fault alone, in the seed's order, then two at once
-// until time is over.
-func seeded(c settings) ([]strike, error) {
+// choose picks the faults of a run, and how long it takes if nobody has said that.
+func (c *settings) choose() ([]fault, error) {
 	pick, err := regexp.Compile(c.only)
 	if err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
-	chosen := slices.DeleteFunc(slices.Clone(c.all()), func(f fault) bool { return !pick.MatchString(f.name) })
+	chosen := slices.Clone(c.all())
+	if c.only != "" {
+		chosen = append(chosen, rarely...)
+	}
+	chosen = slices.DeleteFunc(chosen, func(f fault) bool { return !pick.MatchString(f.name) })
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("-only: no fault is called %q", c.only)
 	}
+	if c.duration == 0 {
+		for _, f := range chosen {
+			if !f.beside() || len(chosen) == 1 {
+				c.duration += (f.takes + 6*time.Second) * 9 / 8 // some take longer
+			}
+		}
+		c.duration = (c.duration + time.Minute).Round(time.Minute)
+	}
+	if c.duration > longest {
+		return nil, fmt.Errorf("-duration: at most %s", longest)
+	}
+	return chosen, nil
+}
+
+// seeded writes a script: each fault alone, in the seed's order, then two at once
+// until time is over.
+func seeded(c *settings) ([]strike, error) {
+	chosen, err := c.choose()
+	if err != nil {
+		return nil, err
+	}
 	random := rand.New(rand.NewPCG(c.seed, 1))
 	random.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
-	var script []strike
-	for n, at := 0, firstStrike; at < c.duration; n++ {
-		line := At(at, chosen[n%len(chosen)])
-		if n >= len(chosen) && len(chosen) > 1 {
-			other := (n + 1 + random.IntN(len(chosen)-1)) % len(chosen)
-			line.faults = append(line.faults, chosen[other])
+	slices.SortStableFunc(chosen, func(a, b fault) int { // what goes on beside the others begins
+		switch {
+		case a.beside() && !b.beside():
+			return -1
+		case b.beside() && !a.beside():
+			return 1
 		}
+		return 0
+	})
+	var script []strike
+	at := firstStrike
+	add := func(faults ...fault) {
+		line := At(at, faults...)
 		script = append(script, line)
-		at += line.takes() + 3*time.Second + time.Duration(random.IntN(2000))*time.Millisecond
+		if !line.beside() {
+			at += line.takes()
+		}
+		at += 3*time.Second + time.Duration(random.IntN(2000))*time.Millisecond
+	}
+	for _, f := range chosen {
+		if at < c.duration {
+			add(f)
+		}
+	}
+	short := slices.DeleteFunc(chosen, fault.long)
+	for n := 0; at < c.duration && len(short) > 0; n++ {
+		one := short[n%len(short)]
+		if len(short) == 1 {
+			add(one)
+			continue
+		}
+		add(one, short[(n+1+random.IntN(len(short)-1))%len(short)])
 	}
 	return script, nil
 }
 
 // follow carries a script out, and leaves out what would go on for too long after
 // the end, since the lines before took longer than they should.
-func (d *run) follow(ctx context.Context, script []strike, end time.Duration) (strikes []struck) {
+func (d *run) follow(ctx context.Context, script []strike, end time.Duration) []struck {
+	var strikes []*struck
+	var beside sync.WaitGroup
 	for _, line := range script {
 		if len(strikes) > 0 && wait(ctx, breath) != nil || wait(ctx, time.Until(d.started.Add(line.at))) != nil {
-			return strikes
+			break
 		}
-		latest := end + lateTogether
-		if line.alone() {
-			latest = end + lateAlone
-		}
-		if time.Since(d.started)+line.takes() > latest {
-			say("%s: no time is left for: %s", d.clock(), line.name())
-			if line.alone() {
-				d.found("drill", "%s: no time was left for it", line.name())
-			}
-			continue
-		}
-		hit, err := d.strike(ctx, line)
-		strikes = append(strikes, hit)
-		if err != nil && line.alone() && ctx.Err() == nil {
-			_ = wait(ctx, breath)
-			hit, err = d.strike(ctx, line) // that was bad luck, or there is no such fault
+		switch {
+		case line.beside():
+			hit := &struck{Fault: line.name(), Alone: true, At: time.Since(d.started), Mended: time.Since(d.started)}
 			strikes = append(strikes, hit)
-			if err != nil {
-				d.found("drill", "%s did not take: %v", line.name(), err)
-			}
+			beside.Go(func() { d.besides(ctx, line.faults[0], hit) })
+		case d.noTime(line, end):
+		default:
+			strikes = append(strikes, d.insistOn(ctx, line)...)
 		}
 	}
-	return strikes
+	beside.Wait()
+	var out []struck
+	for _, hit := range strikes {
+		out = append(out, *hit)
+	}
+	return out
+}
+
+// noTime says that a line would go on for too long after the end.
+func (d *run) noTime(line strike, end time.Duration) bool {
+	latest := end + lateTogether
+	if line.alone() {
+		latest = end + lateAlone
+	}
+	if time.Since(d.started)+line.takes() <= latest {
+		return false
+	}
+	say("%s: no time is left for: %s", d.clock(), line.name())
+	if line.alone() {
+		d.found("drill", "%s: no time was left for it", line.name())
+	}
+	return true
+}
+
+// insistOn strikes, and once more what did not take alone: that was bad luck, or there is
+// no such fault.
+func (d *run) insistOn(ctx context.Context, line strike) []*struck {
+	hit, err := d.strike(ctx, line)
+	if err == nil || !line.alone() || ctx.Err() != nil {
+		return []*struck{hit}
+	}
+	_ = wait(ctx, breath)
+	again, err := d.strike(ctx, line)
+	if err != nil {
+		d.found("drill", "%s did not take: %v", line.name(), err)
+	}
+	return []*struck{hit, again}
+}
+
+// besides lets a fault go on while others strike.
+func (d *run) besides(ctx context.Context, f fault, hit *struck) {
+	say("%s: %s, beside the others", d.clock(), f.name)
+	err := f.strike(ctx, d)
+	hit.Took = time.Since(d.started) - hit.At
+	if err != nil && ctx.Err() == nil {
+		hit.Trouble = err.Error()
+		d.found("drill", "%s did not take: %v", f.name, err)
+	}
 }
 
 // strike lets faults strike, and mends everything when one does not take. Two may
 // trip over each other: a command in a container that is paused.
-func (d *run) strike(ctx context.Context, line strike) (struck, error) {
-	hit := struck{Fault: line.name(), Alone: line.alone(), At: time.Since(d.started)}
+func (d *run) strike(ctx context.Context, line strike) (*struck, error) {
+	hit := &struck{Fault: line.name(), Alone: line.alone(), At: time.Since(d.started)}
 	say("%s: %s (%d orders accepted)", d.clock(), hit.Fault, len(d.load.accepted()))
 	// One after the other begins, all go on together; what they need of the same
 	// container is mended by whoever comes last.
@@ -153,13 +241,15 @@ func (d *run) strike(ctx context.Context, line strike) (struck, error) {
 
 // found notes what a strike has shown.
 func (d *run) found(kind, format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.findings = append(d.findings, finding{kind, fmt.Sprintf(format, args...)})
 }
 
 // mend brings everything back, whatever was broken.
 func (d *run) mend(ctx context.Context) (err error) {
 	for range 3 {
-		if err = d.steps(ctx, d.clearWire, d.startAll, d.system.brokerUp,
+		if err = d.steps(ctx, d.clearWire, d.startAll, d.system.brokerUp, d.resume, d.worldWell, d.admit("orders", true),
 			d.ctl("set_vm_memory_high_watermark 0.6"), d.ctl("set_disk_free_limit 500MB"), d.applyTopology); err == nil {
 			return nil
 		}

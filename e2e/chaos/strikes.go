@@ -240,6 +240,33 @@ func (d *run) inject(ctx context.Context, queue, id string) error {
 	return nil
 }
 
+// neverAnswer places an order whose charge the provider never answers, and waits until
+// that is parked: the provider is not away, since it answers for the others.
+func neverAnswer(ctx context.Context, d *run) error {
+	const body = `{"customer_id":"silent","region":"eu","tier":"standard","payment_token":"tok_silent","items":[{"sku":"mug","quantity":1}]}`
+	id := d.load.order(ctx, d.system.project+"-silent", body)
+	if id == "" {
+		return errors.New("its order was not taken")
+	}
+	d.mu.Lock()
+	d.silent[id] = true
+	d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Minute) // attempts that end with the provider away do not count
+	defer cancel()
+	for {
+		if err := wait(ctx, 5*time.Second); err != nil {
+			return fmt.Errorf("order %s: its charge is not parked: %w", id, err)
+		}
+		dead := map[string][]deadLetter{}
+		_ = d.readDead(contract.DeadQueue(contract.BillingCharge.Name), dead) // an error: the broker is away
+		for _, letters := range dead {
+			if letters[0].order == id {
+				return nil
+			}
+		}
+	}
+}
+
 // restartAll stops each replica as an operator would, and starts it again, before
 // the next one goes.
 func restartAll(ctx context.Context, d *run) error {

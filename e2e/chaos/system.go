@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -20,10 +17,8 @@ import (
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2/client"
 	"github.com/jackc/pgx/v5"
-	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/orderflow/contract"
-	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
@@ -50,12 +45,6 @@ var (
 
 // topology is what the broker must have.
 var topology = contract.All(paymentDeadline)
-
-// The nodes' ports, in the order of the nodes.
-var (
-	amqpPorts       = []string{"AMQP_PORT", "SECOND_AMQP_PORT", "THIRD_AMQP_PORT"}
-	managementPorts = []string{"MANAGEMENT_PORT", "SECOND_MANAGEMENT_PORT", "THIRD_MANAGEMENT_PORT"}
-)
 
 // start brings the system up as `make up` does, then its replicas; with one broker
 // there is a proxy on the way from billing to it.
@@ -237,11 +226,6 @@ func (s *system) one(ctx context.Context, command, service string, number int) e
 	return err
 }
 
-func (s *system) rabbitmqctl(ctx context.Context, arguments string) error {
-	_, err := s.compose(ctx, "exec -T rabbitmq rabbitmqctl -q "+arguments)
-	return err
-}
-
 func (s *system) secret(ctx context.Context, volume, command string) (string, error) {
 	out, err := s.script(ctx, fmt.Sprintf(`source scripts/lib.sh; docker run --rm --user 0 --entrypoint /bin/sh -v %s_%s:/s:ro "$(setting POSTGRES_IMAGE)" -c "%s"`, s.project, volume, command))
 	return strings.TrimSpace(out), err
@@ -250,45 +234,6 @@ func (s *system) secret(ctx context.Context, volume, command string) (string, er
 // orders is one of the replicas, as a load balancer would choose.
 func (s *system) orders() string {
 	return fmt.Sprintf("http://127.0.0.1:%d", s.ordersPort+rand.IntN(replicas["orders"]))
-}
-
-// amqp opens a connection, to the first node that answers, as the administrator.
-func (s *system) amqp() (conn *amqp.Connection, ch *amqp.Channel, err error) {
-	for _, port := range amqpPorts[:len(s.nodes)] {
-		if conn, ch, err = s.amqpAt(port); err == nil {
-			return conn, ch, nil
-		}
-	}
-	return nil, nil, err
-}
-
-func (s *system) amqpAt(port string) (*amqp.Connection, *amqp.Channel, error) {
-	conn, err := amqp.Dial(fmt.Sprintf("amqp://admin:%s@127.0.0.1:%s/", s.admin, s.ports[port]))
-	if err != nil {
-		return nil, nil, err
-	}
-	ch, err := conn.Channel()
-	if err != nil {
-		return nil, nil, errors.Join(err, conn.Close())
-	}
-	return conn, ch, nil
-}
-
-// brokerUp waits until every node takes AMQP connections.
-func (s *system) brokerUp(ctx context.Context) error {
-	for _, port := range amqpPorts[:len(s.nodes)] {
-		err := poll(ctx, 2*time.Minute, func() error {
-			conn, _, err := s.amqpAt(port)
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // poll tries until it works.
@@ -348,69 +293,4 @@ func (s *system) counts(ctx context.Context, database, sql string) (map[string]i
 		out[key] = n
 	}
 	return out, err
-}
-
-// queues gives the messages in each queue of the topology that is no stream. These totals count what is
-// held by consumers and what waits for another attempt, and are up to 5 s old.
-func (s *system) queues(ctx context.Context) (map[string]int, error) {
-	var list []struct {
-		Name     string `json:"name"`
-		Messages *int   `json:"messages"`
-	}
-	if err := s.management(ctx, http.MethodGet, "/api/queues?disable_stats=true&enable_queue_totals=true", nil, &list); err != nil {
-		return nil, err
-	}
-	known := map[string]*int{}
-	for _, q := range list {
-		known[q.Name] = q.Messages
-	}
-	out := map[string]int{}
-	for _, q := range topology.Queues {
-		if q.Type == messaging.Stream {
-			continue
-		}
-		if known[q.Name] == nil {
-			return nil, fmt.Errorf("the broker does not say how much is in %s", q.Name)
-		}
-		out[q.Name] = *known[q.Name]
-	}
-	return out, nil
-}
-
-// management asks the management API of the first node that answers.
-func (s *system) management(ctx context.Context, method, path string, in, out any) (err error) {
-	for _, port := range managementPorts[:len(s.nodes)] {
-		if err = s.managementAt(ctx, port, method, path, in, out); err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-func (s *system) managementAt(ctx context.Context, port, method, path string, in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://127.0.0.1:"+s.ports[port]+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.SetBasicAuth("admin", s.admin)
-	res, err := s.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode >= http.StatusMultipleChoices {
-		err = errors.New(res.Status)
-	}
-	if err == nil && out != nil {
-		err = json.Unmarshal(answer, out)
-	}
-	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
-	}
-	return nil
 }
