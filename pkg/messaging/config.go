@@ -44,7 +44,7 @@ type Config struct {
 }
 
 // Hooks is where metrics come in. They run on the path of every message: return
-// at once and never block.
+// at once and never block. A panic is logged and changes nothing else.
 type Hooks struct {
 	// Publishing is called before a message or a call is sent, with the context of
 	// whoever sends it, and may add headers. What it returns, which may be nil, is
@@ -55,6 +55,10 @@ type Hooks struct {
 	Published func(route Route, messageType string, err error, took time.Duration)
 	// Settled is called when a delivery has got its verdict.
 	Settled func(d *Delivery, verdict Verdict, took time.Duration)
+	// Away is called when a consumer finds that what its handlers need is away, with the
+	// handler's error (see [Unavailable]), and with nil when it is back or the consumer
+	// stops. The calls of one consumer come one after the other.
+	Away func(queue string, err error)
 }
 
 func (c Config) withDefaults() Config {
@@ -81,12 +85,7 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
-	if c.Hooks.Published == nil {
-		c.Hooks.Published = func(Route, string, error, time.Duration) {}
-	}
-	if c.Hooks.Settled == nil {
-		c.Hooks.Settled = func(*Delivery, Verdict, time.Duration) {}
-	}
+	c.Hooks = c.Hooks.caught(c.Logger)
 	return c
 }
 

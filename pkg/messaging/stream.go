@@ -127,6 +127,7 @@ func (s *StreamReader) read(ctx context.Context, ep *epoch, from *Offset, yield 
 				return ErrConnectionLost
 			}
 			delivery := newDelivery(d, s.queue.Name)
+			delivery.Offset, _ = integer(d.Headers["x-stream-offset"])
 			if !yield(delivery, nil) {
 				return errStopRanging
 			}
