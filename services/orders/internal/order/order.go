@@ -2,13 +2,15 @@
 // broker and no HTTP.
 //
 //	          payment captured                 payment refunded
-//	placed ───────────────────────▶ paid ─────────────────────────┐
-//	  │ │                            ╎ customer cancels: refund    │
-//	  │ │ payment declined           ╎ command, still paid         ▼
-//	  │ └──────────────▶ declined    ╎                          refunded
-//	  │                                                            ▲
-//	  │ deadline, or customer cancels                              │
-//	  └──────────────▶ cancelled ──────────────────────────────────┘
+//	placed ───────────────────────▶ paid ─────────────────────────▶ refunded
+//	  │ │                            ╎ customer cancels: refund       ▲ ▲
+//	  │ │                            ╎ command, still paid            │ │
+//	  │ │ payment declined                                            │ │
+//	  │ └──────────────▶ declined ────────────────────────────────────┘ │
+//	  │                   ╎ payment captured after all: refund          │
+//	  │                   ╎ command, still declined                     │
+//	  │ deadline, or customer cancels                                   │
+//	  └──────────────▶ cancelled ───────────────────────────────────────┘
 //	                      ╎ payment captured, late: refund command,
 //	                      ╎ still cancelled
 package order
@@ -104,8 +106,10 @@ var table = []step{
 	{Placed, CustomerCancels, Cancelled, Announce},
 	{Paid, CustomerCancels, Paid, CommandRefund},
 	{Cancelled, PaymentCaptured, Cancelled, CommandRefund},
+	{Declined, PaymentCaptured, Declined, CommandRefund},
 	{Paid, PaymentRefunded, Refunded, Announce},
 	{Cancelled, PaymentRefunded, Refunded, Announce},
+	{Declined, PaymentRefunded, Refunded, Announce},
 }
 
 // Apply moves the order by an event. An event that came before, or too late,
