@@ -58,7 +58,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if key != "" { // a repeated request is answered even while new ones are refused
-		known, err := a.Store.FindByKey(r.Context(), key, hash)
+		known, err := a.Store.FindByKey(r.Context(), request.CustomerID, key, hash)
 		if err != nil {
 			return err
 		}

@@ -65,6 +65,10 @@ type Change struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
+// moment is a time as databases and other services keep it: in UTC, to the microsecond.
+// An order says the same time to whoever asks first and to whoever asks later.
+func moment(at time.Time) time.Time { return at.UTC().Truncate(time.Microsecond) }
+
 // Event is something that happens to an order.
 type Event string
 
@@ -128,7 +132,7 @@ func (o *Order) Apply(event Event, reason string, at time.Time) Effect {
 		}
 		o.Status = s.to
 		o.RefundOpen = false
-		o.History = append(o.History, Change{Status: s.to, At: at, Reason: reason})
+		o.History = append(o.History, Change{Status: s.to, At: moment(at), Reason: reason})
 		return s.effect
 	}
 	return Nothing

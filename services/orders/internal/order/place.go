@@ -133,7 +133,7 @@ func Place(r Request, total contract.Money, at time.Time) (*Order, error) {
 		PaymentID:  paymentID.String(),
 		Total:      total,
 		Items:      r.Items,
-		History:    []Change{{Status: Placed, At: at}},
+		History:    []Change{{Status: Placed, At: moment(at)}},
 	}, nil
 }
 
