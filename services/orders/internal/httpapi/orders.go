@@ -85,6 +85,9 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := total.Validate(); err != nil { // billing would refuse to charge it
+		return fmt.Errorf("%w: a quote with total.%w", ErrPricingAway, err)
+	}
 	placed, err := order.Place(request, total, time.Now().UTC())
 	if err != nil {
 		return err

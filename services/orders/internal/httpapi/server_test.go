@@ -206,6 +206,14 @@ func TestPlaceRefusesForNow(t *testing.T) {
 		{"no quote", func(f *fixture) {
 			f.Quote = func(context.Context, []order.Item) (contract.Money, error) { return contract.Money{}, away() }
 		}, 503, "1", nil},
+		{"a quote of nothing", func(f *fixture) {
+			f.Quote = func(context.Context, []order.Item) (contract.Money, error) { return contract.Money{Currency: "EUR"}, nil }
+		}, 503, "1", nil},
+		{"a quote in another currency", func(f *fixture) {
+			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {
+				return contract.Money{AmountMinor: 1, Currency: "USD"}, nil
+			}
+		}, 503, "1", nil},
 		{"pricing refuses the items", func(f *fixture) {
 			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {
 				return contract.Money{}, order.Invalid{"items[0].sku": "unknown"}
