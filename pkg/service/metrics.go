@@ -20,8 +20,7 @@ func NewRegistry() *prometheus.Registry {
 	return registry
 }
 
-// MessagingMetrics counts publishes by outcome and deliveries by verdict, and shows which
-// consumers pause because what they need is away.
+// MessagingMetrics counts publishes by outcome and deliveries by verdict.
 func MessagingMetrics(registry *prometheus.Registry) messaging.Hooks {
 	published := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "messaging_publish_seconds", Help: "From publish to its confirm.",
@@ -31,10 +30,7 @@ func MessagingMetrics(registry *prometheus.Registry) messaging.Hooks {
 		Name: "messaging_handle_seconds", Help: "From delivery to its verdict.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 	}, []string{"queue", "verdict"})
-	away := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "messaging_consumer_away", Help: "1 while what the consumer of a queue needs is away, so that it pauses.",
-	}, []string{"queue"})
-	registry.MustRegister(published, settled, away)
+	registry.MustRegister(published, settled)
 	return messaging.Hooks{
 		Published: func(route messaging.Route, messageType string, err error, took time.Duration) {
 			outcome := "confirmed"
@@ -49,13 +45,6 @@ func MessagingMetrics(registry *prometheus.Registry) messaging.Hooks {
 				queue = "(server-named)" // a new name after each reconnect would be a new series
 			}
 			settled.WithLabelValues(queue, string(verdict)).Observe(took.Seconds())
-		},
-		Away: func(queue string, err error) {
-			state := 0.0
-			if err != nil {
-				state = 1
-			}
-			away.WithLabelValues(queue).Set(state)
 		},
 	}
 }

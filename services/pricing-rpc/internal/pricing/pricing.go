@@ -14,8 +14,10 @@ import (
 
 // Limits.
 const (
-	MaxAmount = 100_000_000 // minor units: a million euros
-	maxName   = 100
+	MaxAmount   = 100_000_000 // minor units: a million euros
+	MaxQuantity = 1000
+	MaxItems    = 50
+	maxName     = 100
 )
 
 // Invalid names the fields that cannot be, each with the reason.
@@ -69,8 +71,8 @@ type Catalogue struct {
 // that is wrong, else [Invalid] with whatever is.
 func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error) {
 	quote := contract.QuoteReply{CatalogueVersion: c.Version, Total: contract.Money{Currency: contract.Currency}}
-	if len(items) == 0 || len(items) > contract.MaxItems {
-		return quote, Invalid{"items": fmt.Sprintf("must be 1 to %d", contract.MaxItems)}
+	if len(items) == 0 || len(items) > MaxItems {
+		return quote, Invalid{"items": fmt.Sprintf("must be 1 to %d", MaxItems)}
 	}
 	prices := map[string]Price{}
 	for _, p := range c.Prices {
@@ -79,12 +81,12 @@ func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error
 	invalid, unknown := Invalid{}, UnknownSKUs{}
 	for i, item := range items {
 		p, sold := prices[item.SKU]
-		inRange := item.Quantity >= 1 && item.Quantity <= contract.MaxQuantity
+		inRange := item.Quantity >= 1 && item.Quantity <= MaxQuantity
 		if !sold {
 			unknown[fmt.Sprintf("items[%d].sku", i)] = "unknown"
 		}
 		if !inRange {
-			invalid[fmt.Sprintf("items[%d].quantity", i)] = fmt.Sprintf("must be 1 to %d", contract.MaxQuantity)
+			invalid[fmt.Sprintf("items[%d].quantity", i)] = fmt.Sprintf("must be 1 to %d", MaxQuantity)
 		}
 		switch {
 		case !sold || !inRange:
