@@ -24,12 +24,16 @@ const (
 	UrgencyNormal  = "normal"
 )
 
+// DefaultAddress is the mail address of a customer: an address for each id that
+// [ValidCustomerID] lets pass.
+func DefaultAddress(customerID string) string { return customerID + "@example.com" }
+
 // NotificationType is the one type that notifier publishes, to itself.
 var NotificationType = messaging.MessageType{Name: "notification.v1", Exchange: Notifications, Owner: NotifierUser}
 
 // Notification is the body of notification.v1.
 type Notification struct {
-	// Recipient is a mail address or an order's customer, as the channel wants it.
+	// Recipient is the customer's mail address; the webhook does not look at it.
 	Recipient string         `json:"recipient"`
 	Template  string         `json:"template"`
 	Data      map[string]any `json:"data"`

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 
 	"example.com/orderflow/pkg/messaging"
@@ -45,6 +46,29 @@ var (
 	RefundRoute          = messaging.Route{Exchange: BillingCommands, Key: "refund"}
 	PaymentDeadlineRoute = messaging.Route{Exchange: OrdersDeadlines, Key: keyDeadline}
 )
+
+// Limits of an order, which the edge and pricing both keep to.
+const (
+	MaxItems    = 50
+	MaxQuantity = 1000
+)
+
+// Regions and tiers that there are.
+var (
+	Regions = []string{RegionEU, RegionUS, RegionAPAC}
+	Tiers   = []string{TierStandard, TierExpress}
+)
+
+// customerID has no dot at an end and no two in a row: it becomes a part of a mail
+// address, see [DefaultAddress].
+var customerID = regexp.MustCompile(`^[A-Za-z0-9](\.?[A-Za-z0-9_-])*$`)
+
+const maxCustomerID = 64
+
+// ValidCustomerID says whether a text can be a customer's id: 1 to 64 letters, digits,
+// dashes, underscores and single dots, of which the first is a letter or digit and the
+// last is no dot. The edge takes no other, and whoever writes to customers can rely on it.
+func ValidCustomerID(id string) bool { return len(id) <= maxCustomerID && customerID.MatchString(id) }
 
 // OrderEvent is the body of every order.*.v1.
 type OrderEvent struct {

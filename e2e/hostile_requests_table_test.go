@@ -196,6 +196,10 @@ var toOrders = []badRequest{
 	{"customer", having("customer_id", `"`+long(65)+`"`), 422, "customer_id"},
 	{"customer", having("customer_id", `"ada\r\nBcc: all@example.com"`), 422, "customer_id"},
 	{"customer", having("customer_id", `"ada@evil.example,"`), 422, "customer_id"},
+	{"customer", having("customer_id", `"a..b"`), 422, "customer_id"}, // no mail could be sent to them
+	{"customer", having("customer_id", `"a."`), 422, "customer_id"},
+	{"customer", having("customer_id", `".a"`), 422, "customer_id"},
+	{"customer", having("customer_id", `"."`), 422, "customer_id"},
 	{"customer", having("customer_id", `"../../etc/passwd"`), 422, "customer_id"},
 	{"customer", having("customer_id", `"ada\u0000"`), 422, "customer_id"},
 	{"customer", having("customer_id", `"ada\n"`), 422, "customer_id"},

@@ -93,9 +93,14 @@ func TestOneOrdersPath(t *testing.T) {
 		require.Equal(t, http.StatusOK, status)
 		require.NoError(t, json.Unmarshal(answer, &second))
 		require.Equal(t, first.ID, second.ID)
-		status, _, _, err = s.try(s.orders[0].URL, "key-1", strings.Replace(body, "dan", "dora", 1))
+		status, _, _, err = s.try(s.orders[0].URL, "key-1", strings.Replace(body, `"quantity":2`, `"quantity":3`, 1))
 		require.NoError(t, err)
 		require.Equal(t, http.StatusConflict, status)
+		status, _, answer, err = s.try(s.orders[0].URL, "key-1", strings.Replace(body, "dan", "dora", 1))
+		require.NoError(t, err)
+		require.Equal(t, http.StatusCreated, status, "another customer's key is another key")
+		require.NoError(t, json.Unmarshal(answer, &second))
+		require.NotEqual(t, first.ID, second.ID)
 	})
 	t.Run("bad requests are told which field", func(t *testing.T) {
 		for name, c := range map[string]struct {

@@ -271,49 +271,6 @@ func TestSingleActiveConsumerKeepsOrderAcrossAHandOver(t *testing.T) {
 	}
 }
 
-func TestConsumeRefusesBadOptions(t *testing.T) {
-	t.Parallel()
-	b := messagingtest.Broker(t)
-	c := b.Connect(t, b.Config())
-	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum, ConsumerTimeout: time.Minute}
-	shard := messaging.Queue{Name: "shard", Type: messaging.Quorum, SingleActiveConsumer: true}
-	oneAtATime := messaging.Queue{Name: "local", Type: messaging.Classic, SingleActiveConsumer: true}
-	ignore := messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil })
-	for want, try := range map[string]struct {
-		queue   messaging.Queue
-		options []messaging.ConsumeOption
-	}{
-		"Concurrency":         {jobs, []messaging.ConsumeOption{messaging.Concurrency(0)}},
-		"Prefetch":            {jobs, []messaging.ConsumeOption{messaging.Concurrency(3), messaging.Prefetch(2)}},
-		"Prefetch: a single":  {shard, []messaging.ConsumeOption{messaging.Prefetch(2)}},
-		"HandlerTimeout":      {jobs, []messaging.ConsumeOption{messaging.HandlerTimeout(-1)}},
-		"RetryInProcess":      {jobs, []messaging.ConsumeOption{messaging.HandlerTimeout(time.Minute)}},
-		"Tenure":              {jobs, []messaging.ConsumeOption{messaging.Tenure(time.Minute)}},
-		"ConsumerPriority":    {shard, []messaging.ConsumeOption{messaging.ConsumerPriority(1)}},
-		"AutoAck":             {shard, []messaging.ConsumeOption{messaging.AutoAck()}},
-		"ExclusiveConsumer":   {jobs, []messaging.ConsumeOption{messaging.ExclusiveConsumer()}},
-		"ExclusiveConsumer: ": {oneAtATime, []messaging.ConsumeOption{messaging.ExclusiveConsumer()}},
-		"is for Stream":       {messaging.Queue{Name: "audit", Type: messaging.Stream}, nil},
-		"exclusive queue is ": {messaging.Queue{Name: "mine", Exclusive: true}, nil},
-	} {
-		_, err := c.Consume(try.queue, ignore, try.options...)
-		require.ErrorContains(t, err, want)
-	}
-	mine := messaging.Queue{Type: messaging.Classic, Exclusive: true}
-	for want, try := range map[string]struct {
-		queue    messaging.Queue
-		bindings []messaging.Binding
-	}{
-		"must be exclusive": {jobs, nil},
-		"MaxLength":         {messaging.Queue{Type: messaging.Classic, Exclusive: true, MaxLength: -1}, nil},
-		"Source":            {mine, []messaging.Binding{{Source: "events"}, {Key: "all"}}},
-		"x-match":           {mine, []messaging.Binding{{Source: "events", Match: map[string]any{"x-match": "some"}}}},
-	} {
-		_, err := c.Listen(try.queue, try.bindings, ignore)
-		require.ErrorContains(t, err, want)
-	}
-}
-
 // Replicas share the shards, also those that start later; no key's order breaks
 // when a shard changes hands.
 func TestShardsSpreadOverReplicas(t *testing.T) {
@@ -413,51 +370,4 @@ func TestListenHearsEverything(t *testing.T) {
 		next(t, l.subscribed)
 	}
 	say("two")
-}
-
-func TestMux(t *testing.T) {
-	t.Parallel()
-	kind := messaging.MessageType{Name: "charge.v1", Exchange: "commands", Owner: "orders"}
-	mux := messaging.NewMux("operator")
-	mux.Handle(kind, messaging.JSON(func(_ context.Context, _ *messaging.Delivery, body struct{ Amount int }) error {
-		if body.Amount != 7 {
-			return errors.New("wrong body")
-		}
-		return nil
-	}))
-	valid := func() *messaging.Delivery {
-		return &messaging.Delivery{
-			Message:  messaging.Message{Type: "charge.v1", UserID: "orders", ContentType: "application/json", Body: []byte(`{"Amount":7,"extra":1}`)},
-			Exchange: "commands",
-		}
-	}
-	cases := map[string]struct {
-		change func(d *messaging.Delivery)
-		want   error
-	}{
-		"valid":                        {func(*messaging.Delivery) {}, nil},
-		"replayed":                     {func(d *messaging.Delivery) { d.UserID, d.Exchange = "operator", "" }, nil},
-		"replayed through its own":     {func(d *messaging.Delivery) { d.UserID = "operator" }, nil},
-		"unknown type":                 {func(d *messaging.Delivery) { d.Type = "charge.v9" }, messaging.ErrUnknownType},
-		"no user":                      {func(d *messaging.Delivery) { d.UserID = "" }, messaging.ErrUntrustedSource},
-		"another user":                 {func(d *messaging.Delivery) { d.UserID = "notifier" }, messaging.ErrUntrustedSource},
-		"owner past its exchange":      {func(d *messaging.Delivery) { d.Exchange = "" }, messaging.ErrUntrustedSource},
-		"operator by a third exchange": {func(d *messaging.Delivery) { d.UserID, d.Exchange = "operator", "other" }, messaging.ErrUntrustedSource},
-		"undecodable":                  {func(d *messaging.Delivery) { d.Body = []byte("{") }, messaging.ErrUndecodable},
-		"another content type":         {func(d *messaging.Delivery) { d.ContentType = "text/plain" }, messaging.ErrUndecodable},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := valid()
-			c.change(d)
-			err := mux.Handler().Handle(t.Context(), d)
-			if c.want == nil {
-				require.NoError(t, err)
-				return
-			}
-			require.ErrorIs(t, err, c.want)
-			require.True(t, messaging.IsPermanent(err))
-		})
-	}
 }

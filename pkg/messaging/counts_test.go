@@ -116,8 +116,8 @@ func (s *scene) consume(t *testing.T) {
 func TestWhatTheBrokerCounts(t *testing.T) {
 	t.Parallel()
 	const (
-		acked, rejected, parked   = messaging.Acked, messaging.Rejected, messaging.Parked
-		dropped, givenBack, stale = messaging.Dropped, messaging.GivenBack, messaging.Stale
+		acked, rejected, parked     = messaging.Acked, messaging.Rejected, messaging.Parked
+		discarded, givenBack, stale = messaging.Discarded, messaging.GivenBack, messaging.Stale
 	)
 	errBroken := errors.New("broken")
 	always := func(err error) func(context.Context, *messaging.Delivery) error {
@@ -166,7 +166,7 @@ func TestWhatTheBrokerCounts(t *testing.T) {
 			verdicts{givenBack, acked}, deliveries{fresh, counted}, deliveries{fresh}},
 		"a lost connection":           {untilDone, lose, nil, verdicts{stale, acked}, deliveries{fresh, counted}, deliveries{counted}},
 		"permanent":                   {always(messaging.Permanent(errBroken)), nil, nil, verdicts{parked}, deliveries{fresh}, deliveries{fresh}},
-		"permanent and nowhere to go": {always(messaging.Permanent(errBroken)), nil, nowhere, verdicts{dropped}, deliveries{fresh}, deliveries{fresh}},
+		"permanent and nowhere to go": {always(messaging.Permanent(errBroken)), nil, nowhere, verdicts{discarded}, deliveries{fresh}, deliveries{fresh}},
 		"the last attempt":            {always(errBroken), nil, twice, verdicts{rejected, parked}, deliveries{fresh, counted}, deliveries{fresh}},
 	}
 	for name, c := range cases {

@@ -42,7 +42,8 @@
 //
 // An error is an attempt: the broker delivers the message again, after the queue's
 // delay. [Permanent], or an error on the last attempt, parks it in the dead-letter
-// queue with the reason in its headers. [Handler] has the whole table.
+// queue with the reason in its headers. [Unavailable] is no attempt: what the handler
+// needs is away, so the consumer pauses. [Handler] has the whole table.
 // Every message may come more than once; package inbox makes its effect once.
 // Where order counts, [Sharded] spreads messages over queues by their key, and
 // [Conn.ConsumeAll] handles those of one key one after the other.

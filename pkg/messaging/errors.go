@@ -66,12 +66,17 @@ func (e *permanentError) Unwrap() error { return e.err }
 
 // Unavailable marks an error that is not the message's fault: what its handler needs,
 // such as a database or somebody else's system, is away. That is not an attempt, so
-// nothing is parked however long it lasts: the consumer gives the message back, pauses
-// for 1 s to 30 s, and tries again with few messages. On a queue that keeps order it
-// keeps the message, and tries again in place. [Conn.Ready] says what is away.
+// nothing is parked however long it lasts: the consumer gives all that it has in hand
+// back, pauses for 1 s to 30 s, and tries again with one message, then two, and up to
+// 32. On a queue that keeps order it keeps the message, and tries again in place after the
+// same pauses, also through consumer timeouts. [Conn.Ready] and [Hooks] say what is away.
 //
-// A message that alone fails so, while others of its queue succeed, has failed like
-// with any other error. Unavailable(nil) is nil.
+// A message that alone fails so, while others of its queue that began later are handled,
+// has failed like with any other error. So messages that need different things belong
+// into queues of their own. A message that has its queue to itself is tried for ever.
+//
+// An exclusive queue and [AutoAck] know no pause: the error is logged. [Serve] answers it.
+// Unavailable(nil) is nil.
 func Unavailable(err error) error { return UnavailableFor(err, 0) }
 
 // UnavailableFor is [Unavailable] where somebody has said for how long, as HTTP's
@@ -97,6 +102,21 @@ type unavailableError struct {
 
 func (e *unavailableError) Error() string { return e.err.Error() }
 func (e *unavailableError) Unwrap() error { return e.err }
+
+// doneError is of a message that is finished although it failed, as a call that was
+// answered: it is acknowledged, and the error is for the log.
+type doneError struct{ err error }
+
+func (e *doneError) Error() string { return e.err.Error() }
+func (e *doneError) Unwrap() error { return e.err }
+
+// done makes an error a doneError. done(nil) is nil.
+func done(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &doneError{err}
+}
 
 // ReturnedError is a mandatory message that came back because nothing is bound
 // for it (basic.return). errors.Is(err, [ErrUnroutable]) holds.

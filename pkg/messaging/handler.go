@@ -2,11 +2,8 @@ package messaging
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"strings"
+	"slices"
 	"time"
-	"unicode/utf8"
 )
 
 // Delivery is a message as a consumer gets it. It has no Ack: the error that the
@@ -21,10 +18,12 @@ type Delivery struct {
 	Exchange, Key string
 	// Redelivered says that somebody may have seen it before.
 	Redelivered bool
-	// Attempt counts from 1. It is exact on quorum queues (x-delivery-count + 1), and
-	// goes on from there when the broker itself dead-letters the message into another
-	// queue, as it does when a parked copy cannot be published; elsewhere it is 1, or 2
-	// for a redelivered message.
+	// Attempt counts from 1. On quorum queues it is what the broker counts
+	// (x-delivery-count + 1), which goes on when the broker itself dead-letters the
+	// message into another queue, as it does when a parked copy cannot be published.
+	// Elsewhere it is 1, or 2 for a redelivered message, and what the consumer counts
+	// from there. A message that was not redelivered is at its first attempt, whatever its
+	// headers say; see docs/security.md for a number in a header that is not the broker's.
 	Attempt int
 	// Acquired counts how often the message was handed out before, for whatever
 	// reason (x-acquired-count, quorum queues), also when that was no attempt.
@@ -52,7 +51,31 @@ type Death struct {
 //	Permanent(err)                        parked in the dead-letter queue with its reason
 //	any error on the last allowed attempt the same
 //	any other error, a panic, a deadline  rejected: delivered again after the queue's delay
+//	Unavailable(err)                      given back, no attempt; the consumer pauses
 //	an error because of ErrStopping       given back, see [Consumer.Drain]
+//
+// The end of the goroutine (runtime.Goexit) is an attempt as well, and a method of the
+// error that panics.
+//
+// What a failed attempt leads to depends on what the queue's description says of the
+// broker, since the consumer does what the broker does not:
+//
+//	description                    delay                          attempts, then as Permanent
+//	quorum, DelayedRetry           the broker's                   DeliveryLimit+1; 21 if that is 0; no end if Unlimited
+//	quorum, no DelayedRetry        the worker waits, 100 ms       DeliveryLimit+1; 21 if that is 0 or Unlimited
+//	                               doubling to 5 s, and rejects
+//	classic, or no Type            in place: the worker keeps     21, counted anew by each consumer
+//	                               the message, the same delays
+//	SingleActiveConsumer, or       in place, the same delays      as many as there is time for
+//	RetryInProcess
+//	exclusive, or AutoAck          none                           1, and the error is only logged
+//
+// And Permanent depends on where the dead letters are:
+//
+//	DeadLetter                     a copy with the reason is published there, and the
+//	                               message acknowledged: Parked
+//	none in the description        rejected without requeue, so that the broker's own
+//	                               dead-lettering decides: Discarded
 //
 // Handlers run concurrently when the consumer says so, and must expect every
 // message more than once.
@@ -69,49 +92,18 @@ func (f HandlerFunc) Handle(ctx context.Context, d *Delivery) error { return f(c
 // Middleware wraps a Handler with something that every message needs.
 type Middleware func(Handler) Handler
 
-// Chain wraps h in the middleware, the first one outermost.
+// Chain wraps h in the middleware, the first one outermost. What is nil is left out, and
+// a nil handler stays nil.
 func Chain(h Handler, middleware ...Middleware) Handler {
-	for i := len(middleware) - 1; i >= 0; i-- {
-		h = middleware[i](h)
+	if isNil(h) {
+		return nil
+	}
+	for _, m := range slices.Backward(middleware) {
+		if m != nil {
+			h = m(h)
+		}
 	}
 	return h
-}
-
-// JSON makes a typed function a Handler: it decodes the body into a T. Fields
-// that T does not have are ignored. Of content encodings only utf-8, and none, are
-// known. A body that does not decode is [Permanent]
-// with [ErrUndecodable], since it will not decode the next time either; a T with
-// a Validate() error method is checked in the same way.
-func JSON[T any](handle func(ctx context.Context, d *Delivery, body T) error) Handler {
-	return HandlerFunc(func(ctx context.Context, d *Delivery) error {
-		body, err := decode[T](d)
-		if err != nil {
-			return Permanent(err)
-		}
-		return handle(ctx, d, body)
-	})
-}
-
-func decode[T any](d *Delivery) (T, error) {
-	var body T
-	if d.ContentType != contentTypeJSON {
-		return body, fmt.Errorf("%w: content type %q", ErrUndecodable, d.ContentType)
-	}
-	if d.ContentEncoding != "" && !strings.EqualFold(d.ContentEncoding, "utf-8") {
-		return body, fmt.Errorf("%w: content encoding %q", ErrUndecodable, d.ContentEncoding)
-	}
-	if !utf8.Valid(d.Body) { // the decoder would put U+FFFD in its place, and say nothing
-		return body, fmt.Errorf("%w: %s: not UTF-8", ErrUndecodable, d.Type)
-	}
-	if err := json.Unmarshal(d.Body, &body); err != nil {
-		return body, fmt.Errorf("%w: %s: %w", ErrUndecodable, d.Type, err)
-	}
-	if v, ok := any(body).(interface{ Validate() error }); ok {
-		if err := v.Validate(); err != nil {
-			return body, fmt.Errorf("%w: %s: %w", ErrUndecodable, d.Type, err)
-		}
-	}
-	return body, nil
 }
 
 // Timeout is middleware that gives each handler a deadline.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -354,6 +355,27 @@ func (ep *epoch) guard(call func() error) error {
 	timer := time.AfterFunc(ep.callTimeout, func() { _ = ep.raw.Close() })
 	defer timer.Stop()
 	return call()
+}
+
+// halfway is how long guardUntil lets a call go on when nobody waits for it any more:
+// what it began is undone in better order when it ends.
+const halfway = time.Second
+
+// guardUntil is guard for a call that ends soon when ctx does.
+func (ep *epoch) guardUntil(ctx context.Context, call func() error) error {
+	var over atomic.Bool
+	cut := func() {
+		if over.CompareAndSwap(false, true) {
+			_ = ep.raw.Close()
+		}
+	}
+	timer := time.AfterFunc(ep.callTimeout, cut)
+	defer timer.Stop()
+	release := context.AfterFunc(ctx, func() { timer.Reset(min(halfway, ep.callTimeout)) })
+	defer release()
+	err := call()
+	over.Store(true)
+	return err
 }
 
 // channel opens a fresh channel.

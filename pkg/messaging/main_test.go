@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -93,4 +94,13 @@ func publishTo(t *testing.T, conn *messaging.Conn, queue string, body any) messa
 	require.NoError(t, p.Publish(within(t, 20*time.Second), messaging.Route{Key: queue}, m))
 	require.NoError(t, p.Close(within(t, 5*time.Second)))
 	return m
+}
+
+// empty waits until a queue has nothing left, also not in the hands of a consumer.
+func empty(t *testing.T, b *messagingtest.BrokerInfo, queue string) {
+	t.Helper()
+	messagingtest.Eventually(t, 15*time.Second, func() (bool, string) {
+		n := b.Unsettled(t, queue)
+		return n == 0, fmt.Sprintf("%d are left in %s", n, queue)
+	})
 }

@@ -29,9 +29,13 @@ func NewMux(operator string) *Mux {
 	return &Mux{operator: operator, routes: map[string]muxRoute{}}
 }
 
-// Handle registers the handler of a type. The last registration of a type wins.
-// Not safe for use while deliveries are handled.
+// Handle registers the handler of a type. The last registration of a type wins; nil is
+// no handler. Not safe for use while deliveries are handled.
 func (m *Mux) Handle(kind MessageType, h Handler) {
+	if isNil(h) {
+		delete(m.routes, kind.Name)
+		return
+	}
 	m.routes[kind.Name] = muxRoute{kind, h}
 }
 

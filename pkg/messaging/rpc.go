@@ -99,9 +99,12 @@ const replyTimeout = 5 * time.Second
 // it is on its way, which is sooner, and a connection that breaks then takes the
 // answer along: the caller's deadline tells it.
 func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx context.Context, d *Delivery, request Req) (Rep, error)) Handler {
+	if p == nil || serve == nil {
+		return nil
+	}
 	return HandlerFunc(func(ctx context.Context, d *Delivery) error {
 		if d.ReplyTo == "" {
-			return Permanent(errors.New("request without reply-to"))
+			return done(errors.New("request without reply-to"))
 		}
 		if ms, ok := integer(d.Headers[HeaderDeadline]); ok {
 			var cancel context.CancelFunc
@@ -109,38 +112,62 @@ func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx 
 			defer cancel()
 		}
 		if err := ctx.Err(); errors.Is(err, context.DeadlineExceeded) {
-			return Permanent(fmt.Errorf("request came too late: %w", err))
+			return done(fmt.Errorf("request came too late: %w", err))
 		}
-		reply, err := attempt(ctx, p.conn.config.Logger, d, serve)
-		m, err := answer(proc.Reply, reply, err)
-		if takenBack(ctx, err) {
+		var m Message
+		back, err := false, errors.New("procedure ended its goroutine (runtime.Goexit)")
+		aside(p.conn.config.Logger, "procedure", func() { // it may end it, and its caller waits all the same
+			m, back, err = attempt(ctx, p.conn.config.Logger, proc.Reply, d, serve)
+		})
+		if back {
 			return err
 		}
-		m.Transient, m.CorrelationID = true, d.CorrelationID
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyTimeout)
-		defer cancel()
-		if sendErr := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable()); sendErr != nil {
-			return Permanent(fmt.Errorf("send the reply: %w", sendErr))
-		}
-		return Permanent(err) // nil, or answered and here only to be logged
+		return done(errors.Join(err, respond(ctx, p, proc.Reply, d, m)))
 	})
 }
 
-// attempt decodes a request and serves it. A panic is an error like any other: the
-// consumer would make a retry of it, and the caller would hear nothing.
-func attempt[Req, Rep any](ctx context.Context, log *zap.Logger, d *Delivery, serve func(context.Context, *Delivery, Req) (Rep, error)) (reply Rep, err error) {
+// respond sends an answer; an empty one is "unavailable".
+func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m Message) error {
+	if m.ID == "" {
+		var err error
+		if m, err = refusal(kind, unavailable); err != nil {
+			return err
+		}
+	}
+	m.Transient, m.CorrelationID = true, d.CorrelationID
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyTimeout)
+	defer cancel()
+	if err := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable()); err != nil {
+		return fmt.Errorf("send the reply: %w", err)
+	}
+	return nil
+}
+
+// attempt decodes a request, serves it and makes the answer, and says whether there shall
+// be none, because the request goes to another server. The error is what the caller is not
+// told. A panic is an error like any other: the consumer would make a retry of it, and the
+// caller would hear nothing.
+func attempt[Req, Rep any](ctx context.Context, log *zap.Logger, kind MessageType, d *Delivery, serve func(context.Context, *Delivery, Req) (Rep, error)) (m Message, back bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("procedure panicked", zap.String("message_id", d.ID), zap.String("type", d.Type), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
-			err = fmt.Errorf("procedure panicked: %v", p)
+			log.Error("procedure panicked", zap.String("message_id", d.ID), zap.String("type", d.Type), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+			m, back, err = Message{}, false, fmt.Errorf("procedure panicked: %v", p)
 		}
 	}()
 	request, err := decode[Req](d)
 	if err != nil {
-		return reply, &RemoteError{Code: CodeInvalidRequest, Message: err.Error()}
+		m, err = refusal(kind, &RemoteError{Code: CodeInvalidRequest, Message: err.Error()})
+		return m, false, err
 	}
-	return serve(ctx, d, request)
+	reply, err := serve(ctx, d, request)
+	if takenBack(ctx, err) {
+		return m, true, err
+	}
+	m, err = answer(kind, reply, err)
+	return m, false, err
 }
+
+var unavailable = &RemoteError{Code: CodeUnavailable, Message: "the call failed, try again"}
 
 // answer makes the message that the caller gets. The error is what it is not told.
 func answer(kind MessageType, reply any, err error) (Message, error) {
@@ -151,14 +178,18 @@ func answer(kind MessageType, reply any, err error) (Message, error) {
 		}
 	}
 	var remote *RemoteError
-	if errors.As(err, &remote) {
-		err = nil
-	} else {
-		remote = &RemoteError{Code: CodeUnavailable, Message: "the call failed, try again"}
+	if errors.As(err, &remote) && remote != nil {
+		return refusal(kind, remote)
 	}
-	m, encodeErr := NewMessage(kind, remote)
-	m.Headers = map[string]any{HeaderError: remote.Code}
+	m, encodeErr := refusal(kind, unavailable)
 	return m, errors.Join(err, encodeErr)
+}
+
+// refusal is the answer that is an error.
+func refusal(kind MessageType, remote *RemoteError) (Message, error) {
+	m, err := NewMessage(kind, remote)
+	m.Headers = map[string]any{HeaderError: remote.Code}
+	return m, err
 }
 
 // takenBack says whether a request that failed is another server's now.

@@ -42,7 +42,7 @@ type Group []*Consumer
 func (c *Conn) ConsumeAll(queues []Queue, h Handler, opts ...ConsumeOption) (Group, error) {
 	var g Group
 	for _, q := range queues {
-		if q.Exclusive || q.Name == "" {
+		if q.Exclusive {
 			return nil, errors.New("messaging: Consume: an exclusive queue is for Listen")
 		}
 		if q.Type == Stream {

@@ -1,6 +1,8 @@
 package messaging
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -219,4 +221,130 @@ func (t Topology) Queue(name string) (Queue, bool) {
 		return Queue{}, false
 	}
 	return t.Queues[i], true
+}
+
+// Validate reports every combination that the broker would refuse, or accept and
+// then not honour, each by the field's name. Nothing is sent to the broker.
+func (t Topology) Validate() error {
+	var errs []error
+	exchanges := map[string]Exchange{}
+	for _, x := range t.Exchanges {
+		if _, twice := exchanges[x.Name]; twice {
+			errs = append(errs, fmt.Errorf("exchange %q: declared twice", x.Name))
+		}
+		exchanges[x.Name] = x
+		errs = append(errs, x.validate())
+	}
+	for _, x := range t.Exchanges {
+		if _, ok := exchanges[x.Alternate]; x.Alternate != "" && !ok {
+			errs = append(errs, fmt.Errorf("exchange %q: Alternate: no exchange %q", x.Name, x.Alternate))
+		}
+	}
+	queues := map[string]bool{}
+	for _, q := range t.Queues {
+		if queues[q.Name] {
+			errs = append(errs, fmt.Errorf("queue %q: declared twice", q.Name))
+		}
+		queues[q.Name] = true
+		errs = append(errs, q.Validate())
+		if q.Exclusive {
+			errs = append(errs, fmt.Errorf("queue %q: Exclusive: is declared by the process that listens, not with a topology", q.Name))
+		}
+		if q.DeadLetter != nil {
+			if _, ok := exchanges[q.DeadLetter.Exchange]; !ok {
+				errs = append(errs, fmt.Errorf("queue %q: DeadLetter.Exchange: no exchange %q", q.Name, q.DeadLetter.Exchange))
+			}
+		}
+	}
+	for _, b := range t.Bindings {
+		_, toExchange := exchanges[b.Destination]
+		source, ok := exchanges[b.Source]
+		switch err := b.validate(); {
+		case err != nil:
+			errs = append(errs, err)
+		case !ok:
+			errs = append(errs, b.wrong("Source", fmt.Sprintf("no exchange %q", b.Source)))
+		case b.ToExchange && !toExchange, !b.ToExchange && !queues[b.Destination]:
+			errs = append(errs, b.wrong("Destination", "not declared"))
+		case source.Kind == Headers && b.Match == nil:
+			errs = append(errs, b.wrong("Match", "a headers exchange needs x-match"))
+		case source.Kind != Headers && b.Match != nil:
+			errs = append(errs, b.wrong("Match", "only a headers exchange looks at it"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (x Exchange) validate() error {
+	kinds := []ExchangeKind{Direct, Fanout, Topic, Headers, ModulusHash}
+	if x.Name == "" {
+		return errors.New("exchange: Name: must not be empty")
+	}
+	if !slices.Contains(kinds, x.Kind) {
+		return fmt.Errorf("exchange %q: Kind: unknown kind %q", x.Name, x.Kind)
+	}
+	return nil
+}
+
+// validate reports what is wrong with a binding whatever its exchange is.
+func (b Binding) validate() error {
+	if b.Source == "" {
+		return b.wrong("Source", "the default exchange has the bindings that it has")
+	}
+	if match, _ := b.Match["x-match"].(string); b.Match != nil && !slices.Contains([]string{"all", "any", "all-with-x", "any-with-x"}, match) {
+		return b.wrong("Match", "x-match must be all, any, all-with-x or any-with-x")
+	}
+	return nil
+}
+
+func (b Binding) wrong(field, rule string) error {
+	return fmt.Errorf("binding %s -> %s: %s: %s", b.Source, b.Destination, field, rule)
+}
+
+// Validate reports what the broker would refuse or quietly not honour, by field.
+func (q Queue) Validate() error {
+	quorum := q.Type == Quorum
+	rules := []struct {
+		broken      bool
+		field, rule string
+	}{
+		{q.Name == "" && !q.Exclusive, "Name", "only an exclusive queue is named by the server"},
+		{!slices.Contains([]QueueType{Quorum, Classic, Stream}, q.Type), "Type", fmt.Sprintf("unknown type %q", q.Type)},
+		{q.Exclusive && q.Type != Classic, "Exclusive", "only a classic queue can be exclusive"},
+		{q.Exclusive && q.AutoDelete, "AutoDelete", "an exclusive queue is gone with its connection"},
+		{q.SingleActiveConsumer && q.Type == Stream, "SingleActiveConsumer", "not on a stream"},
+		{q.MaxLength < 0, "MaxLength", "must not be negative"},
+		{q.MaxLength > 0 && q.Type == Stream, "MaxLength", "a stream is bounded by MaxLengthBytes and MaxAge; with it the broker ignores the whole policy"},
+		{q.MaxLengthBytes < 0, "MaxLengthBytes", "must not be negative"},
+		{!slices.Contains([]Overflow{"", DropHead, RejectPublish, RejectPublishDLX}, q.Overflow), "Overflow", fmt.Sprintf("unknown behaviour %q", q.Overflow)},
+		{q.Overflow == RejectPublishDLX && q.Type != Classic, "Overflow", "reject-publish-dlx is for classic queues"},
+		{q.AutoDelete && q.Type != Classic, "AutoDelete", "only on a classic queue"},
+		{q.MaxPriority > 0 && q.Type != Classic, "MaxPriority", "only on a classic queue: a quorum queue has 32 priorities always"},
+		{q.Expires < 0 || q.Expires > 0 && (q.Expires < time.Millisecond || q.Type == Stream), "Expires", "at least 1 ms, and not on a stream"},
+		{!slices.Contains([]LeaderLocator{"", ClientLocal, Balanced}, q.LeaderLocator), "LeaderLocator", fmt.Sprintf("unknown locator %q", q.LeaderLocator)},
+		{q.LeaderLocator != "" && q.Type == Classic, "LeaderLocator", "not on a classic queue"},
+		{q.Overflow != "" && q.Type == Stream, "Overflow", "a stream truncates by age and size"},
+		{q.MessageTTL < 0 || q.MessageTTL > 0 && q.MessageTTL < time.Millisecond, "MessageTTL", "must be at least 1 ms"},
+		{q.MessageTTL > 0 && q.Type == Stream, "MessageTTL", "a stream has MaxAge"},
+		{q.DeliveryLimit < Unlimited, "DeliveryLimit", "must be -1, 0 or more"},
+		{q.DeliveryLimit != 0 && !quorum, "DeliveryLimit", "only on a quorum queue"},
+		{q.DelayedRetry != nil && !quorum, "DelayedRetry", "only on a quorum queue"},
+		{q.DelayedRetry != nil && (q.DelayedRetry.Min < time.Millisecond || q.DelayedRetry.Max < q.DelayedRetry.Min), "DelayedRetry", "wants 1 ms <= Min <= Max"},
+		{q.DelayedRetry != nil && q.SingleActiveConsumer, "DelayedRetry", "lets later messages overtake, which breaks the order that a single active consumer is for"},
+		{q.DeadLetter != nil && q.Type == Stream, "DeadLetter", "not on a stream"},
+		{q.DeadLetter != nil && (q.DeadLetter.Exchange == "" || q.DeadLetter.Key == ""), "DeadLetter", "needs an exchange and a key"},
+		{q.DeadLetter != nil && quorum && !q.DeadLetter.AtMostOnce && q.Overflow != RejectPublish, "Overflow", "at-least-once dead-lettering needs reject-publish; without it the broker falls back to at-most-once"},
+		{q.ConsumerTimeout < 0, "ConsumerTimeout", "must not be negative"},
+		{q.ConsumerTimeout > 0 && !quorum, "ConsumerTimeout", "only on a quorum queue: the others do not look at it"},
+		{q.DisconnectedTimeout < 0 || q.DisconnectedTimeout > 0 && !quorum, "DisconnectedTimeout", "only on a quorum queue, and not negative"},
+		{q.MaxAge < 0 || q.MaxAge > 0 && q.Type != Stream, "MaxAge", "only on a stream, and not negative"},
+		{q.MaxAge%time.Second != 0, "MaxAge", "whole seconds"},
+	}
+	var errs []error
+	for _, r := range rules {
+		if r.broken {
+			errs = append(errs, fmt.Errorf("queue %q: %s: %s", q.Name, r.field, r.rule))
+		}
+	}
+	return errors.Join(errs...)
 }

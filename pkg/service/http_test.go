@@ -71,9 +71,14 @@ func TestMetrics(t *testing.T) {
 	for _, queue := range []string{"billing.charge", "amq.gen-1", "amq.gen-2"} {
 		hooks.Settled(&messaging.Delivery{Queue: queue}, messaging.Verdict("acked"), time.Millisecond)
 	}
+	hooks.Away("billing.charge", errors.New("no database"))
+	hooks.Away("billing.refund", errors.New("no database"))
+	hooks.Away("billing.refund", nil)
 	status, body := get(t, serve(t, http.NewServeMux(), registry), "/metrics")
 	require.Equal(t, http.StatusOK, status)
 	for _, want := range []string{
+		`messaging_consumer_away{queue="billing.charge"} 1`,
+		`messaging_consumer_away{queue="billing.refund"} 0`,
 		`messaging_publish_seconds_count{exchange="orders.events",outcome="confirmed",type="order.placed.v1"} 1`,
 		`messaging_publish_seconds_count{exchange="orders.events",outcome="failed",type="order.placed.v1"} 1`,
 		`messaging_handle_seconds_count{queue="billing.charge",verdict="acked"} 1`,

@@ -20,7 +20,8 @@ func NewRegistry() *prometheus.Registry {
 	return registry
 }
 
-// MessagingMetrics counts publishes by outcome and deliveries by verdict.
+// MessagingMetrics counts publishes by outcome and deliveries by verdict, and shows which
+// consumers pause because what they need is away.
 func MessagingMetrics(registry *prometheus.Registry) messaging.Hooks {
 	published := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "messaging_publish_seconds", Help: "From publish to its confirm.",
@@ -30,7 +31,10 @@ func MessagingMetrics(registry *prometheus.Registry) messaging.Hooks {
 		Name: "messaging_handle_seconds", Help: "From delivery to its verdict.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 	}, []string{"queue", "verdict"})
-	registry.MustRegister(published, settled)
+	away := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "messaging_consumer_away", Help: "1 while what the consumer of a queue needs is away, so that it pauses.",
+	}, []string{"queue"})
+	registry.MustRegister(published, settled, away)
 	return messaging.Hooks{
 		Published: func(route messaging.Route, messageType string, err error, took time.Duration) {
 			outcome := "confirmed"
@@ -45,6 +49,13 @@ func MessagingMetrics(registry *prometheus.Registry) messaging.Hooks {
 				queue = "(server-named)" // a new name after each reconnect would be a new series
 			}
 			settled.WithLabelValues(queue, string(verdict)).Observe(took.Seconds())
+		},
+		Away: func(queue string, err error) {
+			state := 0.0
+			if err != nil {
+				state = 1
+			}
+			away.WithLabelValues(queue).Set(state)
 		},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,7 +35,15 @@ type fixture struct {
 	url    string // billing's
 }
 
+var listen = service.HTTPConfig{Addr: "127.0.0.1:0"}
+
 func setup(t *testing.T) *fixture {
+	t.Helper()
+	return setupWith(t, "")
+}
+
+// setupWith has a provider of the test's own in place of the sandbox.
+func setupWith(t *testing.T, provider string) *fixture {
 	t.Helper()
 	f := &fixture{broker: messagingtest.Broker(t), http: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(f.http.CloseIdleConnections)
@@ -57,13 +67,15 @@ func setup(t *testing.T) *fixture {
 	f.orders = f.broker.Connect(t, config).Publisher()
 
 	log := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
-	listen := service.HTTPConfig{Addr: "127.0.0.1:0"}
-	s, err := sandbox.New(ctx, sandbox.Config{
-		HTTPConfig: listen, DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)}, SMTPAddr: "127.0.0.1:0",
-	}, log)
-	require.NoError(t, err)
-	run(t, s.Run)
-	f.shop = "http://" + s.Addr()
+	f.shop = provider
+	if provider == "" {
+		s, err := sandbox.New(ctx, sandbox.Config{
+			HTTPConfig: listen, DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)}, SMTPAddr: "127.0.0.1:0",
+		}, log)
+		require.NoError(t, err)
+		run(t, s.Run)
+		f.shop = "http://" + s.Addr()
+	}
 
 	b, err := app.New(ctx, app.Config{
 		HTTPConfig:      listen,
@@ -267,6 +279,46 @@ func TestBilling(t *testing.T) {
 		defer func() { _ = res.Body.Close() }()
 		require.Equal(t, http.StatusOK, res.StatusCode)
 	})
+}
+
+// Two copies of a charge are at the provider at once. It says no to one of them and yes
+// to the other, whose answer comes last: the money is there, so it is announced, and can
+// be given back.
+func TestDeclinedAndCapturedAfterAll(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	declined := make(chan struct{})
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/captures" {
+			if calls.Add(1) == 2 {
+				w.WriteHeader(http.StatusPaymentRequired)
+				return
+			}
+			select {
+			case <-declined:
+			case <-r.Context().Done():
+			}
+		}
+		service.WriteJSON(w, http.StatusCreated, map[string]any{
+			"payment_id": "p-o-1", "order_id": "o-1", "amount": contract.Money{AmountMinor: 4200, Currency: "EUR"},
+		})
+	}))
+	t.Cleanup(provider.Close)
+	f := setupWith(t, provider.URL)
+	for range 2 { // each with an id of its own
+		f.charge(t, command(t, contract.Charge, "o-1", "tok_ok"))
+	}
+	kind, _ := f.hear(t)
+	require.Equal(t, contract.PaymentDeclined.Name, kind)
+	close(declined)
+	kind, _ = f.hear(t)
+	require.Equal(t, contract.PaymentCaptured.Name, kind)
+	f.refund(t, command(t, contract.Refund, "o-1", ""))
+	kind, _ = f.hear(t)
+	require.Equal(t, contract.PaymentRefunded.Name, kind)
+	for _, queue := range []messaging.Queue{contract.BillingCharge, contract.BillingRefund} {
+		require.Zero(t, f.broker.Depth(t, contract.DeadQueue(queue.Name)))
+	}
 }
 
 func TestChargesSurviveConnectionsThatBreak(t *testing.T) {

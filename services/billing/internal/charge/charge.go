@@ -77,7 +77,7 @@ func NewDesk(ledger Ledger, provider *Provider, log *zap.Logger) *Desk {
 // intent is committed, so that a crash leaves a trace, and then the outcome. A
 // crash in between repeats the provider's call with the same idempotency key.
 //
-// Errors: [ErrMismatch], [ErrContradiction], and those of the provider and the ledger.
+// Errors: [ErrMismatch], and those of the provider and the ledger.
 func (d *Desk) Charge(ctx context.Context, c Command) error {
 	if seen, err := d.seen(ctx, c); seen || err != nil {
 		return err

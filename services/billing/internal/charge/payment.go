@@ -18,17 +18,17 @@ var (
 	ErrNotCaptured = errors.New("the payment is not captured")
 	// ErrDeclined says that there is nothing to refund and never will be.
 	ErrDeclined = errors.New("the payment was declined")
-	// ErrContradiction says that the provider has captured what the ledger holds
-	// for declined. Somebody has to look: the customer has paid for nothing.
-	ErrContradiction = errors.New("captured by the provider, but declined in the ledger")
 )
 
 // State is where a payment stands. All but Pending are announced when they are
 // reached, once each.
 //
 //	pending --> captured --> refunded
-//	   |
+//	   |           ^
 //	   +------> declined
+//
+// What was declined is captured when a provider corrects itself, or says no to one of
+// two calls and yes to the other. Whoever hears of both has the money given back.
 type State string
 
 // The states of a payment.
@@ -46,16 +46,14 @@ const (
 // Next is the state after an outcome (Captured, Declined or Refunded). It is the
 // same state when the outcome changes nothing: it is known already, or overtaken.
 //
-// Errors: [ErrNotCaptured], [ErrDeclined], [ErrContradiction].
+// Errors: [ErrNotCaptured], [ErrDeclined].
 func (s State) Next(outcome State) (State, error) {
 	switch {
 	case s == Pending && outcome == Refunded:
 		return s, ErrNotCaptured
 	case s == Declined && outcome == Refunded:
 		return s, ErrDeclined
-	case s == Declined && outcome == Captured:
-		return s, ErrContradiction
-	case s == Pending, s == Captured && outcome == Refunded:
+	case s == Pending, s == Declined && outcome == Captured, s == Captured && outcome == Refunded:
 		return outcome, nil
 	default:
 		return s, nil

@@ -31,7 +31,7 @@ func Handler(desk *charge.Desk) messaging.Handler {
 // away. The provider's are marked by its client. All others are tried again by the
 // broker, after a delay that grows.
 func verdict(err error) error {
-	for _, hopeless := range []error{charge.ErrMismatch, charge.ErrDeclined, charge.ErrContradiction} {
+	for _, hopeless := range []error{charge.ErrMismatch, charge.ErrDeclined} {
 		if errors.Is(err, hopeless) {
 			return messaging.Permanent(err)
 		}

@@ -66,12 +66,11 @@ func TestValidate(t *testing.T) {
 func TestVerdict(t *testing.T) {
 	t.Parallel()
 	for err, permanent := range map[error]bool{
-		nil:                     false,
-		charge.ErrMismatch:      true,
-		charge.ErrDeclined:      true,
-		charge.ErrContradiction: true,
-		charge.ErrNotCaptured:   false,
-		errors.New("database"):  false,
+		nil:                    false,
+		charge.ErrMismatch:     true,
+		charge.ErrDeclined:     true,
+		charge.ErrNotCaptured:  false,
+		errors.New("database"): false,
 	} {
 		if err == nil {
 			require.NoError(t, verdict(nil))

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -130,9 +131,22 @@ func TestSettle(t *testing.T) {
 
 		_, err = f.Settle(t.Context(), settlement(t, "m-1", charge.Declined))
 		require.NoError(t, err)
-		_, err = f.Settle(t.Context(), settlement(t, "m-2", charge.Captured))
-		require.ErrorIs(t, err, charge.ErrContradiction)
+		_, err = f.Settle(t.Context(), settlement(t, "m-2", charge.Refunded))
+		require.ErrorIs(t, err, charge.ErrDeclined)
 		require.Equal(t, [3]int{1, 0, 1}, f.counts(t), "a decline moves no money")
+	})
+
+	t.Run("what was declined and is captured after all", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		_, err := f.Intend(t.Context(), payment())
+		require.NoError(t, err)
+		for i, outcome := range []charge.State{charge.Declined, charge.Captured, charge.Refunded} {
+			changed, err := f.Settle(t.Context(), settlement(t, fmt.Sprint("m-", i), outcome))
+			require.NoError(t, err)
+			require.True(t, changed, outcome)
+		}
+		require.Equal(t, [3]int{3, 2, 3}, f.counts(t), "each is announced, and the money came and went")
 	})
 
 	t.Run("a message without an id", func(t *testing.T) {

@@ -2,6 +2,7 @@
 package notify
 
 import (
+	"errors"
 	"fmt"
 
 	"example.com/orderflow/contract"
@@ -19,6 +20,9 @@ type Order struct {
 // Validate names the field that is missing or wrong.
 func (o Order) Validate() error {
 	if err := required(field{"order_id", o.OrderID}, field{"customer_id", o.CustomerID}); err != nil {
+		return err
+	}
+	if err := checkCustomer(o.CustomerID); err != nil {
 		return err
 	}
 	if err := o.Total.Validate(); err != nil {
@@ -41,6 +45,9 @@ func (p Payment) Validate() error {
 	if err := required(field{"payment_id", p.PaymentID}, field{"order_id", p.OrderID}, field{"customer_id", p.CustomerID}); err != nil {
 		return err
 	}
+	if err := checkCustomer(p.CustomerID); err != nil {
+		return err
+	}
 	if err := p.Amount.Validate(); err != nil {
 		return fmt.Errorf("amount.%w", err)
 	}
@@ -54,6 +61,14 @@ func required(fields ...field) error {
 		if f.value == "" {
 			return fmt.Errorf("%s is missing", f.name)
 		}
+	}
+	return nil
+}
+
+// checkCustomer keeps out whoever no mail can be sent to. The edge does the same.
+func checkCustomer(id string) error {
+	if !contract.ValidCustomerID(id) {
+		return errors.New("customer_id: no mail address can be made of it")
 	}
 	return nil
 }

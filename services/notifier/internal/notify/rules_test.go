@@ -79,6 +79,16 @@ func TestWhatIsNoAmount(t *testing.T) {
 	}
 }
 
+// Nobody is told who has no address.
+func TestWhoHasNoAddress(t *testing.T) {
+	t.Parallel()
+	amount := contract.Money{AmountMinor: 1, Currency: "EUR"}
+	for _, id := range []string{"a..b", "a.", "eve@example.com", "a b"} {
+		require.ErrorContains(t, notify.Order{OrderID: "o1", CustomerID: id, Total: amount}.Validate(), "customer_id: ")
+		require.ErrorContains(t, notify.Payment{PaymentID: "p1", OrderID: "o1", CustomerID: id, Amount: amount}.Validate(), "customer_id: ")
+	}
+}
+
 func decode(t *testing.T, name string, into any) {
 	t.Helper()
 	fixture, err := contract.Fixture(name)

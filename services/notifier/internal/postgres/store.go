@@ -4,7 +4,6 @@ package postgres
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -53,12 +52,8 @@ func (s *Store) Enqueue(ctx context.Context, d *messaging.Delivery, notes []noti
 
 // add puts one note into the outbox, addressed, for the headers exchange.
 func (s *Store) add(ctx context.Context, tx pgx.Tx, d *messaging.Delivery, n notify.Note) error {
-	recipient, err := s.recipient(ctx, tx, n.CustomerID)
-	if err != nil {
-		return err
-	}
 	m, err := messaging.NewMessage(contract.NotificationType, contract.Notification{
-		Recipient: recipient, Template: n.Template, Data: n.Data, DedupeKey: n.DedupeKey,
+		Recipient: contract.DefaultAddress(n.CustomerID), Template: n.Template, Data: n.Data, DedupeKey: n.DedupeKey,
 	})
 	if err != nil {
 		return err
@@ -66,18 +61,6 @@ func (s *Store) add(ctx context.Context, tx pgx.Tx, d *messaging.Delivery, n not
 	m.CorrelationID = d.CorrelationID
 	m.Headers = map[string]any{contract.HeaderChannel: n.Channel, contract.HeaderUrgency: n.Urgency}
 	return outbox.Add(ctx, tx, n.DedupeKey, messaging.Route{Exchange: contract.Notifications}, m)
-}
-
-func (s *Store) recipient(ctx context.Context, tx pgx.Tx, customerID string) (string, error) {
-	var email string
-	err := tx.QueryRow(ctx, `SELECT email FROM recipients WHERE customer_id = $1`, customerID).Scan(&email)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return customerID + "@example.com", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("find the recipient: %w", err)
-	}
-	return email, nil
 }
 
 // WasSent says whether a notification went out on a channel before.

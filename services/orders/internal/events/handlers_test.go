@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -54,6 +55,7 @@ func TestFixturesOfTheContract(t *testing.T) {
 // world is the handlers over a real database that has the fixtures' order.
 type world struct {
 	*Handlers
+	pool         *pgxpool.Pool
 	registry     *prometheus.Registry
 	wakes, drops int
 }
@@ -67,7 +69,7 @@ func setup(t *testing.T) *world {
 		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
 		service.Migrations{VersionTable: inbox.VersionTable, Files: inbox.Migrations},
 		service.Migrations{VersionTable: "orders_version", Files: postgres.Migrations}))
-	w := &world{registry: prometheus.NewRegistry()}
+	w := &world{pool: pool, registry: prometheus.NewRegistry()}
 	w.Handlers = &Handlers{
 		Store:         postgres.NewStore(pool),
 		Wake:          func() { w.wakes++ },
@@ -93,6 +95,32 @@ func delivery(t *testing.T, kind messaging.MessageType, id string) *messaging.De
 	return &messaging.Delivery{
 		Queue: "q", Exchange: kind.Exchange, Attempt: 1,
 		Message: messaging.Message{ID: id, Type: kind.Name, UserID: kind.Owner, ContentType: "application/json", Body: body},
+	}
+}
+
+// A provider that corrects itself: the money goes back.
+func TestACaptureOfADeclinedOrderIsRefunded(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for i, step := range []struct {
+		kind    messaging.MessageType
+		want    order.Status
+		refunds int // commands in the outbox
+	}{
+		{contract.PaymentDeclined, order.Declined, 0},
+		{contract.PaymentCaptured, order.Declined, 1},
+		{contract.PaymentCaptured, order.Declined, 1}, // a copy with an id of its own
+		{contract.PaymentRefunded, order.Refunded, 1},
+		{contract.PaymentCaptured, order.Refunded, 1},
+	} {
+		require.NoError(t, w.Payments().Handle(t.Context(), delivery(t, step.kind, fmt.Sprint("m-", i))))
+		o, err := w.Store.Find(t.Context(), orderID)
+		require.NoError(t, err)
+		require.Equal(t, step.want, o.Status, "%d", i)
+		require.Equal(t, i == 1 || i == 2, o.RefundOpen, "%d", i)
+		var refunds int
+		require.NoError(t, w.pool.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE message->>'Type' = $1`, contract.Refund.Name).Scan(&refunds))
+		require.Equal(t, step.refunds, refunds, "%d", i)
 	}
 }
 

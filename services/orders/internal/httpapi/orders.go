@@ -58,7 +58,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if key != "" { // a repeated request is answered even while new ones are refused
-		known, err := a.Store.FindByKey(r.Context(), key, hash)
+		known, err := a.Store.FindByKey(r.Context(), request.CustomerID, key, hash)
 		if err != nil {
 			return err
 		}
@@ -84,6 +84,9 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	total, err := a.Quote(r.Context(), request.Items)
 	if err != nil {
 		return err
+	}
+	if err := total.Validate(); err != nil { // billing would refuse to charge it
+		return fmt.Errorf("%w: a quote with total.%w", ErrPricingAway, err)
 	}
 	placed, err := order.Place(request, total, time.Now().UTC())
 	if err != nil {

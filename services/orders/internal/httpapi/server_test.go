@@ -118,6 +118,7 @@ func TestPlace(t *testing.T) {
 	f := setup(t)
 	w := f.do(http.MethodPost, "/v1/orders", body)
 	require.Equal(t, http.StatusCreated, w.Code)
+	placed := w.Body.String()
 	got := decode[answer](t, w)
 	require.Equal(t, "/v1/orders/"+got.ID, w.Header().Get("Location"))
 	require.Len(t, got.History, 1)
@@ -130,7 +131,7 @@ func TestPlace(t *testing.T) {
 
 	w = f.do(http.MethodGet, "/v1/orders/"+got.ID, "")
 	require.Equal(t, http.StatusOK, w.Code)
-	require.Equal(t, got.ID, decode[answer](t, w).ID)
+	require.Equal(t, placed, w.Body.String(), "the same to the last digit of its time")
 	requireProblem(t, f.do(http.MethodGet, "/v1/orders/"+uuid.NewString(), ""), http.StatusNotFound)
 	requireProblem(t, f.do(http.MethodGet, "/v1/orders/urn:uuid:"+got.ID, ""), http.StatusNotFound)
 }
@@ -149,6 +150,10 @@ func TestPlaceWithAKey(t *testing.T) {
 	other := strings.Replace(body, `"quantity":2`, `"quantity":3`, 1)
 	requireProblem(t, f.do(http.MethodPost, "/v1/orders", other, "Idempotency-Key", "k-1"), http.StatusConflict, "Idempotency-Key")
 	require.Equal(t, 1, f.wakes)
+
+	f.Waiting = func(context.Context) (int64, error) { return 0, nil }
+	another := f.do(http.MethodPost, "/v1/orders", strings.Replace(body, "c-1", "c-2", 1), "Idempotency-Key", "k-1")
+	require.Equal(t, http.StatusCreated, another.Code, "another customer's key is another key")
 }
 
 func TestPlaceRefusesTheRequest(t *testing.T) {
@@ -200,6 +205,14 @@ func TestPlaceRefusesForNow(t *testing.T) {
 		}, 503, "1", nil},
 		{"no quote", func(f *fixture) {
 			f.Quote = func(context.Context, []order.Item) (contract.Money, error) { return contract.Money{}, away() }
+		}, 503, "1", nil},
+		{"a quote of nothing", func(f *fixture) {
+			f.Quote = func(context.Context, []order.Item) (contract.Money, error) { return contract.Money{Currency: "EUR"}, nil }
+		}, 503, "1", nil},
+		{"a quote in another currency", func(f *fixture) {
+			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {
+				return contract.Money{AmountMinor: 1, Currency: "USD"}, nil
+			}
 		}, 503, "1", nil},
 		{"pricing refuses the items", func(f *fixture) {
 			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {

@@ -2,13 +2,15 @@
 // broker and no HTTP.
 //
 //	          payment captured                 payment refunded
-//	placed ───────────────────────▶ paid ─────────────────────────┐
-//	  │ │                            ╎ customer cancels: refund    │
-//	  │ │ payment declined           ╎ command, still paid         ▼
-//	  │ └──────────────▶ declined    ╎                          refunded
-//	  │                                                            ▲
-//	  │ deadline, or customer cancels                              │
-//	  └──────────────▶ cancelled ──────────────────────────────────┘
+//	placed ───────────────────────▶ paid ─────────────────────────▶ refunded
+//	  │ │                            ╎ customer cancels: refund       ▲ ▲
+//	  │ │                            ╎ command, still paid            │ │
+//	  │ │ payment declined                                            │ │
+//	  │ └──────────────▶ declined ────────────────────────────────────┘ │
+//	  │                   ╎ payment captured after all: refund          │
+//	  │                   ╎ command, still declined                     │
+//	  │ deadline, or customer cancels                                   │
+//	  └──────────────▶ cancelled ───────────────────────────────────────┘
 //	                      ╎ payment captured, late: refund command,
 //	                      ╎ still cancelled
 package order
@@ -63,6 +65,10 @@ type Change struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
+// moment is a time as databases and other services keep it: in UTC, to the microsecond.
+// An order says the same time to whoever asks first and to whoever asks later.
+func moment(at time.Time) time.Time { return at.UTC().Truncate(time.Microsecond) }
+
 // Event is something that happens to an order.
 type Event string
 
@@ -104,8 +110,10 @@ var table = []step{
 	{Placed, CustomerCancels, Cancelled, Announce},
 	{Paid, CustomerCancels, Paid, CommandRefund},
 	{Cancelled, PaymentCaptured, Cancelled, CommandRefund},
+	{Declined, PaymentCaptured, Declined, CommandRefund},
 	{Paid, PaymentRefunded, Refunded, Announce},
 	{Cancelled, PaymentRefunded, Refunded, Announce},
+	{Declined, PaymentRefunded, Refunded, Announce},
 }
 
 // Apply moves the order by an event. An event that came before, or too late,
@@ -124,7 +132,7 @@ func (o *Order) Apply(event Event, reason string, at time.Time) Effect {
 		}
 		o.Status = s.to
 		o.RefundOpen = false
-		o.History = append(o.History, Change{Status: s.to, At: at, Reason: reason})
+		o.History = append(o.History, Change{Status: s.to, At: moment(at), Reason: reason})
 		return s.effect
 	}
 	return Nothing

@@ -3,7 +3,6 @@ package order
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,12 +13,8 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// Limits of a request.
-const (
-	MaxItems    = 50
-	MaxQuantity = 1000
-	maxText     = 128
-)
+// maxText bounds a text of a request, in bytes.
+const maxText = 128
 
 // Errors of this package.
 var (
@@ -52,26 +47,25 @@ type Request struct {
 	Items        []Item `json:"items"`
 }
 
-// Customer ids become part of mail addresses.
-var customerID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-
-// Validate gives an [Invalid] that names every wrong field, or nil.
+// Validate gives an [Invalid] that names every wrong field, or nil. What passes, no later
+// service refuses: the rules that others rely on are the contract's.
 func (r Request) Validate() error {
 	invalid := Invalid{}
-	if !customerID.MatchString(r.CustomerID) {
-		invalid["customer_id"] = "must be 1 to 64 letters, digits, dots, dashes or underscores"
+	if !contract.ValidCustomerID(r.CustomerID) {
+		invalid["customer_id"] = "must be 1 to 64 letters, digits, dashes, underscores or single dots, " +
+			"begin with a letter or digit and not end with a dot"
 	}
-	if !slices.Contains([]string{contract.RegionEU, contract.RegionUS, contract.RegionAPAC}, r.Region) {
+	if !slices.Contains(contract.Regions, r.Region) {
 		invalid["region"] = "must be eu, us or apac"
 	}
-	if !slices.Contains([]string{contract.TierStandard, contract.TierExpress}, r.Tier) {
+	if !slices.Contains(contract.Tiers, r.Tier) {
 		invalid["tier"] = "must be standard or express"
 	}
 	if !isText(r.PaymentToken) {
 		invalid["payment_token"] = wantText
 	}
-	if len(r.Items) == 0 || len(r.Items) > MaxItems {
-		invalid["items"] = fmt.Sprintf("must be 1 to %d", MaxItems)
+	if len(r.Items) == 0 || len(r.Items) > contract.MaxItems {
+		invalid["items"] = fmt.Sprintf("must be 1 to %d", contract.MaxItems)
 	}
 	seen := map[string]bool{}
 	for i, item := range r.Items {
@@ -83,8 +77,8 @@ func (r Request) Validate() error {
 			invalid[field+"sku"] = "stands in the order twice"
 		}
 		seen[item.SKU] = true
-		if item.Quantity < 1 || item.Quantity > MaxQuantity {
-			invalid[field+"quantity"] = fmt.Sprintf("must be 1 to %d", MaxQuantity)
+		if item.Quantity < 1 || item.Quantity > contract.MaxQuantity {
+			invalid[field+"quantity"] = fmt.Sprintf("must be 1 to %d", contract.MaxQuantity)
 		}
 	}
 	if len(invalid) > 0 {
@@ -133,7 +127,7 @@ func Place(r Request, total contract.Money, at time.Time) (*Order, error) {
 		PaymentID:  paymentID.String(),
 		Total:      total,
 		Items:      r.Items,
-		History:    []Change{{Status: Placed, At: at}},
+		History:    []Change{{Status: Placed, At: moment(at)}},
 	}, nil
 }
 

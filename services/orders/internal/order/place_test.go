@@ -26,7 +26,7 @@ func request() order.Request {
 func items(n int) []order.Item {
 	list := make([]order.Item, n)
 	for i := range list {
-		list[i] = order.Item{SKU: fmt.Sprintf("sku-%d", i), Quantity: order.MaxQuantity}
+		list[i] = order.Item{SKU: fmt.Sprintf("sku-%d", i), Quantity: contract.MaxQuantity}
 	}
 	return list
 }
@@ -39,23 +39,26 @@ func TestValidate(t *testing.T) {
 		field  string // the empty string: the request is valid
 	}{
 		{"as it is", func(*order.Request) {}, ""},
-		{"the most items of the largest quantity", func(r *order.Request) { r.Items = items(order.MaxItems) }, ""},
+		{"the most items of the largest quantity", func(r *order.Request) { r.Items = items(contract.MaxItems) }, ""},
 		{"the longest token", func(r *order.Request) { r.PaymentToken = strings.Repeat("t", 128) }, ""},
 		{"no customer", func(r *order.Request) { r.CustomerID = "" }, "customer_id"},
 		{"a customer that is a mail address", func(r *order.Request) { r.CustomerID = "a@b" }, "customer_id"},
 		{"a customer with a line break", func(r *order.Request) { r.CustomerID = "c-1\n" }, "customer_id"},
+		{"a customer with two dots in a row", func(r *order.Request) { r.CustomerID = "a..b" }, "customer_id"},
+		{"a customer with a dot at the end", func(r *order.Request) { r.CustomerID = "a." }, "customer_id"},
+		{"a customer with dots", func(r *order.Request) { r.CustomerID = "a.b.c" }, ""},
 		{"a long customer", func(r *order.Request) { r.CustomerID = strings.Repeat("c", 65) }, "customer_id"},
 		{"another region", func(r *order.Request) { r.Region = "mars" }, "region"},
 		{"another tier", func(r *order.Request) { r.Tier = "gold" }, "tier"},
 		{"no token", func(r *order.Request) { r.PaymentToken = "" }, "payment_token"},
 		{"a long token", func(r *order.Request) { r.PaymentToken = strings.Repeat("t", 129) }, "payment_token"},
 		{"no items", func(r *order.Request) { r.Items = nil }, "items"},
-		{"too many items", func(r *order.Request) { r.Items = items(order.MaxItems + 1) }, "items"},
+		{"too many items", func(r *order.Request) { r.Items = items(contract.MaxItems + 1) }, "items"},
 		{"no SKU", func(r *order.Request) { r.Items[1].SKU = "" }, "items[1].sku"},
 		{"a long SKU", func(r *order.Request) { r.Items[0].SKU = strings.Repeat("s", 129) }, "items[0].sku"},
 		{"one SKU twice", func(r *order.Request) { r.Items[1].SKU = "mug" }, "items[1].sku"},
 		{"no quantity", func(r *order.Request) { r.Items[0].Quantity = 0 }, "items[0].quantity"},
-		{"a large quantity", func(r *order.Request) { r.Items[1].Quantity = order.MaxQuantity + 1 }, "items[1].quantity"},
+		{"a large quantity", func(r *order.Request) { r.Items[1].Quantity = contract.MaxQuantity + 1 }, "items[1].quantity"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

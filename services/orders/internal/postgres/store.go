@@ -44,12 +44,13 @@ func Hash(r order.Request) ([]byte, error) {
 	return sum[:], nil
 }
 
-// FindByKey gives the order that an idempotency key has made; nil if there is none
-// yet, [order.ErrKeyReused] if the key came with another request.
-func (s *Store) FindByKey(ctx context.Context, key string, hash []byte) (*order.Order, error) {
+// FindByKey gives the order that a customer's idempotency key has made; nil if there is
+// none yet, [order.ErrKeyReused] if the key came with another request.
+func (s *Store) FindByKey(ctx context.Context, customerID, key string, hash []byte) (*order.Order, error) {
 	var id string
 	var known []byte
-	err := s.pool.QueryRow(ctx, `SELECT order_id, request_hash FROM idempotency_keys WHERE key = $1`, key).Scan(&id, &known)
+	err := s.pool.QueryRow(ctx, `SELECT order_id, request_hash FROM idempotency_keys WHERE customer_id = $1 AND key = $2`,
+		customerID, key).Scan(&id, &known)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -77,8 +78,8 @@ func (s *Store) PruneKeys(ctx context.Context, olderThan time.Duration) (int64, 
 var errKeyTaken = errors.New("idempotency key taken")
 
 // Place stores a new order and its messages in one transaction. With a key that
-// another request has used in the meantime nothing is stored and that order is
-// given, with isNew false.
+// another request of the customer has used in the meantime nothing is stored and that
+// order is given, with isNew false.
 func (s *Store) Place(ctx context.Context, o *order.Order, messages []order.Outgoing, key string, hash []byte) (stored *order.Order, isNew bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		items, err := json.Marshal(o.Items)
@@ -93,7 +94,8 @@ func (s *Store) Place(ctx context.Context, o *order.Order, messages []order.Outg
 		}
 		if key != "" {
 			// Waits for a request with the same key that is not decided yet.
-			tag, err := tx.Exec(ctx, `INSERT INTO idempotency_keys (key, request_hash, order_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, key, hash, o.ID)
+			tag, err := tx.Exec(ctx, `INSERT INTO idempotency_keys (customer_id, key, request_hash, order_id)
+				VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, o.CustomerID, key, hash, o.ID)
 			if err != nil {
 				return err
 			}
@@ -104,7 +106,7 @@ func (s *Store) Place(ctx context.Context, o *order.Order, messages []order.Outg
 		return s.record(ctx, tx, o, 0, messages)
 	})
 	if errors.Is(err, errKeyTaken) {
-		stored, err := s.FindByKey(ctx, key, hash)
+		stored, err := s.FindByKey(ctx, o.CustomerID, key, hash)
 		return stored, false, err
 	}
 	if err != nil {
@@ -168,8 +170,14 @@ func (s *Store) Settle(ctx context.Context, d *messaging.Delivery, id string, ev
 }
 
 func (s *Store) change(ctx context.Context, tx pgx.Tx, id string, decide func(o *order.Order) (order.Effect, error)) (*order.Order, order.Effect, error) {
-	// The lock also puts the order's outbox rows into the order of their commits.
-	o, err := find(ctx, tx, id, "FOR UPDATE")
+	// The lock also puts the order's outbox rows into the order of their commits. It is a
+	// statement of its own, so that the next one sees what was committed before the lock.
+	if order.ValidID(id) {
+		if _, err := tx.Exec(ctx, `SELECT FROM orders WHERE id = $1 FOR UPDATE`, id); err != nil {
+			return nil, order.Nothing, fmt.Errorf("lock an order: %w", err)
+		}
+	}
+	o, err := find(ctx, tx, id)
 	if err != nil {
 		return nil, order.Nothing, err
 	}
@@ -190,7 +198,7 @@ func (s *Store) change(ctx context.Context, tx pgx.Tx, id string, decide func(o 
 
 // Find gives an order, or [order.ErrNotFound].
 func (s *Store) Find(ctx context.Context, id string) (*order.Order, error) {
-	return find(ctx, s.pool, id, "")
+	return find(ctx, s.pool, id)
 }
 
 // querier is a pool or a transaction.
@@ -198,11 +206,11 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-func find(ctx context.Context, q querier, id, lock string) (*order.Order, error) {
+func find(ctx context.Context, q querier, id string) (*order.Order, error) {
 	if !order.ValidID(id) {
 		return nil, order.ErrNotFound
 	}
-	list, err := read(ctx, q, `SELECT `+columns+` FROM orders WHERE id = $1 `+lock, id)
+	list, err := read(ctx, q, selectOne, id)
 	if err != nil {
 		return nil, err
 	}
@@ -218,11 +226,23 @@ func (s *Store) List(ctx context.Context, status order.Status, before string, li
 	if before == "" {
 		before = uuid.Max.String()
 	}
-	return read(ctx, s.pool, `SELECT `+columns+` FROM orders
-		WHERE ($1 = '' OR status = $1) AND id < $2 ORDER BY id DESC LIMIT $3`, status, before, limit)
+	if status == "" {
+		return read(ctx, s.pool, selectPage, before, limit)
+	}
+	return read(ctx, s.pool, selectPageOfStatus, status, before, limit)
 }
 
-const columns = `id, customer_id, region, tier, status, refund_open, payment_id, amount_minor, currency, items`
+// Each is one statement, so that an order and its history are of one moment. There are
+// two for pages: one that fits both would walk over the orders of every status.
+const (
+	selectOrders = `SELECT id, customer_id, region, tier, status, refund_open, payment_id, amount_minor, currency, items,
+		(SELECT json_agg(json_build_object('status', h.status, 'at', h.at, 'reason', h.reason) ORDER BY h.position)
+			FROM order_history h WHERE h.order_id = orders.id)
+		FROM orders `
+	selectOne          = selectOrders + `WHERE id = $1`
+	selectPage         = selectOrders + `WHERE id < $1 ORDER BY id DESC LIMIT $2`
+	selectPageOfStatus = selectOrders + `WHERE status = $1 AND id < $2 ORDER BY id DESC LIMIT $3`
+)
 
 func read(ctx context.Context, q querier, sql string, args ...any) ([]*order.Order, error) {
 	rows, err := q.Query(ctx, sql, args...)
@@ -231,30 +251,15 @@ func read(ctx context.Context, q querier, sql string, args ...any) ([]*order.Ord
 	}
 	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (*order.Order, error) {
 		o := &order.Order{}
-		return o, r.Scan(&o.ID, &o.CustomerID, &o.Region, &o.Tier, &o.Status, &o.RefundOpen, &o.PaymentID,
-			&o.Total.AmountMinor, &o.Total.Currency, &o.Items)
+		err := r.Scan(&o.ID, &o.CustomerID, &o.Region, &o.Tier, &o.Status, &o.RefundOpen, &o.PaymentID,
+			&o.Total.AmountMinor, &o.Total.Currency, &o.Items, &o.History)
+		for i := range o.History { // in UTC wherever the database is
+			o.History[i].At = o.History[i].At.UTC()
+		}
+		return o, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read orders: %w", err)
-	}
-	byID := map[string]*order.Order{}
-	var ids []string
-	for _, o := range list {
-		byID[o.ID] = o
-		ids = append(ids, o.ID)
-	}
-	rows, err = q.Query(ctx, `SELECT order_id::text, status, at, reason FROM order_history WHERE order_id = ANY($1) ORDER BY order_id, position`, ids)
-	if err != nil {
-		return nil, fmt.Errorf("read histories: %w", err)
-	}
-	var id string
-	var c order.Change
-	_, err = pgx.ForEachRow(rows, []any{&id, &c.Status, &c.At, &c.Reason}, func() error {
-		byID[id].History = append(byID[id].History, c)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read histories: %w", err)
 	}
 	return list, nil
 }

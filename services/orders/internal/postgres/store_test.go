@@ -43,7 +43,7 @@ func newOrder(t *testing.T) (*order.Order, []order.Outgoing) {
 	o, err := order.Place(order.Request{
 		CustomerID: "c-1", Region: contract.RegionEU, Tier: contract.TierStandard, PaymentToken: "tok_ok",
 		Items: []order.Item{{SKU: "mug", Quantity: 2}},
-	}, contract.Money{AmountMinor: 2580, Currency: "EUR"}, time.Now().UTC().Truncate(time.Microsecond))
+	}, contract.Money{AmountMinor: 2580, Currency: "EUR"}, time.Now())
 	require.NoError(t, err)
 	messages, err := o.PlacedMessages("tok_ok")
 	require.NoError(t, err)
@@ -70,14 +70,10 @@ func (f *fixture) settle(t *testing.T, id string, event order.Event) order.Effec
 	return effect
 }
 
-// find gives the order with times as the tests make them.
 func (f *fixture) find(t *testing.T, id string) *order.Order {
 	t.Helper()
 	o, err := f.Find(t.Context(), id)
 	require.NoError(t, err)
-	for i := range o.History {
-		o.History[i].At = o.History[i].At.UTC()
-	}
 	return o
 }
 
@@ -138,7 +134,7 @@ func TestIdempotencyKey(t *testing.T) {
 	t.Run("gives the first order", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
-		none, err := f.FindByKey(t.Context(), "key", hash)
+		none, err := f.FindByKey(t.Context(), "c-1", "key", hash)
 		require.NoError(t, err)
 		require.Nil(t, none)
 
@@ -146,7 +142,7 @@ func TestIdempotencyKey(t *testing.T) {
 		_, isNew, err := f.Place(t.Context(), o, messages, "key", hash)
 		require.NoError(t, err)
 		require.True(t, isNew)
-		found, err := f.FindByKey(t.Context(), "key", hash)
+		found, err := f.FindByKey(t.Context(), "c-1", "key", hash)
 		require.NoError(t, err)
 		require.Equal(t, o.ID, found.ID)
 	})
@@ -187,13 +183,31 @@ func TestIdempotencyKey(t *testing.T) {
 		o, messages := newOrder(t)
 		_, _, err := f.Place(t.Context(), o, messages, "key", hash)
 		require.NoError(t, err)
-		_, err = f.FindByKey(t.Context(), "key", []byte("another"))
+		_, err = f.FindByKey(t.Context(), "c-1", "key", []byte("another"))
 		require.ErrorIs(t, err, order.ErrKeyReused)
 		o, messages = newOrder(t)
 		_, _, err = f.Place(t.Context(), o, messages, "key", []byte("another"))
 		require.ErrorIs(t, err, order.ErrKeyReused)
 		require.Equal(t, [4]int{1, 1, 0, 3}, f.counts(t))
 	})
+}
+
+// Two customers may have the same idea of a key.
+func TestIdempotencyKeysAreTheCustomersOwn(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ids := map[string]bool{}
+	for _, customer := range []string{"ada", "bob"} {
+		o, messages := newOrder(t)
+		o.CustomerID = customer
+		_, isNew, err := f.Place(t.Context(), o, messages, "key", []byte(customer))
+		require.NoError(t, err)
+		require.True(t, isNew)
+		found, err := f.FindByKey(t.Context(), customer, "key", []byte(customer))
+		require.NoError(t, err)
+		ids[found.ID] = true
+	}
+	require.Len(t, ids, 2)
 }
 
 func TestHash(t *testing.T) {

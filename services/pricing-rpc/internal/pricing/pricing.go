@@ -14,10 +14,8 @@ import (
 
 // Limits.
 const (
-	MaxAmount   = 100_000_000 // minor units: a million euros
-	MaxQuantity = 1000
-	MaxItems    = 50
-	maxName     = 100
+	MaxAmount = 100_000_000 // minor units: a million euros
+	maxName   = 100
 )
 
 // Invalid names the fields that cannot be, each with the reason.
@@ -71,8 +69,8 @@ type Catalogue struct {
 // that is wrong, else [Invalid] with whatever is.
 func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error) {
 	quote := contract.QuoteReply{CatalogueVersion: c.Version, Total: contract.Money{Currency: contract.Currency}}
-	if len(items) == 0 || len(items) > MaxItems {
-		return quote, Invalid{"items": fmt.Sprintf("must be 1 to %d", MaxItems)}
+	if len(items) == 0 || len(items) > contract.MaxItems {
+		return quote, Invalid{"items": fmt.Sprintf("must be 1 to %d", contract.MaxItems)}
 	}
 	prices := map[string]Price{}
 	for _, p := range c.Prices {
@@ -81,12 +79,12 @@ func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error
 	invalid, unknown := Invalid{}, UnknownSKUs{}
 	for i, item := range items {
 		p, sold := prices[item.SKU]
-		inRange := item.Quantity >= 1 && item.Quantity <= MaxQuantity
+		inRange := item.Quantity >= 1 && item.Quantity <= contract.MaxQuantity
 		if !sold {
 			unknown[fmt.Sprintf("items[%d].sku", i)] = "unknown"
 		}
 		if !inRange {
-			invalid[fmt.Sprintf("items[%d].quantity", i)] = fmt.Sprintf("must be 1 to %d", MaxQuantity)
+			invalid[fmt.Sprintf("items[%d].quantity", i)] = fmt.Sprintf("must be 1 to %d", contract.MaxQuantity)
 		}
 		switch {
 		case !sold || !inRange:

@@ -38,7 +38,7 @@ func TestQuote(t *testing.T) {
 
 func TestQuoteBounds(t *testing.T) {
 	t.Parallel()
-	many := make([]contract.OrderItem, pricing.MaxItems+1)
+	many := make([]contract.OrderItem, contract.MaxItems+1)
 	for i := range many {
 		many[i] = contract.OrderItem{SKU: "mug", Quantity: 1}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -130,24 +131,35 @@ func (s *Store) Refund(ctx context.Context, m Movement) (stored Movement, isNew 
 
 // Captures lists the newest captures, of one order or of all, and counts them.
 func (s *Store) Captures(ctx context.Context, orderID string, limit int) ([]Movement, int64, error) {
-	list, err := s.movements(ctx, `SELECT payment_id, payment_id, order_id, amount_minor, currency, at FROM captures
-		WHERE $1 = '' OR order_id = $1 ORDER BY at DESC LIMIT $2`, orderID, limit)
+	where, args := having("order_id", orderID)
+	list, err := s.movements(ctx, `SELECT payment_id, payment_id, order_id, amount_minor, currency, at FROM captures`+
+		where+` ORDER BY at DESC LIMIT `+strconv.Itoa(limit), args...)
 	if err != nil {
 		return nil, 0, err
 	}
-	total, err := s.count(ctx, `SELECT count(*) FROM captures WHERE $1 = '' OR order_id = $1`, orderID)
+	total, err := s.count(ctx, `SELECT count(*) FROM captures`+where, args...)
 	return list, total, err
 }
 
 // Refunds lists the newest refunds, of one order or of all, and counts them.
 func (s *Store) Refunds(ctx context.Context, orderID string, limit int) ([]Movement, int64, error) {
-	list, err := s.movements(ctx, `SELECT idempotency_key, payment_id, order_id, amount_minor, currency, at FROM refunds
-		WHERE $1 = '' OR order_id = $1 ORDER BY at DESC LIMIT $2`, orderID, limit)
+	where, args := having("order_id", orderID)
+	list, err := s.movements(ctx, `SELECT idempotency_key, payment_id, order_id, amount_minor, currency, at FROM refunds`+
+		where+` ORDER BY at DESC LIMIT `+strconv.Itoa(limit), args...)
 	if err != nil {
 		return nil, 0, err
 	}
-	total, err := s.count(ctx, `SELECT count(*) FROM refunds WHERE $1 = '' OR order_id = $1`, orderID)
+	total, err := s.count(ctx, `SELECT count(*) FROM refunds`+where, args...)
 	return list, total, err
+}
+
+// having is a condition on a column, or none for the empty value. One that fits both
+// ("$1 = ” OR ...") would keep PostgreSQL from using the column's index.
+func having(column, value string) (where string, args []any) {
+	if value == "" {
+		return "", nil
+	}
+	return " WHERE " + column + " = $1", []any{value}
 }
 
 func (s *Store) movements(ctx context.Context, sql string, args ...any) ([]Movement, error) {
@@ -186,8 +198,9 @@ func (s *Store) AddMail(ctx context.Context, m Mail) error {
 
 // Mails lists the newest mails to one address, or to all.
 func (s *Store) Mails(ctx context.Context, to string, limit int) ([]Mail, error) {
-	rows, err := s.pool.Query(ctx, `SELECT id, sender, recipient, subject, body, dedupe_key, at FROM mails
-		WHERE $1 = '' OR recipient = $1 ORDER BY id DESC LIMIT $2`, to, limit)
+	where, args := having("recipient", to)
+	rows, err := s.pool.Query(ctx, `SELECT id, sender, recipient, subject, body, dedupe_key, at FROM mails`+
+		where+` ORDER BY id DESC LIMIT `+strconv.Itoa(limit), args...)
 	if err != nil {
 		return nil, fmt.Errorf("read mails: %w", err)
 	}
@@ -205,8 +218,9 @@ func (s *Store) AddWebhook(ctx context.Context, w Webhook) error {
 
 // Webhooks lists the newest webhooks about one order, or about all.
 func (s *Store) Webhooks(ctx context.Context, orderID string, limit int) ([]Webhook, error) {
-	rows, err := s.pool.Query(ctx, `SELECT id, dedupe_key, order_id, body, at FROM webhooks
-		WHERE $1 = '' OR order_id = $1 ORDER BY id DESC LIMIT $2`, orderID, limit)
+	where, args := having("order_id", orderID)
+	rows, err := s.pool.Query(ctx, `SELECT id, dedupe_key, order_id, body, at FROM webhooks`+
+		where+` ORDER BY id DESC LIMIT `+strconv.Itoa(limit), args...)
 	if err != nil {
 		return nil, fmt.Errorf("read webhooks: %w", err)
 	}

@@ -1,0 +1,176 @@
+package messaging
+
+import (
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// ackBook is a broker's view of one channel: which deliveries are unsettled.
+type ackBook struct {
+	mu        sync.Mutex
+	unsettled map[uint64]bool
+	frames    int
+	mistake   string
+	err       error
+}
+
+func newAckBook() *ackBook { return &ackBook{unsettled: map[uint64]bool{}} }
+
+func (b *ackBook) deliver(tag uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unsettled[tag] = true
+}
+
+func (b *ackBook) reject(tag uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.unsettled, tag)
+}
+
+func (b *ackBook) has(tag uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unsettled[tag]
+}
+
+func (b *ackBook) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
+}
+
+// Ack settles as a broker does: a tag that is unknown costs the channel.
+func (b *ackBook) Ack(tag uint64, multiple bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return b.err
+	}
+	b.frames++
+	if !b.unsettled[tag] {
+		b.mistake = "unknown delivery tag"
+	}
+	delete(b.unsettled, tag)
+	if multiple {
+		for other := range b.unsettled {
+			if other < tag {
+				delete(b.unsettled, other)
+			}
+		}
+	}
+	return nil
+}
+
+// Whatever the order in which up to 30 workers settle, and however: nothing is
+// acknowledged that was not, nothing is left, nothing twice.
+func TestAcksInAnyOrder(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(50) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		book, now := newAckBook(), time.Unix(0, 0)
+		a := newAcks(book, 200)
+		var inHand []uint64
+		acked, others := map[uint64]bool{}, map[uint64]bool{}
+		next := uint64(1)
+		for range 3000 {
+			if len(inHand) < 30 && random.IntN(2) == 0 {
+				book.deliver(next)
+				inHand = append(inHand, next)
+				next++
+				continue
+			}
+			if len(inHand) == 0 {
+				continue
+			}
+			i := random.IntN(len(inHand))
+			tag := inHand[i]
+			inHand = append(inHand[:i], inHand[i+1:]...)
+			if random.IntN(10) == 0 { // rejected
+				book.reject(tag)
+				others[tag] = true
+				a.settle(tag)
+				continue
+			}
+			acked[tag] = true
+			require.NoError(t, a.ack(tag, now))
+			for _, mine := range inHand {
+				require.True(t, book.has(mine), "seed %d: %d was taken along", seed, mine)
+			}
+			require.LessOrEqual(t, len(a.open.byTag), len(inHand))
+		}
+		a.flush()
+		a.stop()
+		require.Empty(t, book.mistake)
+		require.Len(t, book.unsettled, len(inHand))
+		require.Len(t, acked, int(next)-1-len(inHand)-len(others))
+		require.Less(t, book.frames, len(acked), "many in one frame")
+	}
+}
+
+// One message that stays unsettled under many others costs them a frame each and no
+// memory.
+func TestAcksAboveOneThatIsNotSettled(t *testing.T) {
+	t.Parallel()
+	const messages = 40_000
+	book, now := newAckBook(), time.Unix(0, 0)
+	a := newAcks(book, 200)
+	for tag := uint64(1); tag <= messages; tag++ {
+		book.deliver(tag)
+		if tag > 1 {
+			require.NoError(t, a.ack(tag, now))
+		}
+	}
+	require.Len(t, a.open.byTag, 1)
+	require.LessOrEqual(t, len(a.held), 50)
+	require.NoError(t, a.ack(1, now))
+	a.flush()
+	a.stop()
+	require.Empty(t, book.unsettled)
+	require.Empty(t, book.mistake)
+	require.Empty(t, a.open.byTag)
+}
+
+func TestAcksRememberTheirError(t *testing.T) {
+	t.Parallel()
+	book := newAckBook()
+	a := newAcks(book, 200)
+	defer a.stop()
+	a.sent = time.Unix(0, 0) // so the first one is held
+	book.deliver(1)
+	closed := errors.New("closed")
+	book.fail(closed)
+	require.NoError(t, a.ack(1, time.Unix(0, 0)))
+	a.flush()
+	book.deliver(2)
+	require.ErrorIs(t, a.ack(2, time.Unix(0, 0)), closed)
+}
+
+// nobody takes acknowledgements and does nothing.
+type nobody struct{}
+
+func (nobody) Ack(uint64, bool) error { return nil }
+
+// One unsettled message under 40,000 others, and none: the same work for each.
+func BenchmarkAcks(b *testing.B) {
+	for name, from := range map[string]uint64{"in order": 1, "above one": 2} {
+		b.Run(name, func(b *testing.B) {
+			now := time.Unix(0, 0)
+			for b.Loop() {
+				a := newAcks(nobody{}, 200)
+				for tag := from; tag <= 40_000; tag++ {
+					if err := a.ack(tag, now); err != nil {
+						b.Fatal(err)
+					}
+				}
+				a.stop()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/40_000, "ns/ack")
+		})
+	}
+}

@@ -1,0 +1,213 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// What a handler needs may be away: its error is [Unavailable] then. The message is held,
+// unsettled, and others decide whether the fault is its own:
+//
+//	              Unavailable: held                  another one is Unavailable too,
+//	working ─────────────────────────────▶ in doubt ─ nothing else comes, or for 1 s ─▶ pausing
+//	 ▲   ▲                                    │        no success                       │   ▲
+//	 │   └── a message that began later ◀─────┘                                         │   │
+//	 │       succeeds: the held one alone                     1 s, doubling to 30 s:    │   │
+//	 │       has failed, that is an attempt                   all in hand was given     │   │
+//	 │                                                        back, which counts nothing▼   │
+//	 └────────── the first success, or nothing is Unavailable ◀──────────────────── probing │
+//	             what is held goes back and is remembered                               │   │
+//	                                                                                    └───┘
+//	                     1, 2, 4, ... 32 messages, one after the other, all Unavailable
+//
+// A remembered message that is Unavailable again, although one that began in between has
+// succeeded, has failed alone: an attempt. So an outage counts nothing, however long it
+// lasts, and a message that can never be handled is parked at its limit while others go on.
+//
+// A queue that keeps order can do none of that: it keeps its one message, waits in place
+// with the same pauses and tries again.
+const (
+	// doubtTime is how long a held message waits for others to be handled.
+	doubtTime = time.Second
+	// firstPause doubles with each probe that fails, to lastPause.
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+	// maxAskedPause bounds what UnavailableFor may ask for.
+	maxAskedPause = 5 * time.Minute
+	// maxProbe is how many messages a probe tries at most. They may be a few that can
+	// never be handled, at the head of a queue whose others could.
+	maxProbe = 32
+	// maxProbeTime is how long a probe begins with messages. It keeps those that it holds
+	// well below the broker's default consumer timeout of 30 min.
+	maxProbeTime = 10 * time.Minute
+	// maxRemembered bounds the memory of messages that were given back.
+	maxRemembered = 1000
+)
+
+// errAway ends a subscription because what its handlers need is away, errBack a probe
+// that has found it back.
+var (
+	errAway = errors.New("what the handlers need is away")
+	errBack = errors.New("what the handlers need is back")
+)
+
+// away is what a Consumer knows, over all its subscriptions, about what its handlers need.
+type away struct {
+	queue string
+	log   *zap.Logger
+	hook  func(queue string, err error)
+
+	active atomic.Bool // false as long as there is nothing to know: the path of every message
+
+	mu         sync.Mutex
+	err        error // what is away; nil for nothing
+	since      time.Time
+	pauses     int
+	level      time.Duration        // the bound of the last pause
+	pause      time.Duration        // the one that comes now
+	probe      int                  // how many messages the next probe tries
+	lastGood   time.Time            // when the latest call began that succeeded
+	remembered map[string]time.Time // messages that failed so: when
+
+	telling sync.Mutex // held over the hook
+	told    bool       // it was told that something is away
+}
+
+func newAway(queue string, log *zap.Logger, hooks Hooks) *away {
+	return &away{queue: queue, log: log, hook: hooks.Away, remembered: map[string]time.Time{}}
+}
+
+// state is nil, or says what is away.
+func (a *away) state() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil {
+		return nil
+	}
+	return fmt.Errorf("queue %q: away: %w", a.queue, a.err)
+}
+
+// down notes that something is away, and says how long to wait.
+func (a *away) down(j *job) time.Duration {
+	a.active.Store(true)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil {
+		a.since, a.pauses = time.Now(), 0
+		a.log.Warn("what the handlers need is away, pausing", zap.String("message_id", j.delivery.ID),
+			zap.String("correlation_id", j.delivery.CorrelationID), zap.String("error", j.out.text))
+	}
+	a.err = errors.New(j.out.text)
+	a.pauses++
+	a.level = min(max(2*a.level, firstPause), lastPause)
+	a.pause = max(a.level/2+rand.N(a.level/2+1), min(j.out.pause, maxAskedPause))
+	a.probe = min(max(2*a.probe, 1), maxProbe)
+	return a.pause
+}
+
+// up notes that nothing is away any more, as far as one can see. The next pauses begin
+// with the first one only when a message was handled.
+func (a *away) up(handled bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if handled {
+		a.level, a.probe = 0, 0
+	}
+	if a.err == nil {
+		return
+	}
+	a.log.Warn("what the handlers need is back", zap.Error(a.err), zap.Int("pauses", a.pauses), zap.Duration("after", time.Since(a.since)))
+	a.err = nil
+}
+
+// tell calls the hook when it does not know how things are.
+func (a *away) tell() {
+	a.telling.Lock()
+	defer a.telling.Unlock()
+	a.mu.Lock()
+	err := a.err
+	a.mu.Unlock()
+	if (err != nil) != a.told {
+		a.told = err != nil
+		aside(a.log, "Hooks.Away", func() { a.hook(a.queue, err) })
+	}
+}
+
+// end tells the hook that nothing is away, since nobody looks any more.
+func (a *away) end() {
+	a.mu.Lock()
+	a.err = nil
+	a.mu.Unlock()
+	a.tell()
+}
+
+// size is how many messages the next subscription probes with; 0 when nothing is away.
+func (a *away) size() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil {
+		return 0
+	}
+	return a.probe
+}
+
+// sleep pauses, and says false when ctx ended first.
+func (a *away) sleep(ctx context.Context) bool {
+	a.mu.Lock()
+	timer := time.NewTimer(a.pause)
+	a.mu.Unlock()
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// succeeded notes a message that was handled.
+func (a *away) succeeded(j *job) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if j.tried.After(a.lastGood) {
+		a.lastGood = j.tried
+	}
+	delete(a.remembered, identity(j))
+	a.active.Store(a.err != nil || a.level > 0 || len(a.remembered) > 0)
+}
+
+// blames says whether a message that is Unavailable was so before, while one that began
+// since then has succeeded. It remembers the message.
+func (a *away) blames(j *job) bool {
+	a.active.Store(true)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id := identity(j)
+	before, known := a.remembered[id]
+	if !known && len(a.remembered) >= maxRemembered {
+		for other := range a.remembered { // any
+			delete(a.remembered, other)
+			break
+		}
+	}
+	a.remembered[id] = time.Now()
+	return known && a.lastGood.After(before)
+}
+
+var seed = maphash.MakeSeed()
+
+// identity is the message's id; of one without, what it says.
+func identity(j *job) string {
+	if j.raw.MessageId != "" {
+		return j.raw.MessageId
+	}
+	return fmt.Sprint("#", maphash.Bytes(seed, j.raw.Body))
+}

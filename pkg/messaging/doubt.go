@@ -1,0 +1,176 @@
+package messaging
+
+import (
+	"sync"
+	"time"
+)
+
+// doubt is what a subscription holds while it is not clear whether something is away:
+// see away.go.
+type doubt struct {
+	mu      sync.Mutex
+	held    []heldJob
+	failing []job     // that were held, and have failed alone
+	probe   int       // how many messages are tried, one after the other; 0 when this is no probe
+	began   time.Time // the subscription
+	busy    bool      // a probe is handling one of them
+	ended   int       // and this many are held or settled
+	timer   *time.Timer
+}
+
+type heldJob struct {
+	job
+	failed time.Time
+}
+
+// watch begins to wait for messages.
+func (s *subscription) watch() {
+	b := &s.doubt
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.began = time.Now()
+	b.timer = time.AfterFunc(doubtTime, s.decide)
+	if b.probe == 0 {
+		b.timer.Stop()
+	}
+}
+
+// begin notes that a message is being handled.
+func (b *doubt) begin() {
+	if b.probe > 0 {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.busy = true
+	}
+}
+
+// next gives a message that was held, and has failed alone.
+func (s *subscription) next(j *job) bool {
+	if !s.away.active.Load() {
+		return false
+	}
+	b := &s.doubt
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.failing) == 0 {
+		return false
+	}
+	*j = b.failing[0]
+	j.out.away = false
+	b.failing = b.failing[1:]
+	return true
+}
+
+// hold keeps a message whose handler says that something is away. It says false when the
+// message alone is to blame.
+func (s *subscription) hold(j *job) bool {
+	if isDone(s.ended) || s.away.blames(j) {
+		return false
+	}
+	b := &s.doubt
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = append(b.held, heldJob{*j, time.Now()})
+	j.delivery = nil
+	b.busy = false
+	b.ended++
+	b.timer.Reset(doubtTime)
+	if b.probe == 0 && len(b.held) >= min(2, s.prefetch) || b.over() {
+		s.decided()
+	}
+	return true
+}
+
+// over says whether a probe has tried what it was to try.
+func (b *doubt) over() bool {
+	return b.probe > 0 && (b.ended >= b.probe || time.Since(b.began) > maxProbeTime)
+}
+
+// settled judges the held messages anew, after another one has ended: one that began
+// later and succeeded shows that they have failed alone.
+func (s *subscription) settled(j *job) {
+	if !s.away.active.Load() || s.autoAck {
+		return
+	}
+	succeeded := !j.out.failed
+	if succeeded {
+		s.away.succeeded(j)
+	}
+	if s.keepsOrder {
+		if j.out.away {
+			return // it is, and the message goes back because the subscription ends
+		}
+		s.away.up(succeeded)
+		s.away.tell()
+		return
+	}
+	b := &s.doubt
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy = false
+	b.ended++
+	switch {
+	case b.probe > 0 && succeeded:
+		s.away.up(true)
+		s.leave(errBack)
+	case b.over():
+		s.decided()
+	case b.probe == 0 && succeeded:
+		s.away.up(true)
+		b.failAlone(j.tried)
+	}
+}
+
+// failAlone takes what has failed before a time.
+func (b *doubt) failAlone(before time.Time) {
+	kept := b.held[:0]
+	for _, h := range b.held {
+		if h.failed.Before(before) {
+			b.failing = append(b.failing, h.job)
+		} else {
+			kept = append(kept, h)
+		}
+	}
+	b.held = kept
+}
+
+// decide decides when nothing has come for a while.
+func (s *subscription) decide() {
+	s.doubt.mu.Lock()
+	defer s.doubt.mu.Unlock()
+	if !s.doubt.busy {
+		s.decided()
+	}
+}
+
+// decided ends the subscription, to pause or to go on at full speed.
+func (s *subscription) decided() {
+	b := &s.doubt
+	switch {
+	case isDone(s.stop):
+	case len(b.held) > 0:
+		last := b.held[len(b.held)-1].job
+		for _, h := range b.held {
+			last.out.pause = max(last.out.pause, h.out.pause)
+		}
+		s.away.down(&last)
+		s.leave(errAway)
+	case b.probe > 0: // nothing came, or nothing of what came says that something is away
+		s.away.up(false)
+		s.leave(errBack)
+	}
+}
+
+// release takes out what is held, at the end of the subscription.
+func (s *subscription) release() (jobs []job) {
+	b := &s.doubt
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.timer.Stop()
+	jobs = b.failing
+	for _, h := range b.held {
+		jobs = append(jobs, h.job)
+	}
+	b.held, b.failing = nil, nil
+	return jobs
+}

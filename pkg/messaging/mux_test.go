@@ -1,0 +1,58 @@
+package messaging_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+func TestMux(t *testing.T) {
+	t.Parallel()
+	kind := messaging.MessageType{Name: "charge.v1", Exchange: "commands", Owner: "orders"}
+	mux := messaging.NewMux("operator")
+	mux.Handle(kind, messaging.JSON(func(_ context.Context, _ *messaging.Delivery, body struct{ Amount int }) error {
+		if body.Amount != 7 {
+			return errors.New("wrong body")
+		}
+		return nil
+	}))
+	valid := func() *messaging.Delivery {
+		return &messaging.Delivery{
+			Message:  messaging.Message{Type: "charge.v1", UserID: "orders", ContentType: "application/json", Body: []byte(`{"Amount":7,"extra":1}`)},
+			Exchange: "commands",
+		}
+	}
+	cases := map[string]struct {
+		change func(d *messaging.Delivery)
+		want   error
+	}{
+		"valid":                        {func(*messaging.Delivery) {}, nil},
+		"replayed":                     {func(d *messaging.Delivery) { d.UserID, d.Exchange = "operator", "" }, nil},
+		"replayed through its own":     {func(d *messaging.Delivery) { d.UserID = "operator" }, nil},
+		"unknown type":                 {func(d *messaging.Delivery) { d.Type = "charge.v9" }, messaging.ErrUnknownType},
+		"no user":                      {func(d *messaging.Delivery) { d.UserID = "" }, messaging.ErrUntrustedSource},
+		"another user":                 {func(d *messaging.Delivery) { d.UserID = "notifier" }, messaging.ErrUntrustedSource},
+		"owner past its exchange":      {func(d *messaging.Delivery) { d.Exchange = "" }, messaging.ErrUntrustedSource},
+		"operator by a third exchange": {func(d *messaging.Delivery) { d.UserID, d.Exchange = "operator", "other" }, messaging.ErrUntrustedSource},
+		"undecodable":                  {func(d *messaging.Delivery) { d.Body = []byte("{") }, messaging.ErrUndecodable},
+		"another content type":         {func(d *messaging.Delivery) { d.ContentType = "text/plain" }, messaging.ErrUndecodable},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := valid()
+			c.change(d)
+			err := mux.Handler().Handle(t.Context(), d)
+			if c.want == nil {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, c.want)
+			require.True(t, messaging.IsPermanent(err))
+		})
+	}
+}

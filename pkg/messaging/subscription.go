@@ -1,0 +1,238 @@
+package messaging
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// subscription is one basic.consume on one channel of one epoch.
+type subscription struct {
+	*Consumer
+	ep          *epoch
+	ch          *amqp.Channel
+	acks        *acks
+	queueName   string
+	concurrency int // of this subscription: a probe has 1
+	prefetch    int // and a few
+	deliveries  <-chan amqp.Delivery
+	workers     sync.WaitGroup
+	until       time.Time // the end of the tenure; zero before the first message is settled
+	doubt       doubt
+
+	stopOnce sync.Once
+	why      error         // of stop: nil when the consumer drains
+	stop     chan struct{} // no worker takes another message
+	ended    chan struct{} // from now on nothing may be settled
+
+	mu        sync.Mutex
+	returning []amqp.Delivery // after the cancel, or with the closing channel: see drain
+}
+
+// subscribe runs one subscription on a channel of its own until it ends. It says
+// whether there was one, and why it ended.
+func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
+	ch, err := ep.channel()
+	if err != nil {
+		return false, err
+	}
+	defer ep.closeChannel(ch)
+	s := &subscription{
+		Consumer: c, ep: ep, ch: ch, queueName: c.queue.Name, concurrency: c.concurrency, prefetch: c.prefetch,
+		stop: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if n := c.away.size(); n > 0 && !c.keepsOrder {
+		s.concurrency, s.prefetch, s.doubt.probe = 1, n, n
+	}
+	s.acks = newAcks(ch, s.prefetch)
+	defer s.acks.stop()
+	lost := make(chan error, 1) // why the channel is gone
+	go watchChannel(ch.NotifyClose(make(chan *amqp.Error, 1)), ch.NotifyCancel(make(chan string, 1)), lost)
+	if err := ep.guardUntil(ctx, s.start); err != nil {
+		return false, err
+	}
+	if c.onSubscribe != nil {
+		aside(c.log, "OnSubscribe", c.onSubscribe)
+	}
+	c.setState(nil)
+
+	handlers, cancel := context.WithCancelCause(c.handlers)
+	defer cancel(nil)
+	s.watch()
+	for range s.concurrency {
+		s.startWorker(handlers, &job{})
+	}
+	select {
+	case <-c.draining:
+		s.leave(nil)
+	case <-s.stop:
+	case reason := <-lost:
+		return true, s.lose(reason, cancel)
+	}
+	s.away.tell()
+	return true, s.drain(lost, cancel)
+}
+
+// watchChannel says why a channel is gone. After a cancel by the broker (the queue was
+// deleted, its node is gone, or a consumer timeout) the channel is not safe to use.
+func watchChannel(closed <-chan *amqp.Error, cancelled <-chan string, lost chan<- error) {
+	for {
+		select {
+		case e := <-closed:
+			reason := ErrConnectionLost
+			if e != nil {
+				reason = fmt.Errorf("%w: %w", ErrConnectionLost, e)
+			}
+			lost <- reason
+			return
+		case _, ok := <-cancelled:
+			if !ok { // the channel is closed, as the other one says
+				cancelled = nil
+				continue
+			}
+			lost <- fmt.Errorf("%w: cancelled by the broker", ErrConnectionLost)
+			return
+		}
+	}
+}
+
+// start declares what is ours alone, sets the prefetch and consumes.
+func (s *subscription) start() error {
+	if s.queue.Exclusive {
+		if err := s.declareOwn(); err != nil {
+			return err
+		}
+	}
+	if err := s.ch.Qos(s.prefetch, 0, false); err != nil {
+		return fmt.Errorf("set the prefetch: %w", err)
+	}
+	if s.tag == "" {
+		tag, err := uniqueTag(s.conn.config.Name)
+		if err != nil {
+			return err
+		}
+		s.tag = tag
+	}
+	var arguments amqp.Table
+	if s.priority != 0 {
+		arguments = amqp.Table{"x-priority": s.priority}
+	}
+	deliveries, err := s.ch.Consume(s.queueName, s.tag, s.autoAck, s.exclusive, false, false, arguments)
+	if err != nil {
+		return fmt.Errorf("consume %q: %w", s.queueName, err)
+	}
+	s.deliveries = deliveries
+	return nil
+}
+
+// declareOwn declares an exclusive queue and binds it.
+func (s *subscription) declareOwn() error {
+	// A subscription before this one has left it on the same connection. Another
+	// connection's goes with it; until the broker has noticed, it refuses (405).
+	if s.ownEpoch == s.ep {
+		if _, err := s.ch.QueueDelete(s.ownQueue, false, false, false); err != nil {
+			return fmt.Errorf("delete the exclusive queue of before: %w", err)
+		}
+	}
+	q, err := s.ch.QueueDeclare(s.queue.Name, false, false, true, false, s.queue.arguments())
+	if err != nil {
+		return fmt.Errorf("declare an exclusive queue: %w", err)
+	}
+	s.queueName, s.ownQueue, s.ownEpoch = q.Name, q.Name, s.ep
+	for _, b := range s.bindings {
+		if err := s.ch.QueueBind(q.Name, b.Key, b.Source, false, b.Match); err != nil {
+			return fmt.Errorf("bind %q to %q: %w", q.Name, b.Source, err)
+		}
+	}
+	return nil
+}
+
+// leave lets no worker take another message. The first reason counts.
+func (s *subscription) leave(why error) {
+	s.stopOnce.Do(func() {
+		s.why = why
+		close(s.stop)
+	})
+}
+
+// lose ends the subscription with its channel: the broker delivers again what was in
+// hand, and handlers hear why.
+func (s *subscription) lose(reason error, cancel context.CancelCauseFunc) error {
+	s.setState(fmt.Errorf("queue %q: not subscribed: %w", s.queue.Name, reason))
+	close(s.ended)
+	s.leave(reason)
+	cancel(reason)
+	s.workers.Wait()
+	for _, j := range s.release() {
+		s.report(&j, Stale)
+	}
+	return reason
+}
+
+// drain ends the subscription without counting an attempt for anything that was
+// not tried. A dropped channel counts one for every unsettled message; only
+// cancel, then nack, then close does not.
+//
+// A queue that keeps order is different. There is at most one unsettled message,
+// and from a cancel on the next consumer gets the message behind it. So the
+// handler finishes, and its ack is sent right behind a cancel (see settle). A
+// message that is not acknowledged goes back with the closing channel: that
+// counts an attempt, and is the one way that keeps it in its place.
+func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) error {
+	if !s.keepsOrder {
+		if err := s.ep.guard(func() error { return s.ch.Cancel(s.tag, false) }); err != nil {
+			_ = s.ep.raw.Close() // it is lost, and says so now
+		}
+		s.setState(fmt.Errorf("queue %q: draining", s.queueName))
+	}
+	finished := make(chan struct{})
+	go func() { s.workers.Wait(); close(finished) }()
+	select {
+	case <-finished:
+	case reason := <-lost:
+		return s.lose(reason, cancel)
+	}
+	if s.keepsOrder || s.autoAck {
+		return s.why
+	}
+	held := s.release()
+	if err := s.giveAllBack(held); err != nil {
+		for _, j := range held {
+			s.report(&j, Stale)
+		}
+		return err
+	}
+	for _, j := range held {
+		s.report(&j, Away)
+	}
+	return s.why
+}
+
+// giveAllBack returns what is left in hand, behind the cancel.
+func (s *subscription) giveAllBack(held []job) error {
+	s.acks.flush()
+	for _, j := range held {
+		s.returning = append(s.returning, j.raw)
+	}
+	for d := range s.deliveries { // what the library had buffered; it closes after a cancel
+		s.returning = append(s.returning, d)
+	}
+	for _, d := range s.returning {
+		if err := d.Nack(false, true); err != nil {
+			return fmt.Errorf("give a message back: %w", err)
+		}
+	}
+	return nil
+}
+
+func isDone(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,122 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/contract"
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/inbox"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/services/orders/internal/order"
+)
+
+func migrated(t *testing.T) (pool *pgxpool.Pool, url string) {
+	t.Helper()
+	url = messagingtest.Database(t)
+	pool, err := pgxpool.New(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	require.NoError(t, service.Migrate(t.Context(), pool,
+		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
+		service.Migrations{VersionTable: inbox.VersionTable, Files: inbox.Migrations},
+		service.Migrations{VersionTable: "orders_version", Files: Migrations}))
+	return pool, url
+}
+
+// A prepared statement has a generic plan sooner or later, which fits every value.
+func TestGenericPlansUseAnIndex(t *testing.T) {
+	t.Parallel()
+	pool, _ := migrated(t)
+	for _, c := range []struct{ sql, index, condition string }{
+		{selectOne, "orders_pkey", "(id = $1)"},
+		{selectPage, "orders_pkey", "(id < $1)"},
+		{selectPageOfStatus, "orders_status", "((status = $1) AND (id < $2))"},
+	} {
+		text := genericPlan(t, pool, c.sql)
+		require.Contains(t, text, c.index+" on orders", c.sql)
+		require.Contains(t, text, "Index Cond: "+c.condition, c.sql)
+		require.NotContains(t, text, "Filter:", c.sql)
+	}
+}
+
+// genericPlan is how PostgreSQL would carry out a statement whatever its parameters are.
+// The table is empty, where any plan is as good as another, so that all but walks over
+// an index is made unattractive.
+func genericPlan(t *testing.T, pool *pgxpool.Pool, sql string) string {
+	t.Helper()
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	results, err := conn.Conn().PgConn().Exec(t.Context(),
+		`BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; EXPLAIN (GENERIC_PLAN) `+sql+`; ROLLBACK`).ReadAll()
+	require.NoError(t, err)
+	var plan strings.Builder
+	for _, result := range results {
+		for _, row := range result.Rows {
+			plan.Write(append(row[0], '\n'))
+		}
+	}
+	return plan.String()
+}
+
+// between calls what is given after each statement that reads orders.
+type between struct {
+	statements atomic.Int32
+	do         func()
+}
+
+func (b *between) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (b *between) TraceQueryEnd(_ context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
+	b.statements.Add(1)
+	b.do()
+}
+
+// Whatever happens while an order is read, its status is the last of its history.
+func TestStatusAndHistoryAreOfOneMoment(t *testing.T) {
+	t.Parallel()
+	pool, url := migrated(t)
+	store := NewStore(pool)
+	config, err := pgxpool.ParseConfig(url)
+	require.NoError(t, err)
+	tracer := &between{do: func() {}}
+	config.ConnConfig.Tracer = tracer
+	reading, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(reading.Close)
+	require.NoError(t, reading.Ping(t.Context()))
+
+	o, err := order.Place(order.Request{CustomerID: "ada", Region: contract.RegionEU, Tier: contract.TierStandard,
+		Items: []order.Item{{SKU: "mug", Quantity: 1}}}, contract.Money{AmountMinor: 1, Currency: contract.Currency}, time.Now())
+	require.NoError(t, err)
+	_, _, err = store.Place(t.Context(), o, nil, "", nil)
+	require.NoError(t, err)
+	tracer.do = func() {
+		event := order.PaymentCaptured
+		if tracer.statements.Load() > 2 {
+			event = order.PaymentRefunded
+		}
+		d := &messaging.Delivery{Queue: "q", Message: messaging.Message{ID: uuid.NewString()}}
+		if _, _, err := store.Settle(context.Background(), d, o.ID, event, ""); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 3 {
+		got, err := NewStore(reading).Find(t.Context(), o.ID)
+		require.NoError(t, err)
+		require.Equal(t, got.Status, got.History[len(got.History)-1].Status)
+	}
+}
