@@ -15,7 +15,12 @@ lock images
 
 have() { docker image inspect "$1" >/dev/null 2>&1; }
 
-go_of() { docker run --rm --network none --entrypoint go "$1" env GOVERSION | sed 's/^go//'; }
+# go_of IMAGE: the version of its Go, or none.
+go_of() {
+	local version
+	version=$(docker run --rm --network none --entrypoint go "$1" env GOVERSION 2>/dev/null) || true
+	[[ $version == go[0-9]* ]] && echo "${version#go}" || echo none
+}
 
 # usable NAME IMAGE: whether the image is here and fit for its purpose. One that is here
 # is not fit when its Go is older than what go.work asks for, or when it is a stand-in
@@ -23,7 +28,10 @@ go_of() { docker run --rm --network none --entrypoint go "$1" env GOVERSION | se
 usable() {
 	have "$2" || return
 	[[ $2 != orderflow-standin/* || $2 == *:$standin_tag ]] || return
-	[ "$1" != GO_IMAGE ] || [ "$(printf '%s\n' "$wanted_go" "$(go_of "$2")" | sort -V | head -n 1)" = "$wanted_go" ]
+	[ "$1" = GO_IMAGE ] || return 0
+	local its
+	its=$(go_of "$2")
+	[ "$its" != none ] && [ "$(printf '%s\n' "$wanted_go" "$its" | sort -V | head -n 1)" = "$wanted_go" ]
 }
 
 # One root file system holds all three; an image is that, imported with the
@@ -65,7 +73,7 @@ for name in RABBITMQ_IMAGE POSTGRES_IMAGE GO_IMAGE; do
 		say "pulling $image"
 		if timeout "${PULL_TIMEOUT:-300}" docker pull -q "$image" 2>"$cache/pull.log" >/dev/null && usable "$name" "$image"; then continue; fi
 	fi
-	if $chosen && have "$image"; then die "$name is $image, whose Go $(go_of "$image") is older than go.work's $wanted_go: choose another image, or none"; fi
+	if $chosen && have "$image"; then die "$name is $image, which cannot build: its Go is $(go_of "$image"), and go.work asks for $wanted_go; choose another image, or none"; fi
 	if $chosen; then die "$name is $image, which is not here and cannot be pulled ($(tail -n 1 "$cache/pull.log")): choose another image, or none"; fi
 	missing+=("$name")
 done
@@ -79,7 +87,7 @@ $ready || with_progress "installing RabbitMQ, PostgreSQL and Go into a root file
 touch "$local_env"
 for name in "${missing[@]}"; do
 	image="orderflow-standin/${standin[$name]}:$standin_tag"
-	usable "$name" "$image" || die "the stand-in $image has Go $(go_of "$image"), older than go.work's $wanted_go: set STANDIN_SUITE to a newer suite"
+	usable "$name" "$image" || die "the stand-in $image has Go $(go_of "$image"), and go.work asks for $wanted_go: set STANDIN_SUITE to a newer suite"
 	{ grep -v "^$name=" "$local_env" || true; echo "$name=$image"; } >"$local_env.new"
 	mv "$local_env.new" "$local_env"
 done
