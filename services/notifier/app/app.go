@@ -4,6 +4,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"go.uber.org/zap"
@@ -48,12 +49,16 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
+	receiver, err := service.OutsideURL(c.WebhookURL)
+	if err != nil {
+		return nil, fmt.Errorf("WEBHOOK_URL: %w", err)
+	}
 	core, err := service.Open(ctx, contract.NotifierUser, c.DatabaseConfig, c.BrokerConfig, log,
 		service.Migrations{VersionTable: "notifier_version", Files: postgres.Migrations})
 	if err != nil {
 		return nil, err
 	}
-	a := &App{Core: core, webhook: notify.NewWebhook(c.WebhookURL)}
+	a := &App{Core: core, webhook: notify.NewWebhook(receiver)}
 	if err := a.start(c, email); err != nil {
 		core.Close()
 		return nil, err

@@ -164,6 +164,15 @@ func TestBadSettings(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, app.Config{Concurrency: 1}.Validate())
 	require.ErrorContains(t, app.Config{}.Validate(), "CONCURRENCY")
-	_, err := app.New(t.Context(), app.Config{SMTPAddr: "mail", MailFrom: "shop@example.com"}, zap.NewNop())
-	require.ErrorContains(t, err, "SMTP_ADDR")
+	good := app.Config{SMTPAddr: "mail:25", MailFrom: "shop@example.com", WebhookURL: "https://receiver", Concurrency: 1}
+	for setting, mutate := range map[string]func(*app.Config){
+		"SMTP_ADDR":   func(c *app.Config) { c.SMTPAddr = "mail" },
+		"MAIL_FROM":   func(c *app.Config) { c.MailFrom = "shop" },
+		"WEBHOOK_URL": func(c *app.Config) { c.WebhookURL = "foo" },
+	} {
+		config := good
+		mutate(&config)
+		_, err := app.New(t.Context(), config, zap.NewNop())
+		require.ErrorContains(t, err, setting+": ", "before anything is waited for")
+	}
 }

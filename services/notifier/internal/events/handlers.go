@@ -76,7 +76,7 @@ func (h *Handlers) SendEmail() messaging.Handler {
 	return h.sender(contract.ChannelEmail, func(ctx context.Context, n notification) error {
 		subject, body, err := notify.Render(n.Template, n.Data)
 		if err != nil {
-			return err
+			return messaging.Permanent(err)
 		}
 		return h.Email.Send(ctx, n.Recipient, subject, body, n.DedupeKey)
 	})
@@ -104,10 +104,7 @@ func (h *Handlers) sender(channel string, send func(ctx context.Context, n notif
 			return nil
 		}
 		if err := send(ctx, n); err != nil {
-			if isHopeless(err) {
-				return messaging.Permanent(err)
-			}
-			return err
+			return err // with its verdict
 		}
 		if err := h.Store.MarkSent(ctx, channel, n.DedupeKey); err != nil {
 			// Sent is sent: another attempt would only send again.
@@ -118,8 +115,4 @@ func (h *Handlers) sender(channel string, send func(ctx context.Context, n notif
 		return nil
 	}))
 	return mux.Handler()
-}
-
-func isHopeless(err error) bool {
-	return errors.Is(err, notify.ErrBadAddress) || errors.Is(err, notify.ErrNoTemplate) || errors.Is(err, notify.ErrRefused)
 }

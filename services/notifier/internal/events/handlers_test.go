@@ -3,6 +3,7 @@ package events_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"sync/atomic"
 	"testing"
 
@@ -48,7 +49,9 @@ func setup(t *testing.T) *fixture {
 		f.during()
 		w.WriteHeader(int(f.status.Load()))
 	}))
-	webhook := notify.NewWebhook(receiver.URL)
+	to, err := url.Parse(receiver.URL)
+	require.NoError(t, err)
+	webhook := notify.NewWebhook(to)
 	t.Cleanup(func() {
 		webhook.Close()
 		receiver.Close()
@@ -126,9 +129,7 @@ func TestSendAgainAfterAFailure(t *testing.T) {
 	f := setup(t)
 	d := notification(t, contract.Notification{Template: notify.TemplatePlaced, DedupeKey: "k1"})
 	f.status.Store(http.StatusServiceUnavailable)
-	err := f.SendWebhook().Handle(t.Context(), d)
-	require.Error(t, err)
-	require.False(t, messaging.IsPermanent(err))
+	require.True(t, messaging.IsUnavailable(f.SendWebhook().Handle(t.Context(), d)))
 	f.status.Store(http.StatusOK)
 	require.NoError(t, f.SendWebhook().Handle(t.Context(), d))
 	require.EqualValues(t, 2, f.calls.Load())
@@ -165,6 +166,7 @@ func TestSendFails(t *testing.T) {
 			err := c.handler.Handle(t.Context(), notification(t, c.body))
 			require.ErrorContains(t, err, c.want)
 			require.Equal(t, c.permanent, messaging.IsPermanent(err))
+			require.Equal(t, !c.permanent, messaging.IsUnavailable(err))
 		})
 	}
 }

@@ -5,28 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/wneessen/go-mail"
+
+	"example.com/orderflow/pkg/messaging"
 )
 
-// ErrBadAddress says that a recipient is no mail address.
-var ErrBadAddress = errors.New("not a mail address")
+// smtpTimeout bounds each part of a delivery: the way in, and the mail.
+const smtpTimeout = 10 * time.Second
 
-// Email sends mails over SMTP.
+// Email sends mails over SMTP. Safe for concurrent use.
 type Email struct {
-	client *mail.Client
-	from   string
+	host    string
+	options []mail.Option
+	from    string
 }
 
-// NewEmail makes a sender. starttls is off for the sandbox, and on elsewhere.
+// NewEmail makes a sender. starttls is off for the sandbox, and on elsewhere. The error
+// names the setting that is wrong.
 func NewEmail(addr, from string, starttls bool) (*Email, error) {
-	host, portText, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("SMTP_ADDR: %w", err)
-	}
-	port, err := strconv.Atoi(portText)
+	host, port, err := splitAddr(addr)
 	if err != nil {
 		return nil, fmt.Errorf("SMTP_ADDR: %w", err)
 	}
@@ -37,35 +38,88 @@ func NewEmail(addr, from string, starttls bool) (*Email, error) {
 	if err := mail.NewMsg().From(from); err != nil {
 		return nil, fmt.Errorf("MAIL_FROM: %w", err)
 	}
-	client, err := mail.NewClient(host, mail.WithPort(port), mail.WithTLSPolicy(policy), mail.WithTimeout(10*time.Second))
-	if err != nil {
+	e := &Email{host, []mail.Option{mail.WithPort(port), mail.WithTLSPolicy(policy), mail.WithTimeout(smtpTimeout)}, from}
+	if _, err := mail.NewClient(e.host, e.options...); err != nil {
 		return nil, fmt.Errorf("make the mail client: %w", err)
 	}
-	return &Email{client: client, from: from}, nil
+	return e, nil
+}
+
+// splitAddr takes host:port, where the port is a number.
+func splitAddr(addr string) (host string, port int, err error) {
+	u, err := url.Parse("//" + addr)
+	if err != nil || u.Host != addr || u.Hostname() == "" {
+		return "", 0, errors.New("must be host:port")
+	}
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil || n == 0 {
+		return "", 0, errors.New("must have a port from 1 to 65535")
+	}
+	return u.Hostname(), int(n), nil
 }
 
 // Send sends one mail. The dedupe key goes along, so that a reader can tell a
-// second copy. [ErrBadAddress] and [ErrRefused] (a 5xx of the mail server) are for
-// a mail that will never go out; all else is worth another try.
+// second copy. Its errors have their verdict: [messaging.Permanent] for a mail that will
+// never go out, see refusesTheMail, and [messaging.Unavailable] for all else, such as no
+// connection, 4xx, and a server that takes no mail of ours.
 func (e *Email) Send(ctx context.Context, to, subject, body, dedupeKey string) error {
 	m := mail.NewMsg()
 	if err := m.From(e.from); err != nil {
 		return fmt.Errorf("MAIL_FROM: %w", err)
 	}
 	if err := m.To(to); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadAddress, err)
+		return messaging.Permanent(fmt.Errorf("not a mail address: %w", err))
 	}
 	m.Subject(subject)
 	m.SetGenHeader("X-Dedupe-Key", dedupeKey)
 	m.SetBodyString(mail.TypeTextPlain, body)
-	err := e.client.DialAndSendWithContext(ctx, m)
-	var sendErr *mail.SendError
+	err := e.deliver(ctx, m)
 	switch {
 	case err == nil, m.IsDelivered(): // the server has it, whatever the goodbye was like
 		return nil
-	case errors.As(err, &sendErr) && sendErr.ErrorCode() >= 500 && sendErr.ErrorCode() < 600:
-		return fmt.Errorf("%w: %w", ErrRefused, err)
+	case refusesTheMail(err):
+		return messaging.Permanent(fmt.Errorf("send a mail: %w", err))
 	default:
-		return fmt.Errorf("send a mail: %w", err)
+		return messaging.Unavailable(fmt.Errorf("send a mail: %w", err))
+	}
+}
+
+// deliver has a connection of its own. The mail library leaves it open when the server
+// refuses us before the mail, and does not look at ctx once it is open: so it is closed
+// here, at the end or when ctx is done.
+func (e *Email) deliver(ctx context.Context, m *mail.Msg) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	dial := func(dialCtx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(dialCtx, network, addr)
+		if err == nil {
+			context.AfterFunc(ctx, func() { _ = conn.Close() })
+		}
+		return conn, err
+	}
+	client, err := mail.NewClient(e.host, append(e.options[:len(e.options):len(e.options)], mail.WithDialContextFunc(dial))...)
+	if err != nil {
+		return fmt.Errorf("make the mail client: %w", err)
+	}
+	return client.DialAndSendWithContext(ctx, m)
+}
+
+// refusesTheMail says whether the server will never take this very mail: 5xx to its
+// recipient or to its content. 5xx before that (the greeting, the login, the sender) is
+// about us and holds for every mail, and so does a demand for a login at any time.
+func refusesTheMail(err error) bool {
+	var refused *mail.SendError
+	if !errors.As(err, &refused) || refused.ErrorCode() < 500 || refused.ErrorCode() > 599 {
+		return false
+	}
+	switch refused.ErrorCode() {
+	case 530, 534, 535, 538: // log in, log in better, wrong login, encrypt first
+		return false
+	}
+	switch refused.Reason {
+	case mail.ErrSMTPRcptTo, mail.ErrSMTPData, mail.ErrSMTPDataClose, mail.ErrWriteContent:
+		return true
+	default:
+		return false
 	}
 }

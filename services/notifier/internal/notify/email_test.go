@@ -1,10 +1,17 @@
 package notify_test
 
 import (
+	"bufio"
+	"context"
+	"net"
+	"net/textproto"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/services/notifier/internal/notify"
 )
 
@@ -12,8 +19,15 @@ func TestNewEmail(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, addr, from, want string }{
 		{"right", "mail:2525", "shop@example.com", ""},
+		{"an address", "[::1]:25", "shop@example.com", ""},
 		{"no port", "mail", "shop@example.com", "SMTP_ADDR"},
 		{"port is no number", "mail:smtp", "shop@example.com", "SMTP_ADDR"},
+		{"port is zero", "mail:0", "shop@example.com", "SMTP_ADDR"},
+		{"port is too high", "mail:65536", "shop@example.com", "SMTP_ADDR"},
+		{"no host", ":25", "shop@example.com", "SMTP_ADDR"},
+		{"a URL", "smtp://mail:25", "shop@example.com", "SMTP_ADDR"},
+		{"a user", "ada@mail:25", "shop@example.com", "SMTP_ADDR"},
+		{"a space", "ma il:25", "shop@example.com", "SMTP_ADDR"},
 		{"sender is no address", "mail:2525", "shop", "MAIL_FROM"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -28,14 +42,135 @@ func TestNewEmail(t *testing.T) {
 	}
 }
 
-// The way over a mail server is in app/app_test.go.
+// mailServer is an SMTP server that says no at one point, and else yes.
+type mailServer struct {
+	net.Listener
+	// at is the verb that is refused ("" is the greeting, "." the end of a mail), no how:
+	// nothing is said if it is empty.
+	at, no string
+	ended  chan struct{} // one for each connection that has ended
+}
+
+func newMailServer(t *testing.T, at, no string) *mailServer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &mailServer{listener, at, no, make(chan struct{}, 10)}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(conn)
+		}
+	}()
+	return s
+}
+
+func (s *mailServer) serve(conn net.Conn) {
+	defer func() {
+		_ = conn.Close()
+		s.ended <- struct{}{}
+	}()
+	lines := textproto.NewReader(bufio.NewReader(conn))
+	say := func(verb, yes string) {
+		if verb == s.at {
+			yes = s.no
+		}
+		if yes != "" {
+			_, _ = conn.Write([]byte(yes + "\r\n"))
+		}
+	}
+	say("", "220 mail")
+	for {
+		line, err := lines.ReadLine()
+		if err != nil {
+			return
+		}
+		verb, _, _ := strings.Cut(line, " ")
+		if verb != "DATA" {
+			say(verb, "250 yes")
+			continue
+		}
+		say(verb, "354 go on")
+		if s.at == verb {
+			continue
+		}
+		if _, err := lines.ReadDotBytes(); err != nil {
+			return
+		}
+		say(".", "250 yes")
+	}
+}
+
+func (s *mailServer) send(ctx context.Context, t *testing.T) error {
+	t.Helper()
+	email, err := notify.NewEmail(s.Addr().String(), "shop@example.com", false)
+	require.NoError(t, err)
+	return email.Send(ctx, "ada@example.com", "s", "b", "k")
+}
+
+func TestWhatAMailServerSays(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, at, no, want string }{
+		{"yes", "nowhere", "", "sent"},
+		{"a goodbye that fails", "QUIT", "500 no", "sent"},
+		{"a reset that fails after the mail", "RSET", "500 no", "sent"},
+		{"shutting down", "", "421 later", "away"},
+		{"nobody may send here", "", "554 no", "away"},
+		{"an old server", "EHLO", "500 what", "sent"},
+		{"a sender that is not ours", "MAIL", "550 no", "away"},
+		{"log in first", "MAIL", "530 no", "away"},
+		{"busy", "MAIL", "451 later", "away"},
+		{"log in first, said late", "RCPT", "530 no", "away"},
+		{"a full mailbox", "RCPT", "452 later", "away"},
+		{"greylisted", "RCPT", "450 later", "away"},
+		{"nobody of that name", "RCPT", "550 no", "refused"},
+		{"no mail now", "DATA", "451 later", "away"},
+		{"no mail", "DATA", "554 no", "refused"},
+		{"the mail cannot be kept now", ".", "452 later", "away"},
+		{"the mail is spam", ".", "554 no", "refused"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newMailServer(t, c.at, c.no)
+			err := s.send(t.Context(), t)
+			require.Equal(t, c.want == "sent", err == nil, err)
+			require.Equal(t, c.want == "refused", messaging.IsPermanent(err), err)
+			require.Equal(t, c.want == "away", messaging.IsUnavailable(err), err)
+			select {
+			case <-s.ended:
+			case <-time.After(10 * time.Second):
+				require.Fail(t, "the connection is left open")
+			}
+		})
+	}
+}
+
+// The way over a whole mail server is in app/app_test.go.
 func TestEmailThatIsNotSent(t *testing.T) {
 	t.Parallel()
 	email, err := notify.NewEmail("127.0.0.1:1", "shop@example.com", false) // nobody listens
 	require.NoError(t, err)
-	require.ErrorIs(t, email.Send(t.Context(), "not an address", "s", "b", "k"), notify.ErrBadAddress)
-	require.ErrorIs(t, email.Send(t.Context(), "eve@example.com\r\nBcc: all@example.com", "s", "b", "k"), notify.ErrBadAddress)
+	for _, nobody := range []string{"not an address", "eve@example.com\r\nBcc: all@example.com", "a..b@example.com", ""} {
+		err := email.Send(t.Context(), nobody, "s", "b", "k")
+		require.ErrorContains(t, err, "not a mail address")
+		require.True(t, messaging.IsPermanent(err))
+	}
 	err = email.Send(t.Context(), "ada@example.com", "s", "b", "k")
 	require.ErrorContains(t, err, "send a mail")
-	require.NotErrorIs(t, err, notify.ErrBadAddress, "worth another try")
+	require.True(t, messaging.IsUnavailable(err))
+}
+
+// A server that accepts and says nothing holds up neither a stop nor a deadline.
+func TestEmailEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	s := newMailServer(t, "MAIL", "")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	started := time.Now()
+	require.True(t, messaging.IsUnavailable(s.send(ctx, t)))
+	require.Less(t, time.Since(started), 5*time.Second)
 }

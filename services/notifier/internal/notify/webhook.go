@@ -1,62 +1,51 @@
 package notify
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"net/http"
+	"net/url"
 	"time"
+
+	"example.com/orderflow/pkg/service"
 )
 
-// ErrRefused says that the receiver will never take this notification.
-var ErrRefused = errors.New("the receiver refuses the notification")
+// webhookTimeout bounds one call of the receiver.
+const webhookTimeout = 10 * time.Second
 
-// Webhook posts to one receiver.
+// Webhook posts to one receiver. Safe for concurrent use.
 type Webhook struct {
-	url  string
-	http *http.Client
+	url     *url.URL
+	outside *service.Outside
 }
 
-// NewWebhook makes a sender.
-func NewWebhook(url string) *Webhook {
-	return &Webhook{url: url, http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}
+// NewWebhook makes a sender to a receiver, see [service.OutsideURL].
+func NewWebhook(to *url.URL) *Webhook {
+	return &Webhook{to, service.NewOutside(webhookTimeout)}
 }
 
-// Send posts the data as JSON, with the dedupe key as Idempotency-Key. A 4xx other
-// than 408 and 429 is [ErrRefused]; all else is worth another try.
+// Send posts the data as JSON, with the dedupe key as Idempotency-Key. Any answer but
+// 2xx is an error with its verdict, see [service.Answer.Verdict]; a redirect too.
 func (h *Webhook) Send(ctx context.Context, event string, data map[string]any, dedupeKey string) error {
 	body := map[string]any{"event": event}
-	for k, v := range data {
-		body[k] = v
-	}
+	maps.Copy(body, data)
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("encode a webhook: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(encoded))
+	header := http.Header{}
+	header.Set("Idempotency-Key", dedupeKey)
+	answer, err := h.outside.Post(ctx, h.url, header, encoded)
 	if err != nil {
 		return fmt.Errorf("post a webhook: %w", err)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", dedupeKey)
-	res, err := h.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("post a webhook: %w", err)
+	if answer.Status < 200 || answer.Status > 299 {
+		return answer.Verdict(fmt.Errorf("post a webhook: %d %s", answer.Status, http.StatusText(answer.Status)))
 	}
-	defer func() { _ = res.Body.Close() }()
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)) // so that the connection is kept
-	switch {
-	case res.StatusCode < 300:
-		return nil
-	case res.StatusCode >= 400 && res.StatusCode < 500 && res.StatusCode != http.StatusRequestTimeout && res.StatusCode != http.StatusTooManyRequests:
-		return fmt.Errorf("%w: %s", ErrRefused, res.Status)
-	default:
-		return fmt.Errorf("post a webhook: %s", res.Status)
-	}
+	return nil
 }
 
 // Close closes idle connections.
-func (h *Webhook) Close() { h.http.CloseIdleConnections() }
+func (h *Webhook) Close() { h.outside.Close() }

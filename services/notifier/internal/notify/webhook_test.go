@@ -5,17 +5,21 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/services/notifier/internal/notify"
 )
 
 func newWebhook(t *testing.T, receive http.HandlerFunc) *notify.Webhook {
 	t.Helper()
 	server := httptest.NewServer(receive)
-	webhook := notify.NewWebhook(server.URL)
+	to, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	webhook := notify.NewWebhook(to)
 	t.Cleanup(func() {
 		webhook.Close()
 		server.Close()
@@ -39,33 +43,34 @@ func TestWebhook(t *testing.T) {
 	require.JSONEq(t, `{"event":"order-placed","order_id":"o1","amount":"19.99 EUR"}`, string(body))
 }
 
+// What each status means is in pkg/service; here is that it is asked.
 func TestWebhookAnswers(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		status        int
-		sent, refused bool
-	}{
-		{http.StatusOK, true, false},
-		{http.StatusAccepted, true, false},
-		{http.StatusBadRequest, false, true},
-		{http.StatusNotFound, false, true},
-		{http.StatusGone, false, true},
-		{http.StatusRequestTimeout, false, false},
-		{http.StatusTooManyRequests, false, false},
-		{http.StatusNotModified, false, false},
-		{http.StatusInternalServerError, false, false},
-		{http.StatusServiceUnavailable, false, false},
+	for status, want := range map[int]string{
+		http.StatusOK: "sent", http.StatusAccepted: "sent", http.StatusNoContent: "sent",
+		http.StatusMovedPermanently: "away", http.StatusFound: "away", http.StatusSeeOther: "away",
+		http.StatusTemporaryRedirect: "away", http.StatusPermanentRedirect: "away", http.StatusNotModified: "away",
+		http.StatusBadRequest: "refused", http.StatusNotFound: "refused", http.StatusGone: "refused",
+		http.StatusUnauthorized: "away", http.StatusForbidden: "away", http.StatusRequestTimeout: "away",
+		http.StatusTooEarly: "away", http.StatusTooManyRequests: "away",
+		http.StatusInternalServerError: "away", http.StatusServiceUnavailable: "away",
+		http.StatusConflict: "again",
 	} {
-		t.Run(http.StatusText(c.status), func(t *testing.T) {
+		t.Run(http.StatusText(status), func(t *testing.T) {
 			t.Parallel()
-			webhook := newWebhook(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(c.status) })
+			calls := 0
+			webhook := newWebhook(t, func(w http.ResponseWriter, r *http.Request) {
+				calls++
+				if r.URL.Path == "/" {
+					w.Header().Set("Location", "/elsewhere")
+					w.WriteHeader(status)
+				}
+			})
 			err := webhook.Send(t.Context(), "e", nil, "k")
-			require.Equal(t, c.sent, err == nil, err)
-			if c.refused {
-				require.ErrorIs(t, err, notify.ErrRefused)
-			} else {
-				require.NotErrorIs(t, err, notify.ErrRefused)
-			}
+			require.Equal(t, want == "sent", err == nil, err)
+			require.Equal(t, want == "refused", messaging.IsPermanent(err))
+			require.Equal(t, want == "away", messaging.IsUnavailable(err))
+			require.Equal(t, 1, calls, "a redirect is not followed")
 		})
 	}
 }
@@ -75,7 +80,7 @@ func TestWebhookWithoutAnAnswer(t *testing.T) {
 	webhook := newWebhook(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	err := webhook.Send(t.Context(), "e", nil, "k")
 	require.ErrorContains(t, err, "post a webhook")
-	require.NotErrorIs(t, err, notify.ErrRefused)
+	require.True(t, messaging.IsUnavailable(err))
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
