@@ -180,10 +180,12 @@ func TestDeadLettersAreAtLeastOnce(t *testing.T) {
 	}
 	topology := messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: "dead", Kind: messaging.Direct}},
-		Queues:    []messaging.Queue{waiting},
+		Queues:    []messaging.Queue{waiting, {Name: "waiting.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited}},
+		Bindings:  []messaging.Binding{{Source: "dead", Destination: "waiting.dead", Key: "waiting"}},
 	}
 	apply(t, b, topology)
 	ch := raw(t, b)
+	require.NoError(t, ch.QueueUnbind("waiting.dead", "waiting", "dead", nil))
 	require.NoError(t, ch.Confirm(false))
 	put(t, ch, "", "waiting", amqp.Publishing{MessageId: "m1"})
 	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
@@ -192,8 +194,6 @@ func TestDeadLettersAreAtLeastOnce(t *testing.T) {
 		return q.Messages == 0, fmt.Sprintf("%d are ready", q.Messages)
 	})
 
-	topology.Queues = append(topology.Queues, messaging.Queue{Name: "waiting.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited})
-	topology.Bindings = []messaging.Binding{{Source: "dead", Destination: "waiting.dead", Key: "waiting"}}
 	// The broker looks for a new route every three minutes, and at once when the
 	// policy has changed; writing the same policy again is no change.
 	topology.Queues[0].MaxLength = 1000

@@ -87,7 +87,6 @@ func (c *Caller) Close(ctx context.Context) error {
 func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Delivery, err error) {
 	started := time.Now()
 	defer func() { c.conn.config.Hooks.Published(route, m.Type, err, time.Since(started)) }()
-	m.ReplyTo = directReplyTo
 	m.AppID = c.conn.config.AppID
 	m.UserID = c.conn.user
 	if c.conn.config.Hooks.Publishing != nil {
@@ -96,9 +95,10 @@ func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Deli
 			defer func() { finish(err) }()
 		}
 	}
-	if err := validate(route, &m); err != nil {
+	if err := c.conn.validate(route, &m); err != nil {
 		return nil, err
 	}
+	m.ReplyTo = directReplyTo
 	select {
 	case c.places <- struct{}{}:
 		defer func() { <-c.places }()

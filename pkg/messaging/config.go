@@ -3,8 +3,6 @@ package messaging
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -14,17 +12,21 @@ import (
 // Config is how to reach the broker. Only URLs is required.
 type Config struct {
 	// URLs name the nodes of one broker or cluster, "amqp://host:5672/vhost" or
-	// "amqps://...". They are tried in random order.
+	// "amqps://...". They are tried in random order. In a user, password or virtual host
+	// of a URL, '#', '?', '/', '@' and '%' are percent-encoded.
 	URLs []string
 	// User and Password replace those in the URLs, so that secrets need not be there.
+	// They are given together.
 	User, Password string
 	// AppID is the app_id of every message. Defaults to Name.
 	AppID string
-	// Name is shown for the connection in the management UI. Defaults to "orderflow".
+	// Name is shown for the connection in the management UI, and begins the tag of every
+	// consumer. At most 218 bytes. Defaults to "orderflow".
 	Name string
 	// TLS is used for amqps URLs. The server's name defaults to the URL's host.
 	TLS *tls.Config
-	// Heartbeat finds dead peers. Defaults to 10 s.
+	// Heartbeat finds dead peers: whole seconds, at least one. The broker's own setting,
+	// 60 s by default, is the longest. Defaults to 10 s.
 	Heartbeat time.Duration
 	// DialTimeout bounds one attempt at one URL, handshakes included. Defaults to 5 s.
 	DialTimeout time.Duration
@@ -37,6 +39,10 @@ type Config struct {
 	// MaxBackoff bounds the wait between attempts, which starts at 100 ms, doubles
 	// and is drawn at random below that ("full jitter"). Defaults to 2 s.
 	MaxBackoff time.Duration
+	// MaxMessageSize is the size in bytes of the largest body that is sent: what the
+	// broker takes (max_message_size). It closes the channel over a larger one. Defaults
+	// to [DefaultMaxMessageSize].
+	MaxMessageSize int
 	// Logger defaults to none.
 	Logger *zap.Logger
 	// Hooks are called for every message; each may be nil.
@@ -82,37 +88,14 @@ func (c Config) withDefaults() Config {
 	if c.AppID == "" {
 		c.AppID = c.Name
 	}
+	if c.MaxMessageSize == 0 {
+		c.MaxMessageSize = DefaultMaxMessageSize
+	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
 	c.Hooks = c.Hooks.caught(c.Logger)
 	return c
-}
-
-// validate names the setting that is wrong. It never repeats a URL, which may
-// hold a password.
-func (c Config) validate() error {
-	if len(c.URLs) == 0 {
-		return errors.New("messaging: URLs: at least one is needed")
-	}
-	for i, u := range c.URLs {
-		uri, err := amqp.ParseURI(u)
-		switch {
-		case err != nil:
-			return fmt.Errorf("messaging: URLs: number %d is not an AMQP URL", i+1)
-		case c.User == "" && uri.Username != c.user(): // who is in every message, and must be who logs in
-			return fmt.Errorf("messaging: URLs: number %d has another user than the first", i+1)
-		}
-	}
-	for name, d := range map[string]time.Duration{
-		"Heartbeat": c.Heartbeat, "DialTimeout": c.DialTimeout, "CallTimeout": c.CallTimeout,
-		"WriteTimeout": c.WriteTimeout, "MaxBackoff": c.MaxBackoff,
-	} {
-		if d < 0 {
-			return fmt.Errorf("messaging: %s: must not be negative", name)
-		}
-	}
-	return nil
 }
 
 // user is the broker user that the connection logs in as.

@@ -115,6 +115,9 @@ type QueueState struct {
 // It waits for a connection, which it makes for the question, until ctx is done.
 // [ErrNotFound] says that there is no such queue. The user needs some right on it.
 func (c *Conn) QueueState(ctx context.Context, name string) (QueueState, error) {
+	if err := (Queue{Name: name}).validate(false); err != nil {
+		return QueueState{}, fmt.Errorf("messaging: QueueState: %w", err)
+	}
 	ctx, cancel := c.untilClosed(ctx)
 	defer cancel()
 	l := startLink(c.config, "look at "+name)

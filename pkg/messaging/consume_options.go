@@ -90,7 +90,8 @@ func (c *Conn) newConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer,
 	if consumer.prefetch == 0 {
 		consumer.prefetch = consumer.concurrency
 	}
-	if err := errors.Join(validateConsumed(q), consumer.validate()); err != nil {
+	// A queue of others may be described in part; an exclusive one is declared.
+	if err := errors.Join(q.validate(q.Exclusive), consumer.validate()); err != nil {
 		return nil, err
 	}
 	consumer.retries = retriesOf(q, consumer.retryInside)
@@ -101,46 +102,29 @@ func (c *Conn) newConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer,
 	return consumer, nil
 }
 
-// validateConsumed refuses a description that is wrong. It may be incomplete: what
-// consuming needs is the name.
-func validateConsumed(q Queue) error {
-	if q.DeadLetter != nil && q.Overflow == "" {
-		q.Overflow = RejectPublish // needed by who declares it, not by who consumes
-	}
-	if q.Type != "" {
-		return q.Validate()
-	}
-	q.Type = Quorum
-	asQuorum := q.Validate()
-	q.Type = Classic
-	if asQuorum == nil || q.Validate() == nil {
-		return nil
-	}
-	return asQuorum
-}
-
 // validate names the option that is wrong.
 func (c *Consumer) validate() error {
 	q := c.queue
+	if err := checkText(c.tag); err != nil {
+		return fmt.Errorf("messaging: ConsumerTag: %w", err)
+	}
 	switch {
 	case isNil(c.handler):
 		return errors.New("messaging: Consume: the handler is nil")
-	case c.concurrency < 1 || c.concurrency > math.MaxUint16:
-		return fmt.Errorf("messaging: Concurrency: must be from 1 to %d", math.MaxUint16)
+	case c.concurrency < 1 || c.concurrency > maxPrefetch:
+		return fmt.Errorf("messaging: Concurrency: must be from 1 to %d", maxPrefetch)
 	case c.prefetch < c.concurrency:
 		return errors.New("messaging: Prefetch: must not be below Concurrency")
-	case c.prefetch > math.MaxUint16:
-		return fmt.Errorf("messaging: Prefetch: AMQP allows at most %d", math.MaxUint16)
-	case c.timeout <= 0:
-		return errors.New("messaging: HandlerTimeout: must be positive")
-	case c.retryInside < 0:
-		return errors.New("messaging: RetryInProcess: must not be negative")
-	case c.tenure < 0:
-		return errors.New("messaging: Tenure: must not be negative")
+	case c.prefetch > maxPrefetch:
+		return fmt.Errorf("messaging: Prefetch: AMQP allows at most %d", maxPrefetch)
+	case c.timeout <= 0 || c.timeout > maxWait:
+		return fmt.Errorf("messaging: HandlerTimeout: must be positive, and at most %s", maxWait)
+	case c.retryInside < 0 || c.retryInside > maxWait:
+		return fmt.Errorf("messaging: RetryInProcess: must not be negative, and at most %s", maxWait)
+	case c.tenure < 0 || c.tenure > maxWait:
+		return fmt.Errorf("messaging: Tenure: must not be negative, and at most %s", maxWait)
 	case c.priority < math.MinInt32 || c.priority > math.MaxInt32:
 		return errors.New("messaging: ConsumerPriority: must fit into 32 bits")
-	case len(c.tag) > maxShortString:
-		return fmt.Errorf("messaging: ConsumerTag: has %d bytes, AMQP allows %d", len(c.tag), maxShortString)
 	case q.SingleActiveConsumer && c.prefetch != 1:
 		return errors.New("messaging: Prefetch: a single active consumer keeps order with 1 only")
 	case q.SingleActiveConsumer && c.priority != 0:

@@ -93,14 +93,7 @@ func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, er
 // A queue that you name cannot be declared again until the broker has noticed that
 // the connection before is gone; the consumer waits for that.
 func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ConsumeOption) (*Consumer, error) {
-	if !q.Exclusive {
-		return nil, errors.New("messaging: Listen: the queue must be exclusive")
-	}
-	errs := []error{q.Validate()}
-	for _, b := range bindings {
-		errs = append(errs, b.validate())
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := validateListen(q, bindings); err != nil {
 		return nil, err
 	}
 	consumer, err := c.newConsumer(&Consumer{queue: q, bindings: bindings, handler: h, autoAck: true}, opts)

@@ -45,15 +45,17 @@ func ApplyUpstreams(ctx context.Context, a Admin, upstreams []Upstream) error {
 	if err != nil {
 		return err
 	}
-	api := a.management()
-	defer api.close()
-	for _, u := range upstreams {
-		uri, err := u.uri()
-		if err != nil {
+	uris := make([]string, len(upstreams)) // all, before anything is sent
+	for i, u := range upstreams {
+		if uris[i], err = u.uri(); err != nil {
 			return err
 		}
+	}
+	api := a.management()
+	defer api.close()
+	for i, u := range upstreams {
 		if err := api.putParameter(ctx, "federation-upstream", u.Name, map[string]any{
-			"uri":           uri,
+			"uri":           uris[i],
 			"trust-user-id": true,
 			"ack-mode":      "on-confirm",
 			"max-hops":      1,
@@ -71,12 +73,18 @@ func ApplyUpstreams(ctx context.Context, a Admin, upstreams []Upstream) error {
 
 // uri never puts the URL into an error, since it may hold a password.
 func (u Upstream) uri() (string, error) {
+	if err := checkPathName(u.Name); err != nil {
+		return "", fmt.Errorf("messaging: upstream %.80q: Name: %w", u.Name, err)
+	}
 	uri, err := url.Parse(u.URL)
-	if err != nil || uri.Host == "" || uri.Scheme != "amqp" && uri.Scheme != "amqps" {
+	if err != nil || uri.Host == "" || uri.Scheme != "amqp" && uri.Scheme != "amqps" || strings.ContainsAny(u.URL, "#") {
 		return "", fmt.Errorf("messaging: upstream %q: URL: not an AMQP URL", u.Name)
 	}
 	if u.Name == "" || u.User == "" || u.Password == "" {
 		return "", errors.New("messaging: upstream: Name, User and Password: must not be empty")
+	}
+	if err := checkCredentials(u.User, u.Password); err != nil {
+		return "", fmt.Errorf("upstream %q: %w", u.Name, err)
 	}
 	uri.User = url.UserPassword(u.User, u.Password)
 	// In milliseconds. The default of a minute is what a link would be behind a

@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"go.uber.org/zap"
 )
 
@@ -38,9 +38,12 @@ type Admin struct {
 // complete checks the settings and fills in what AMQPURL says. Errors name the
 // field and never repeat a URL, which may hold a password.
 func (a Admin) complete() (Admin, error) {
-	uri, err := amqp.ParseURI(a.AMQPURL)
+	uri, err := parseURL(a.AMQPURL)
 	if err != nil {
-		return a, errors.New("messaging: AMQPURL: not an AMQP URL")
+		return a, fmt.Errorf("messaging: AMQPURL: %w", err)
+	}
+	if err := checkCredentials(a.User, a.Password); err != nil {
+		return a, err
 	}
 	if a.User == "" {
 		a.User, a.Password = uri.Username, uri.Password
@@ -48,11 +51,17 @@ func (a Admin) complete() (Admin, error) {
 	if a.VHost == "" {
 		a.VHost = uri.Vhost
 	}
+	if err := checkPathName(a.VHost); err != nil {
+		return a, fmt.Errorf("messaging: VHost: %w", err)
+	}
 	uri.Vhost = a.VHost
 	a.AMQPURL = uri.String()
 	m, err := url.Parse(a.ManagementURL)
 	if err != nil || m.Host == "" || m.Scheme != "http" && m.Scheme != "https" {
 		return a, errors.New("messaging: ManagementURL: not an http or https URL")
+	}
+	if m.User != nil || m.RawQuery != "" || strings.Contains(a.ManagementURL, "#") {
+		return a, errors.New("messaging: ManagementURL: takes no user, no query and no fragment: User and Password are used for it too")
 	}
 	if a.Logger == nil {
 		a.Logger = zap.NewNop()
@@ -60,10 +69,13 @@ func (a Admin) complete() (Admin, error) {
 	return a, nil
 }
 
-// Bounds of one request to the management API.
+// Bounds of one attempt at a request to the management API, beside its context. A busy
+// broker answers late, and an attempt that is given up is work for it all the same.
 const (
-	mgmtTimeout     = 15 * time.Second
+	mgmtTimeout     = 2 * time.Minute
+	mgmtDialTimeout = 10 * time.Second
 	mgmtMaxResponse = 64 << 20
+	mgmtAttempts    = 4
 )
 
 // mgmtClient speaks the part of the management API that this package needs.
@@ -77,6 +89,7 @@ type mgmtClient struct {
 func (a Admin) management() *mgmtClient {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = a.TLS.Clone()
+	transport.DialContext = (&net.Dialer{Timeout: mgmtDialTimeout}).DialContext
 	return &mgmtClient{
 		root:  strings.TrimSuffix(a.ManagementURL, "/") + "/api",
 		vhost: a.VHost,
@@ -197,17 +210,34 @@ func (c *mgmtClient) putPermission(ctx context.Context, u User) error {
 	return c.do(ctx, http.MethodPut, body, nil, "permissions", c.vhost, u.Name)
 }
 
-// do makes one request. Every error names the method and the path; request
-// bodies, which may hold a password, are never part of one.
+// do makes one request, and again when it has failed in a way that may pass: all of them
+// may be repeated. Every error names the method and the path; request bodies, which may
+// hold a password, are never part of one.
 func (c *mgmtClient) do(ctx context.Context, method string, in, out any, path ...string) error {
 	for i, part := range path {
 		path[i] = url.PathEscape(part)
 	}
 	where := "/" + strings.Join(path, "/")
-	if err := c.roundTrip(ctx, method, c.root+where, in, out); err != nil {
-		return fmt.Errorf("%s %s: %w", method, where, err)
+	wait := newBackoff(2 * time.Second)
+	for attempt := 1; ; attempt++ {
+		err := c.roundTrip(ctx, method, c.root+where, in, out)
+		if err == nil {
+			return nil
+		}
+		if attempt == mgmtAttempts || ctx.Err() != nil || !mayPass(err) || !wait.sleep(ctx) {
+			return fmt.Errorf("%s %s: %w", method, where, err)
+		}
 	}
-	return nil
+}
+
+// mayPass says whether a request that has failed may be answered the next time: nobody
+// has answered, or somebody who is overloaded or starts. A certificate stays as it is.
+func mayPass(err error) bool {
+	var answer *mgmtError
+	if errors.As(err, &answer) {
+		return answer.status == http.StatusTooManyRequests || answer.status >= 500
+	}
+	return !isDistrust(err)
 }
 
 func (c *mgmtClient) roundTrip(ctx context.Context, method, target string, in, out any) error {
@@ -247,7 +277,9 @@ func (c *mgmtClient) roundTrip(ctx context.Context, method, target string, in, o
 	if out == nil {
 		return nil
 	}
-	if err := json.Unmarshal(answer, out); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(answer))
+	decoder.UseNumber() // a float64 has no room for a large length
+	if err := decoder.Decode(out); err != nil {
 		return fmt.Errorf("decode the answer: %w", err)
 	}
 	return nil

@@ -104,7 +104,7 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 	for _, opt := range opts {
 		opt(c)
 	}
-	if err := validate(route, &m); err != nil {
+	if err := p.conn.validate(route, &m); err != nil {
 		c.resolve(fmt.Errorf("publish %s: %w", m.ID, err))
 		return c
 	}

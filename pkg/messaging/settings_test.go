@@ -91,8 +91,9 @@ func TestQueueSettings(t *testing.T) {
 			require.Equal(t, "old", string(get(t, b.ch, "q").Body))
 		}},
 		{"dead letters at most once", messaging.Queue{
-			Type: messaging.Quorum, MessageTTL: 100 * time.Millisecond, DeadLetter: &messaging.DeadLetter{Exchange: "dead", Key: "nowhere", AtMostOnce: true},
+			Type: messaging.Quorum, MessageTTL: 100 * time.Millisecond, DeadLetter: &messaging.DeadLetter{Exchange: "dead", Key: "q", AtMostOnce: true},
 		}, func(t *testing.T, b broker) {
+			require.NoError(t, b.ch.QueueUnbind("q.dead", "q", "dead", nil))
 			require.NoError(t, send(t, b, "x"))
 			messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { // at least once, it would wait here: TestDeadLettersAreAtLeastOnce
 				return b.Unsettled(t, "q") == 0, "still in its queue"

@@ -12,7 +12,8 @@ import (
 )
 
 // Offset is where in a stream reading begins
-// (https://www.rabbitmq.com/docs/streams#consuming).
+// (https://www.rabbitmq.com/docs/streams#consuming). The zero value is [NextOffset],
+// as it is for the broker.
 type Offset struct{ spec any }
 
 // FirstOffset is the oldest message that the stream still has.
@@ -24,12 +25,17 @@ func LastOffset() Offset { return Offset{"last"} }
 // NextOffset is what will be written from now on.
 func NextOffset() Offset { return Offset{"next"} }
 
-// OffsetAt is the message with this offset; one past [Delivery.Offset] resumes.
+// OffsetAt is the message with this offset, 0 or more; one past [Delivery.Offset] resumes.
 func OffsetAt(n int64) Offset { return Offset{n} }
 
 // OffsetSince is the first chunk written at or after t, to the second. Messages a
 // little older may come with it.
-func OffsetSince(t time.Time) Offset { return Offset{t} }
+func OffsetSince(t time.Time) Offset {
+	if t.Unix() < 0 { // the broker takes a negative one for the far future
+		return FirstOffset()
+	}
+	return Offset{t}
+}
 
 // StreamReader reads a stream. Reading takes nothing out, and any number of
 // readers read independently.
@@ -43,12 +49,16 @@ type StreamReader struct {
 // StreamOption changes how a [StreamReader] reads.
 type StreamOption func(*StreamReader)
 
-// Credit is how many messages the broker sends ahead. Defaults to 100.
+// Credit is how many messages the broker sends ahead. Defaults to 100, at most 65,535.
 func Credit(n int) StreamOption { return func(s *StreamReader) { s.credit = max(n, 1) } }
 
 // Stream describes reading a stream from an offset; nothing happens until
-// [StreamReader.All]. The queue's type must be [Stream].
+// [StreamReader.All], which also refuses what cannot be read. The queue's type must be
+// [Stream].
 func (c *Conn) Stream(q Queue, from Offset, opts ...StreamOption) *StreamReader {
+	if from.spec == nil {
+		from = NextOffset()
+	}
 	s := &StreamReader{conn: c, queue: q, from: from, credit: 100}
 	for _, opt := range opts {
 		opt(s)
@@ -59,16 +69,16 @@ func (c *Conn) Stream(q Queue, from Offset, opts ...StreamOption) *StreamReader 
 // All reads on and on: at the end of the stream it waits for more. After a lost
 // connection it resumes behind the last message that it gave. It ends when the
 // caller stops ranging, or with an error as its last pair: ctx's when ctx is done,
-// [ErrClosed] when the Conn is closed. Of a queue that is no stream it gives an
-// error and nothing else, since reading would take its messages out.
+// [ErrClosed] when the Conn is closed. Of a queue that is no stream, or for an offset, a
+// credit or a description that cannot be, it gives an error and nothing else.
 //
 // The same message may stand in a stream more than once, because its publisher
 // sent it again: a reader that must not see it twice skips a [Message.ID] that it
 // has seen.
 func (s *StreamReader) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 	return func(yield func(*Delivery, error) bool) {
-		if s.queue.Type != Stream {
-			yield(nil, fmt.Errorf("messaging: Stream: the queue %q is of type %q", s.queue.Name, s.queue.Type))
+		if err := s.validate(); err != nil {
+			yield(nil, err)
 			return
 		}
 		ctx, cancel := s.conn.untilClosed(ctx)

@@ -143,7 +143,11 @@ func (s *subscription) declareOwn() error {
 	}
 	s.queueName, s.ownQueue, s.ownEpoch = q.Name, q.Name, s.ep
 	for _, b := range s.bindings {
-		if err := s.ch.QueueBind(q.Name, b.Key, b.Source, false, b.Match); err != nil {
+		match, err := b.match()
+		if err != nil {
+			return err
+		}
+		if err := s.ch.QueueBind(q.Name, b.Key, b.Source, false, match); err != nil {
 			return fmt.Errorf("bind %q to %q: %w", q.Name, b.Source, err)
 		}
 	}

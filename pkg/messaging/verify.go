@@ -173,26 +173,52 @@ func (v *verifyRun) compareBindings(t Topology) {
 	for _, q := range v.queues {
 		exclusive[q.Name] = q.Exclusive
 	}
-	have := map[string]bool{}
+	have, want := map[bindingKey]Binding{}, map[bindingKey]bool{}
 	for _, b := range v.bindings {
 		binding := Binding{Source: b.Source, Destination: b.Destination, Key: b.RoutingKey, Match: b.Arguments, ToExchange: b.DestinationType == "exchange"}
 		listener := !binding.ToExchange && (exclusive[b.Destination] || isBrokersOwn(b.Destination))
 		if b.Source != "" && !listener && !t.ofLinks(b.Destination) { // the default exchange has every queue
-			have[bindingName(binding)] = true
+			have[binding.identity()] = binding
 		}
 	}
 	for _, b := range t.Bindings {
-		name := bindingName(b)
-		if !have[name] {
-			v.missing("binding", name)
+		key := b.identity()
+		if _, found := have[key]; !found && !want[key] {
+			v.missing("binding", bindingName(b))
 		}
-		have[name] = false
+		want[key] = true
 	}
-	for _, name := range slices.Sorted(maps.Keys(have)) {
-		if have[name] {
-			v.undeclared("binding", name)
+	undeclared := map[string]bool{}
+	for key, b := range have {
+		if !want[key] {
+			undeclared[bindingName(b)] = true
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(undeclared)) {
+		v.undeclared("binding", name)
+	}
+}
+
+// bindingKey is what makes a binding another one.
+type bindingKey struct {
+	source, destination string
+	toExchange          bool
+	key, match          string
+}
+
+func (b Binding) identity() bindingKey {
+	listed := make(map[string]any, len(b.Match))
+	for name, value := range b.Match {
+		switch v := value.(type) {
+		case nil:
+			listed[name] = "undefined" // as the management API says it
+		case float32:
+			listed[name] = float64(v)
+		default:
+			listed[name] = value
+		}
+	}
+	return bindingKey{b.Source, b.Destination, b.ToExchange, b.Key, canonical(listed)}
 }
 
 // comparePolicies finds policies that nobody declared. The declared ones are
@@ -280,11 +306,37 @@ func canonical(value any) string {
 	if value == nil {
 		return ""
 	}
-	text, err := json.Marshal(value)
+	text, err := json.Marshal(numbersAsValues(value))
 	if err != nil {
 		return fmt.Sprint(value)
 	}
 	return string(text)
+}
+
+// numbersAsValues gives numbers that were read from JSON a type, and so one form.
+func numbersAsValues(value any) any {
+	switch v := value.(type) {
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		if f, err := v.Float64(); err == nil {
+			return f
+		}
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for name, element := range v {
+			out[name] = numbersAsValues(element)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, element := range v {
+			out[i] = numbersAsValues(element)
+		}
+		return out
+	}
+	return value
 }
 
 // orNil makes the empty string no value at all.

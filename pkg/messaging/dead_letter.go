@@ -1,0 +1,84 @@
+package messaging
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// validateDeadLetter refuses a dead-letter route that leads nowhere: what is dead-lettered
+// would be gone, or would never leave its queue.
+func (t Topology) validateDeadLetter(q Queue) error {
+	d := q.DeadLetter
+	switch {
+	case d == nil || d.Exchange == "": // an error of the queue
+		return nil
+	case !slices.ContainsFunc(t.Exchanges, func(x Exchange) bool { return x.Name == d.Exchange }):
+		return q.wrong(fmt.Sprintf("DeadLetter.Exchange: no exchange %q", d.Exchange))
+	case !t.reaches(d.Exchange, d.Key, map[string]bool{}):
+		return q.wrong(fmt.Sprintf("DeadLetter.Key: no queue gets what exchange %q has with key %q", d.Exchange, d.Key))
+	}
+	return nil
+}
+
+// reaches says whether what is published to an exchange with a key comes into a queue:
+// by the exchange's bindings, those of the exchanges behind them, or the alternate
+// exchange of one that has none for it. Headers are not known here, so a headers
+// exchange is believed if it has any binding.
+func (t Topology) reaches(exchange, key string, seen map[string]bool) bool {
+	i := slices.IndexFunc(t.Exchanges, func(x Exchange) bool { return x.Name == exchange })
+	if i < 0 || seen[exchange] {
+		return false
+	}
+	seen[exchange] = true
+	x := t.Exchanges[i]
+	routed := false
+	for _, b := range t.Bindings {
+		if b.Source != exchange || !x.Kind.routes(b.Key, key) {
+			continue
+		}
+		if !b.ToExchange || t.reaches(b.Destination, key, seen) {
+			return true
+		}
+		routed = true // an alternate exchange does not get it then
+	}
+	return !routed && t.reaches(x.Alternate, key, seen)
+}
+
+// routes says whether an exchange of this kind may route a key by a binding.
+func (k ExchangeKind) routes(binding, key string) bool {
+	switch k {
+	case Direct:
+		return binding == key
+	case Topic:
+		return topicMatches(words(binding), words(key))
+	default: // each binding gets all, or what its headers say, or its share
+		return true
+	}
+}
+
+// words are those of a topic. An empty one has none.
+func words(topic string) []string {
+	if topic == "" {
+		return nil
+	}
+	return strings.Split(topic, ".")
+}
+
+// topicMatches says whether a topic exchange routes a key by a pattern.
+func topicMatches(pattern, key []string) bool {
+	taken := make([]bool, len(key)+1) // by what of the pattern was looked at: so many words
+	taken[0] = true
+	for _, p := range pattern {
+		next := make([]bool, len(key)+1)
+		for i := range next {
+			if p == "#" {
+				next[i] = taken[i] || i > 0 && next[i-1]
+			} else if i > 0 {
+				next[i] = taken[i-1] && (p == "*" || p == key[i-1])
+			}
+		}
+		taken = next
+	}
+	return taken[len(key)]
+}

@@ -1,0 +1,47 @@
+package messaging
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// validateListen names what is wrong with a queue of this process alone.
+func validateListen(q Queue, bindings []Binding) error {
+	if !q.Exclusive {
+		return errors.New("messaging: Listen: the queue must be exclusive")
+	}
+	for _, b := range bindings {
+		err := b.validate()
+		if err == nil && (b.Destination != "" || b.ToExchange) {
+			err = b.wrong("Destination", "is the queue that listens, and left empty")
+		}
+		if err != nil {
+			return fmt.Errorf("messaging: Listen: %w", err)
+		}
+	}
+	return nil
+}
+
+// validate names what is wrong with what is to be read, and from where. A queue that is
+// no stream is refused, since reading would take its messages out.
+func (s *StreamReader) validate() error {
+	if s.queue.Type != Stream {
+		return fmt.Errorf("messaging: Stream: the queue %.80q is of type %q", s.queue.Name, s.queue.Type)
+	}
+	if err := s.queue.validate(false); err != nil {
+		return fmt.Errorf("messaging: Stream: %w", err)
+	}
+	if n, isOffset := s.from.spec.(int64); isOffset && n < 0 {
+		return errors.New("messaging: Stream: Offset: must not be negative")
+	}
+	if at, isTime := s.from.spec.(time.Time); isTime {
+		if err := checkTime(at); err != nil {
+			return fmt.Errorf("messaging: Stream: Offset: %w", err)
+		}
+	}
+	if s.credit > maxPrefetch {
+		return fmt.Errorf("messaging: Credit: must not be above %d", maxPrefetch)
+	}
+	return nil
+}
