@@ -45,7 +45,8 @@ type closer interface {
 // Connect dials the broker and returns when it is connected. Until then it tries
 // again, with backoff, until ctx is done. It fails at once for a bad Config and with
 // [ErrBrokerTooOld], and soon, after three attempts, for credentials or a virtual host
-// that are refused, and for certificates that either side refuses at every URL.
+// that are refused, and for certificates that either side refuses at every URL. A limit
+// of connections, and a node that starts or stops, are waited for.
 //
 // Afterwards ctx has no effect; use [Conn.Close].
 func Connect(ctx context.Context, c Config) (*Conn, error) {

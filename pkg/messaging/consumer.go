@@ -191,7 +191,7 @@ func (c *Consumer) run(ctx context.Context) {
 	defer c.away.end()
 	defer c.abort(ErrStopping)
 	defer c.link.close(c.handlers) // by Stop, or a Drain that was given up, at once
-	trouble := trouble{log: c.log, what: "subscription"}
+	trouble := trouble{log: c.log, fails: "subscription ended, trying again", works: "subscription works again"}
 	for wait := newBackoff(c.conn.config.MaxBackoff); ; {
 		ep, err := c.link.await(ctx)
 		if err != nil {

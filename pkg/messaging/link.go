@@ -2,12 +2,8 @@ package messaging
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +16,8 @@ import (
 // and direct reply-to have faults below it.
 const MinBrokerVersion = "4.3.1"
 
-// maxRefusals is how many refusals in a row Connect believes.
+// maxRefusals is how many refusals in a row Connect believes: a virtual host or a user
+// may be about to be made.
 const maxRefusals = 3
 
 // A link keeps one connection to the broker alive. Each connection, from dial to
@@ -32,6 +29,8 @@ type link struct {
 	config Config
 	role   string
 	log    *zap.Logger
+
+	dialling trouble // of whoever dials: newLink, and then supervise
 
 	epochs current[epoch]
 
@@ -79,11 +78,13 @@ func (ep *epoch) writable(ctx context.Context, closing <-chan struct{}) error {
 }
 
 func makeLink(config Config, role string) *link {
+	log := config.Logger.With(zap.String("connection", role))
 	return &link{
-		config: config,
-		role:   role,
-		log:    config.Logger.With(zap.String("connection", role)),
-		done:   make(chan struct{}),
+		config:   config,
+		role:     role,
+		log:      log,
+		dialling: trouble{log: log, fails: "broker not reachable, trying again", works: "broker reached again"},
+		done:     make(chan struct{}),
 	}
 }
 
@@ -105,6 +106,7 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 	for wait := newBackoff(config.MaxBackoff); ; {
 		first, refused, err := l.dial(ctx)
 		if err == nil {
+			l.dialling.over()
 			supervised, cancel := context.WithCancel(context.WithoutCancel(ctx))
 			l.stop = cancel
 			l.set(first, nil) // ready when Connect returns
@@ -112,7 +114,6 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 			return l, nil
 		}
 		if refused {
-			// The library reads a handshake that breaks off as a refusal too.
 			if refusals++; refusals == maxRefusals || errors.Is(err, ErrBrokerTooOld) {
 				return nil, err
 			}
@@ -124,30 +125,12 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 			last = err
 		}
 		if ctx.Err() == nil {
-			l.log.Warn("broker not reachable, trying again", zap.Error(err))
+			l.dialling.note(err)
 		}
 		if !wait.sleep(ctx) {
 			return nil, fmt.Errorf("connect to the broker: %w (last attempt: %w)", context.Cause(ctx), last)
 		}
 	}
-}
-
-// isRefusal says whether the broker refuses us for a reason that only people can
-// cure, and that every node of it would give.
-func isRefusal(err error) bool {
-	var refused *amqp.Error
-	if errors.As(err, &refused) && (refused.Code == amqp.AccessRefused || refused.Code == amqp.NotAllowed) {
-		return true // 403: user, password or rights. 530: no such virtual host.
-	}
-	return errors.Is(err, ErrBrokerTooOld)
-}
-
-// isDistrust says whether one of the two sides refuses the other's certificate or
-// version of TLS. Only people can cure that, but another node may have a better one.
-func isDistrust(err error) bool {
-	var distrusted *tls.CertificateVerificationError
-	// An alert of the broker has no type in crypto/tls.
-	return errors.As(err, &distrusted) || strings.Contains(err.Error(), "remote error: tls: ")
 }
 
 // supervise dials whenever there is no epoch, until ctx is done.
@@ -161,13 +144,14 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 			l.set(ep, err) // no epoch with an error
 			if err != nil {
 				if ctx.Err() == nil {
-					l.log.Warn("connect failed, trying again", zap.Error(err))
+					l.dialling.note(err)
 				}
 				if !wait.sleep(ctx) {
 					return
 				}
 				continue
 			}
+			l.dialling.over()
 		}
 		born := time.Now()
 		select {
@@ -224,76 +208,6 @@ func (l *link) close(ctx context.Context) {
 	}
 	l.stop()
 	<-l.done
-}
-
-// dial tries each URL once, in random order. refused says that waiting will not
-// help: the broker refuses us, or there is no trust at any URL.
-func (l *link) dial(ctx context.Context) (ep *epoch, refused bool, err error) {
-	var errs []error
-	refused = true
-	for _, i := range rand.Perm(len(l.config.URLs)) {
-		ep, err := l.dialOne(ctx, l.config.URLs[i])
-		if err == nil {
-			return ep, false, nil
-		}
-		if isRefusal(err) {
-			return nil, true, err
-		}
-		refused = refused && isDistrust(err)
-		errs = append(errs, err)
-	}
-	return nil, refused, errors.Join(errs...)
-}
-
-func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
-	c := l.config
-	uri, err := amqp.ParseURI(url)
-	if err != nil {
-		return nil, errors.New("not an AMQP URL")
-	}
-	if c.User != "" {
-		uri.Username, uri.Password = c.User, c.Password
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
-	defer cancel()
-	var raw *socket
-	release := func() bool { return true }
-	config := amqp.Config{
-		// The library wipes the password after use: a new one for each attempt.
-		SASL:       []amqp.Authentication{&amqp.PlainAuth{Username: uri.Username, Password: uri.Password}},
-		Heartbeat:  c.Heartbeat,
-		Properties: amqp.NewConnectionProperties(),
-		Dial: func(network, addr string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			// The handshakes end with ctx, which may be cancelled before its deadline.
-			// The library sets deadlines of its own afterwards.
-			release = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-			raw = newSocket(conn, c.WriteTimeout)
-			return raw, nil
-		},
-	}
-	config.Properties.SetClientConnectionName(c.Name + "/" + l.role)
-	if c.TLS != nil {
-		config.TLSClientConfig = c.TLS.Clone()
-	}
-	conn, err := amqp.DialConfig(url, config)
-	release() // before cancel
-	if err != nil {
-		if raw != nil {
-			_ = raw.Close()
-		}
-		return nil, fmt.Errorf("connect to %s:%d: %w", uri.Host, uri.Port, err)
-	}
-	version, _ := conn.Properties["version"].(string)
-	if !atLeast(version, MinBrokerVersion) {
-		err := fmt.Errorf("%w: %s:%d runs RabbitMQ %q, at least %s is needed", ErrBrokerTooOld, uri.Host, uri.Port, version, MinBrokerVersion)
-		return nil, errors.Join(err, conn.CloseDeadline(time.Now().Add(time.Second)))
-	}
-	l.log.Info("connected", zap.String("node", fmt.Sprintf("%s:%d", uri.Host, uri.Port)), zap.String("broker_version", version))
-	return newEpoch(conn, raw, c.CallTimeout), nil
 }
 
 func newEpoch(conn *amqp.Connection, raw *socket, callTimeout time.Duration) *epoch {

@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"regexp"
 	"slices"
 	"time"
 
@@ -11,11 +12,15 @@ import (
 // of the first few, and how often it was when it is over.
 type trouble struct {
 	log   *zap.Logger
-	what  string
+	fails string // what the log says then
+	works string // and when it is over
 	seen  []string
 	times int
 	since time.Time
 }
+
+// localPort is different for each connection to one address, which is one reason.
+var localPort = regexp.MustCompile(`:\d+->`)
 
 // maxReasons is how many reasons of one trouble are logged.
 const maxReasons = 5
@@ -25,17 +30,17 @@ func (t *trouble) note(err error) {
 		t.since = time.Now()
 	}
 	t.times++
-	text := err.Error()
+	text := localPort.ReplaceAllString(err.Error(), "->")
 	if len(t.seen) == maxReasons || slices.Contains(t.seen, text) {
 		return
 	}
 	t.seen = append(t.seen, text)
-	t.log.Warn(t.what+" ended, trying again", zap.Error(err))
+	t.log.Warn(t.fails, zap.Error(err))
 }
 
 func (t *trouble) over() {
 	if t.times > 0 {
-		t.log.Info(t.what+" works again", zap.Int("failures", t.times), zap.Duration("after", time.Since(t.since)))
+		t.log.Info(t.works, zap.Int("failures", t.times), zap.Duration("after", time.Since(t.since)))
 	}
 	t.times, t.seen = 0, nil
 }

@@ -1,0 +1,143 @@
+package messaging
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.uber.org/zap"
+)
+
+// dial tries each URL once, in random order. refused says that waiting will not
+// help: the broker refuses us, or there is no trust at any URL.
+func (l *link) dial(ctx context.Context) (ep *epoch, refused bool, err error) {
+	errs := make([]error, len(l.config.URLs)) // in the order of the URLs, so that one state has one text
+	refused = true
+	for _, i := range rand.Perm(len(l.config.URLs)) {
+		ep, err := l.dialOne(ctx, l.config.URLs[i])
+		if err == nil {
+			return ep, false, nil
+		}
+		var refusal *refusalError
+		if errors.As(err, &refusal) || errors.Is(err, ErrBrokerTooOld) {
+			return nil, true, err
+		}
+		refused = refused && isDistrust(err)
+		errs[i] = err
+	}
+	return nil, refused, errors.Join(errs...)
+}
+
+func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
+	c := l.config
+	uri, err := parseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	if c.User != "" {
+		uri.Username, uri.Password = c.User, c.Password
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
+	defer cancel()
+	var raw *socket
+	release := func() bool { return true }
+	config := amqp.Config{
+		Heartbeat:  c.Heartbeat,
+		Properties: amqp.NewConnectionProperties(),
+		Dial: func(network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			// The handshakes end with ctx, which may be cancelled before its deadline.
+			// The library sets deadlines of its own afterwards.
+			release = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+			raw = newSocket(conn, c.WriteTimeout)
+			return raw, nil
+		},
+	}
+	config.SASL = []amqp.Authentication{login{uri.Username, uri.Password, config.Properties}}
+	config.Properties.SetClientConnectionName(c.Name + "/" + l.role)
+	if c.TLS != nil {
+		config.TLSClientConfig = c.TLS.Clone()
+	}
+	conn, err := amqp.DialConfig(url, config)
+	release() // before cancel
+	if err != nil {
+		if raw != nil {
+			_ = raw.Close()
+		}
+		return nil, fmt.Errorf("connect to %s:%d: %w", uri.Host, uri.Port, handshakeError(err, uri))
+	}
+	version, _ := conn.Properties["version"].(string)
+	if !atLeast(version, MinBrokerVersion) {
+		err := fmt.Errorf("%w: %s:%d runs RabbitMQ %q, at least %s is needed", ErrBrokerTooOld, uri.Host, uri.Port, version, MinBrokerVersion)
+		return nil, errors.Join(err, conn.CloseDeadline(time.Now().Add(time.Second)))
+	}
+	l.log.Info("connected", zap.String("node", fmt.Sprintf("%s:%d", uri.Host, uri.Port)), zap.String("broker_version", version))
+	return newEpoch(conn, raw, c.CallTimeout), nil
+}
+
+// login is the mechanism PLAIN for a client that wants to be told when it is refused.
+// Otherwise the broker only closes the connection, as it does when it stops, and the
+// library takes every handshake that breaks off for a wrong password.
+type login struct {
+	user, password string
+	properties     amqp.Table // of the client
+}
+
+// Mechanism names it.
+func (login) Mechanism() string { return "PLAIN" }
+
+// Response is asked for when the library has put its capabilities into the client's
+// properties, and before it sends them. It has no setting for this one.
+func (l login) Response() string {
+	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
+		capabilities["authentication_failure_close"] = true
+	}
+	return "\x00" + l.user + "\x00" + l.password
+}
+
+// refusalError is an answer that only people can change, and that every node would give.
+type refusalError struct{ err error }
+
+func (e *refusalError) Error() string { return e.err.Error() }
+func (e *refusalError) Unwrap() error { return e.err }
+
+// handshakeError tells refusals from what passes by itself. The broker says 530 for a
+// virtual host that is not there or not ours, and as well for limits: of connections of a
+// user, a virtual host or a node, which are reached when clients come back before the
+// broker has noticed that they were gone. A virtual host that is still starting is a 541.
+func handshakeError(err error, uri amqp.URI) error {
+	var answer *amqp.Error
+	switch {
+	case errors.Is(err, amqp.ErrSASL):
+		return &refusalError{err}
+	case !errors.As(err, &answer):
+		return err
+	case !answer.Server && (answer.Code == amqp.AccessRefused || answer.Code == amqp.NotAllowed):
+		// The library's guess. The cause is lost.
+		return errors.New("the handshake broke off")
+	case !answer.Server:
+		return err
+	case answer.Code == amqp.AccessRefused,
+		answer.Reason == fmt.Sprintf("NOT_ALLOWED - vhost %s not found", uri.Vhost),
+		answer.Reason == fmt.Sprintf("NOT_ALLOWED - access to vhost '%s' refused for user '%s'", uri.Vhost, uri.Username):
+		return &refusalError{err}
+	}
+	return err
+}
+
+// isDistrust says whether one of the two sides refuses the other's certificate or
+// version of TLS. Only people can cure that, but another node may have a better one.
+func isDistrust(err error) bool {
+	var distrusted *tls.CertificateVerificationError
+	// An alert of the broker has no type in crypto/tls.
+	return errors.As(err, &distrusted) || strings.Contains(err.Error(), "remote error: tls: ")
+}
