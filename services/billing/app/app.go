@@ -33,6 +33,8 @@ type Config struct {
 	service.DatabaseConfig
 	service.BrokerConfig
 	ProviderURL string `env:"PROVIDER_URL,required,notEmpty"`
+	// ProviderKey is what the provider knows us by, as a bearer token.
+	ProviderKey service.Secret `env:"PROVIDER_KEY_FILE"`
 	// ProviderTimeout bounds one call of the payment provider.
 	ProviderTimeout time.Duration `env:"PROVIDER_TIMEOUT" envDefault:"10s"`
 	// Concurrency is how many charges run at once. Small is good: what was taken
@@ -78,7 +80,7 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 }
 
 func (a *App) start(c Config, provider *url.URL) error {
-	a.provider = charge.NewProvider(provider, c.ProviderTimeout, providerMetrics(a.Registry))
+	a.provider = charge.NewProvider(provider, c.ProviderKey, c.ProviderTimeout, providerMetrics(a.Registry))
 	desk := charge.NewDesk(postgres.NewStore(a.Pool, a.Relay.Wake), a.provider, a.Log)
 	handler := events.Handler(desk)
 	timeout := messaging.HandlerTimeout(c.ProviderTimeout + databaseTime)

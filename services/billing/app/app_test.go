@@ -71,6 +71,7 @@ func setupWith(t *testing.T, provider string) *fixture {
 	if provider == "" {
 		s, err := sandbox.New(ctx, sandbox.Config{
 			HTTPConfig: listen, DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)}, SMTPAddr: "127.0.0.1:0",
+			ProviderKey: password,
 		}, log)
 		require.NoError(t, err)
 		run(t, s.Run)
@@ -82,6 +83,7 @@ func setupWith(t *testing.T, provider string) *fixture {
 		DatabaseConfig:  service.DatabaseConfig{URL: messagingtest.Database(t)},
 		BrokerConfig:    service.BrokerConfig{URLs: []string{f.broker.URL}, User: contract.BillingUser, Password: password},
 		ProviderURL:     f.shop,
+		ProviderKey:     password,
 		ProviderTimeout: 10 * time.Second,
 		Concurrency:     4,
 	}, log)

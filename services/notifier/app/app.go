@@ -24,9 +24,14 @@ type Config struct {
 	service.BrokerConfig
 	SMTPAddr     string `env:"SMTP_ADDR,required,notEmpty"`
 	SMTPStartTLS bool   `env:"SMTP_STARTTLS"`
-	MailFrom     string `env:"MAIL_FROM" envDefault:"shop@example.com"`
-	WebhookURL   string `env:"WEBHOOK_URL,required,notEmpty"`
-	Concurrency  int    `env:"CONCURRENCY" envDefault:"4"`
+	// SMTPUser and SMTPPassword log in at the mail server, if it wants that.
+	SMTPUser     string         `env:"SMTP_USER"`
+	SMTPPassword service.Secret `env:"SMTP_PASSWORD_FILE"`
+	MailFrom     string         `env:"MAIL_FROM" envDefault:"shop@example.com"`
+	WebhookURL   string         `env:"WEBHOOK_URL,required,notEmpty"`
+	// WebhookSecret signs webhooks, see [notify.Webhook.Send].
+	WebhookSecret service.Secret `env:"WEBHOOK_SECRET_FILE"`
+	Concurrency   int            `env:"CONCURRENCY" envDefault:"4"`
 }
 
 // Validate names the setting that is wrong.
@@ -45,7 +50,9 @@ type App struct {
 
 // New opens the database, the broker and the port, and starts to consume.
 func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
-	email, err := notify.NewEmail(c.SMTPAddr, c.MailFrom, c.SMTPStartTLS)
+	email, err := notify.NewEmail(notify.SMTP{
+		Addr: c.SMTPAddr, StartTLS: c.SMTPStartTLS, User: c.SMTPUser, Password: c.SMTPPassword, From: c.MailFrom,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +65,7 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{Core: core, webhook: notify.NewWebhook(receiver)}
+	a := &App{Core: core, webhook: notify.NewWebhook(receiver, c.WebhookSecret)}
 	if err := a.start(c, email); err != nil {
 		core.Close()
 		return nil, err

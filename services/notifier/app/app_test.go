@@ -20,7 +20,10 @@ import (
 	sandbox "example.com/orderflow/tools/sandbox/app"
 )
 
-const password = "test-only"
+const (
+	password      = "test-only"
+	webhookSecret = "test-only too"
+)
 
 // fixture is notifier between a real broker, a real database and the real sandbox.
 type fixture struct {
@@ -50,6 +53,7 @@ func setup(t *testing.T) *fixture {
 	listen := service.HTTPConfig{Addr: "127.0.0.1:0"}
 	s, err := sandbox.New(ctx, sandbox.Config{
 		HTTPConfig: listen, DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)}, SMTPAddr: "127.0.0.1:0",
+		SMTPUser: "shop", SMTPPassword: password, WebhookSecret: webhookSecret,
 	}, log)
 	require.NoError(t, err)
 	run(t, s.Run)
@@ -60,8 +64,11 @@ func setup(t *testing.T) *fixture {
 		DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)},
 		BrokerConfig:   service.BrokerConfig{URLs: []string{broker.URL}, User: contract.NotifierUser, Password: password},
 		SMTPAddr:       s.SMTPAddr(),
+		SMTPUser:       "shop",
+		SMTPPassword:   password,
 		MailFrom:       "shop@example.com",
 		WebhookURL:     f.outside + "/webhooks",
+		WebhookSecret:  webhookSecret,
 		Concurrency:    4,
 	}, log)
 	require.NoError(t, err)
@@ -166,9 +173,10 @@ func TestBadSettings(t *testing.T) {
 	require.ErrorContains(t, app.Config{}.Validate(), "CONCURRENCY")
 	good := app.Config{SMTPAddr: "mail:25", MailFrom: "shop@example.com", WebhookURL: "https://receiver", Concurrency: 1}
 	for setting, mutate := range map[string]func(*app.Config){
-		"SMTP_ADDR":   func(c *app.Config) { c.SMTPAddr = "mail" },
-		"MAIL_FROM":   func(c *app.Config) { c.MailFrom = "shop" },
-		"WEBHOOK_URL": func(c *app.Config) { c.WebhookURL = "foo" },
+		"SMTP_ADDR":                        func(c *app.Config) { c.SMTPAddr = "mail" },
+		"SMTP_USER and SMTP_PASSWORD_FILE": func(c *app.Config) { c.SMTPUser = "shop" },
+		"MAIL_FROM":                        func(c *app.Config) { c.MailFrom = "shop" },
+		"WEBHOOK_URL":                      func(c *app.Config) { c.WebhookURL = "foo" },
 	} {
 		config := good
 		mutate(&config)

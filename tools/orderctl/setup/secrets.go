@@ -24,6 +24,11 @@ const (
 	brokerPassword   = "amqp_password"
 	databasePassword = "database_password"
 	operatorToken    = "operator_token"
+
+	// What a service and the sandbox both know.
+	providerKey   = "provider_key"
+	smtpPassword  = "smtp_password" //nolint:gosec // the name of a file
+	webhookSecret = "webhook_secret"
 )
 
 // Dirs are the directories that secrets lie in: one per service below Services,
@@ -42,10 +47,10 @@ type account struct {
 
 var accounts = []account{
 	{contract.OrdersUser, 10001, []string{brokerPassword, databasePassword}},
-	{contract.BillingUser, 10002, []string{brokerPassword, databasePassword}},
-	{contract.NotifierUser, 10003, []string{brokerPassword, databasePassword}},
+	{contract.BillingUser, 10002, []string{brokerPassword, databasePassword, providerKey}},
+	{contract.NotifierUser, 10003, []string{brokerPassword, databasePassword, smtpPassword, webhookSecret}},
 	{contract.PricingUser, 10004, []string{brokerPassword, databasePassword, operatorToken}},
-	{"sandbox", 10005, []string{databasePassword}},
+	{"sandbox", 10005, []string{databasePassword, providerKey, smtpPassword, webhookSecret}},
 	{contract.Operator, 0, []string{brokerPassword}},
 	{contract.FederationUser, 0, []string{brokerPassword}}, // used where each region has a broker
 	{"ledger", 0, []string{databasePassword}},
@@ -59,7 +64,7 @@ func Secrets(dirs Dirs) (made int, err error) {
 			return made, fmt.Errorf("make secrets of %s: %w", a.name, err)
 		}
 		for _, name := range a.files {
-			isNew, err := writeOnce(filepath.Join(dir, name), 0o400, a.uid, func(secret string) string { return secret })
+			isNew, err := writeOnce(filepath.Join(dir, name), 0o400, a.uid, dirs.shared(name))
 			if err != nil {
 				return made, fmt.Errorf("make secrets of %s: %w", a.name, err)
 			}
@@ -88,6 +93,22 @@ func Secrets(dirs Dirs) (made int, err error) {
 		made += isNew
 	}
 	return made, nil
+}
+
+// shared gives the content of a new file: what somebody else has under a name that is for
+// a secret of two, and else the new secret.
+func (d Dirs) shared(name string) func(secret string) string {
+	return func(secret string) string {
+		if name != providerKey && name != smtpPassword && name != webhookSecret {
+			return secret
+		}
+		for _, a := range accounts {
+			if known, err := readSecret(filepath.Join(d.Services, a.name, name)); err == nil && known != "" {
+				return known
+			}
+		}
+		return secret
+	}
 }
 
 // writeOnce writes a file with a new secret, unless there is one. An empty file is what

@@ -52,15 +52,21 @@ var everything = map[string]struct {
 	"services/billing":                       {0o700, 10002},
 	"services/billing/amqp_password":         {0o400, 10002},
 	"services/billing/database_password":     {0o400, 10002},
+	"services/billing/provider_key":          {0o400, 10002},
 	"services/notifier":                      {0o700, 10003},
 	"services/notifier/amqp_password":        {0o400, 10003},
 	"services/notifier/database_password":    {0o400, 10003},
+	"services/notifier/smtp_password":        {0o400, 10003},
+	"services/notifier/webhook_secret":       {0o400, 10003},
 	"services/pricing-rpc":                   {0o700, 10004},
 	"services/pricing-rpc/amqp_password":     {0o400, 10004},
 	"services/pricing-rpc/database_password": {0o400, 10004},
 	"services/pricing-rpc/operator_token":    {0o400, 10004},
 	"services/sandbox":                       {0o700, 10005},
 	"services/sandbox/database_password":     {0o400, 10005},
+	"services/sandbox/provider_key":          {0o400, 10005},
+	"services/sandbox/smtp_password":         {0o400, 10005},
+	"services/sandbox/webhook_secret":        {0o400, 10005},
 	"services/operator":                      {0o700, 0},
 	"services/operator/amqp_password":        {0o400, 0},
 	"services/federation":                    {0o700, 0},
@@ -102,12 +108,50 @@ func TestSecrets(t *testing.T) {
 		}
 		distinct[content] = true
 	}
-	require.Len(t, distinct, made, "no password twice")
+	require.Len(t, distinct, made-len(shared), "no password twice, but for what two must know")
+	for service, name := range shared {
+		require.Equal(t, first[service], first["services/sandbox/"+name], service)
+	}
 
 	made, err = setup.Secrets(dirs)
 	require.NoError(t, err)
 	require.Zero(t, made)
 	require.Equal(t, first, files(t, dirs))
+}
+
+// shared are the secrets that the sandbox knows too.
+var shared = map[string]string{
+	"services/billing/provider_key":    "provider_key",
+	"services/notifier/smtp_password":  "smtp_password",
+	"services/notifier/webhook_secret": "webhook_secret",
+}
+
+// Whichever of the two is lost, the other one is what it is made from.
+func TestSharedSecretsStayEqual(t *testing.T) {
+	t.Parallel()
+	dirs := newDirs(t)
+	_, err := setup.Secrets(dirs)
+	require.NoError(t, err)
+	all := files(t, dirs)
+	root := filepath.Dir(dirs.Services)
+	for service, name := range shared {
+		for _, lost := range []string{service, "services/sandbox/" + name} {
+			require.NoError(t, os.Remove(filepath.Join(root, lost)))
+			made, err := setup.Secrets(dirs)
+			require.NoError(t, err)
+			require.Equal(t, 1, made)
+			require.Equal(t, all, files(t, dirs))
+		}
+		// Both: a new one, for both.
+		require.NoError(t, os.Remove(filepath.Join(root, service)))
+		require.NoError(t, os.Remove(filepath.Join(root, "services/sandbox/"+name)))
+		_, err := setup.Secrets(dirs)
+		require.NoError(t, err)
+		now := files(t, dirs)
+		require.NotEqual(t, all[service], now[service])
+		require.Equal(t, now[service], now["services/sandbox/"+name])
+		all = now
+	}
 }
 
 func TestSecretsAfterARunThatWasCutOff(t *testing.T) {

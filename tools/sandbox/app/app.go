@@ -3,6 +3,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +21,19 @@ type Config struct {
 	service.HTTPConfig
 	service.DatabaseConfig
 	SMTPAddr string `env:"SMTP_LISTEN_ADDR" envDefault:":2525"`
+	// What the outside world wants to be shown; nothing where a setting is not given.
+	ProviderKey   service.Secret `env:"PROVIDER_KEY_FILE"`
+	SMTPUser      string         `env:"SMTP_USER"`
+	SMTPPassword  service.Secret `env:"SMTP_PASSWORD_FILE"`
+	WebhookSecret service.Secret `env:"WEBHOOK_SECRET_FILE"`
+}
+
+// Validate names the setting that is wrong.
+func (c Config) Validate() error {
+	if (c.SMTPUser == "") != (c.SMTPPassword == "") {
+		return errors.New("SMTP_USER and SMTP_PASSWORD_FILE: give both, or neither")
+	}
+	return nil
 }
 
 // App is a running sandbox.
@@ -41,12 +55,12 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	}
 	store := postgres.NewStore(pool)
 	faults := &fault.Switches{}
-	mail, err := mailbox.Listen(c.SMTPAddr, store, faults, log)
+	mail, err := mailbox.Listen(c.SMTPAddr, mailbox.Login{User: c.SMTPUser, Password: c.SMTPPassword}, store, faults, log)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
-	server, err := service.Listen(c.Addr, httpapi.Routes(store, faults, log), service.NewRegistry(), service.Check{Name: "database", Func: pool.Ping})
+	server, err := service.Listen(c.Addr, httpapi.Routes(store, httpapi.Secrets{ProviderKey: c.ProviderKey, Webhook: c.WebhookSecret}, faults, log), service.NewRegistry(), service.Check{Name: "database", Func: pool.Ping})
 	if err != nil {
 		_ = mail.Shutdown(ctx)
 		pool.Close()

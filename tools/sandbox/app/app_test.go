@@ -48,6 +48,15 @@ func TestRunAndStop(t *testing.T) {
 	}
 }
 
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, app.Config{}.Validate())
+	require.NoError(t, app.Config{SMTPUser: "shop", SMTPPassword: "s3cret"}.Validate())
+	for _, half := range []app.Config{{SMTPUser: "shop"}, {SMTPPassword: "s3cret"}} {
+		require.ErrorContains(t, half.Validate(), "SMTP_USER and SMTP_PASSWORD_FILE")
+	}
+}
+
 func TestStopBeforeTheStart(t *testing.T) {
 	t.Parallel()
 	a, err := app.New(t.Context(), setup(t), zap.NewNop())

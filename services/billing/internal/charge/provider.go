@@ -35,14 +35,16 @@ type Observe func(operation, outcome string, took time.Duration)
 // away, refuses for good, or is to be asked again.
 type Provider struct {
 	base    *url.URL
+	key     service.Secret
 	outside *service.Outside
 	observe Observe
 }
 
-// NewProvider makes a client of the provider at base, see [service.OutsideURL].
-// timeout bounds each call, from the dial to the end of the answer.
-func NewProvider(base *url.URL, timeout time.Duration, observe Observe) *Provider {
-	return &Provider{base, service.NewOutside(timeout), observe}
+// NewProvider makes a client of the provider at base, see [service.OutsideURL]. It shows
+// the key as a bearer token; without one it shows nothing. timeout bounds each call, from
+// the dial to the end of the answer.
+func NewProvider(base *url.URL, key service.Secret, timeout time.Duration, observe Observe) *Provider {
+	return &Provider{base, key, service.NewOutside(timeout), observe}
 }
 
 // Close closes the connections that are kept for later calls.
@@ -99,6 +101,9 @@ func (p *Provider) post(ctx context.Context, path, key string, c Command, body a
 	}
 	header := http.Header{}
 	header.Set("Idempotency-Key", key)
+	if p.key != "" {
+		header.Set("Authorization", "Bearer "+string(p.key))
+	}
 	answer, err := p.outside.Post(ctx, p.base.JoinPath(path), header, encoded)
 	if err != nil {
 		return fmt.Errorf("payment provider: %w", err)

@@ -19,7 +19,10 @@ import (
 	"example.com/orderflow/services/billing/internal/charge"
 )
 
-const token = "tok_secret_4711"
+const (
+	token       = "tok_secret_4711"
+	providerKey = "key_secret_4712"
+)
 
 func command() charge.Command {
 	return charge.Command{
@@ -48,7 +51,7 @@ func newProvider(t *testing.T, timeout time.Duration, answer http.HandlerFunc) (
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
 	seen := &observed{}
-	p := charge.NewProvider(at(t, server), timeout, seen.observe)
+	p := charge.NewProvider(at(t, server), providerKey, timeout, seen.observe)
 	t.Cleanup(p.Close)
 	return p, seen
 }
@@ -111,6 +114,7 @@ func TestAnswersOfTheProvider(t *testing.T) {
 			require.Equal(t, c.outcome == "refused", messaging.IsPermanent(err))
 			if err != nil {
 				require.NotContains(t, err.Error(), token)
+				require.NotContains(t, err.Error(), providerKey)
 			}
 			require.Equal(t, []string{"capture " + c.outcome}, seen.calls)
 			require.Equal(t, 1, calls, "a redirect is not followed")
@@ -145,12 +149,12 @@ func TestDeclined(t *testing.T) {
 func TestWhatTheProviderIsAsked(t *testing.T) {
 	t.Parallel()
 	type asked struct {
-		path, key string
-		body      map[string]any
+		path, key, authorization string
+		body                     map[string]any
 	}
 	var got []asked
 	p, _ := newProvider(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
-		a := asked{path: r.Method + " " + r.URL.Path, key: r.Header.Get("Idempotency-Key")}
+		a := asked{path: r.Method + " " + r.URL.Path, key: r.Header.Get("Idempotency-Key"), authorization: r.Header.Get("Authorization")}
 		_ = json.NewDecoder(r.Body).Decode(&a.body)
 		got = append(got, a)
 		_, _ = io.WriteString(w, captured)
@@ -159,8 +163,8 @@ func TestWhatTheProviderIsAsked(t *testing.T) {
 	require.NoError(t, p.Refund(t.Context(), command()))
 	amount := map[string]any{"amount_minor": 1999.0, "currency": "EUR"}
 	require.Equal(t, []asked{
-		{"POST /v1/captures", "p-1", map[string]any{"order_id": "o-1", "payment_token": token, "amount": amount}},
-		{"POST /v1/refunds", "refund:p-1", map[string]any{"order_id": "o-1", "payment_id": "p-1", "amount": amount}},
+		{"POST /v1/captures", "p-1", "Bearer " + providerKey, map[string]any{"order_id": "o-1", "payment_token": token, "amount": amount}},
+		{"POST /v1/refunds", "refund:p-1", "Bearer " + providerKey, map[string]any{"order_id": "o-1", "payment_id": "p-1", "amount": amount}},
 	}, got)
 }
 
@@ -170,7 +174,7 @@ func TestNoAnswer(t *testing.T) {
 		t.Parallel()
 		server := httptest.NewServer(http.NotFoundHandler())
 		server.Close()
-		p := charge.NewProvider(at(t, server), time.Minute, (&observed{}).observe)
+		p := charge.NewProvider(at(t, server), "", time.Minute, (&observed{}).observe)
 		require.True(t, messaging.IsUnavailable(p.Capture(t.Context(), command())))
 	})
 	t.Run("it takes too long", func(t *testing.T) {

@@ -51,12 +51,12 @@ func setup(t *testing.T) *fixture {
 	}))
 	to, err := url.Parse(receiver.URL)
 	require.NoError(t, err)
-	webhook := notify.NewWebhook(to)
+	webhook := notify.NewWebhook(to, "")
 	t.Cleanup(func() {
 		webhook.Close()
 		receiver.Close()
 	})
-	email, err := notify.NewEmail("127.0.0.1:1", "shop@example.com", false)
+	email, err := notify.NewEmail(notify.SMTP{Addr: "127.0.0.1:1", From: "shop@example.com"})
 	require.NoError(t, err)
 	f.Handlers = &events.Handlers{
 		Store: postgres.NewStore(pool), Email: email, Webhook: webhook, Wake: func() { f.woken.Add(1) }, Log: zap.NewNop(),

@@ -12,6 +12,7 @@ import (
 	"github.com/wneessen/go-mail"
 
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/service"
 )
 
 // smtpTimeout bounds each part of a delivery: the way in, and the mail.
@@ -24,21 +25,40 @@ type Email struct {
 	from    string
 }
 
-// NewEmail makes a sender. starttls is off for the sandbox, and on elsewhere. The error
-// names the setting that is wrong.
-func NewEmail(addr, from string, starttls bool) (*Email, error) {
-	host, port, err := splitAddr(addr)
+// SMTP is how mails are sent.
+type SMTP struct {
+	// Addr is host:port of the mail server.
+	Addr string
+	// StartTLS is off for the sandbox, and on elsewhere.
+	StartTLS bool
+	// User and Password log in, if they are given. Without StartTLS the password is never
+	// sent as it is: the server must offer SCRAM or CRAM-MD5.
+	User     string
+	Password service.Secret
+	// From is the sender.
+	From string
+}
+
+// NewEmail makes a sender. The error names the setting that is wrong.
+func NewEmail(c SMTP) (*Email, error) {
+	host, port, err := splitAddr(c.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("SMTP_ADDR: %w", err)
 	}
-	policy := mail.NoTLS
-	if starttls {
-		policy = mail.TLSMandatory
-	}
-	if err := mail.NewMsg().From(from); err != nil {
+	if err := mail.NewMsg().From(c.From); err != nil {
 		return nil, fmt.Errorf("MAIL_FROM: %w", err)
 	}
-	e := &Email{host, []mail.Option{mail.WithPort(port), mail.WithTLSPolicy(policy), mail.WithTimeout(smtpTimeout)}, from}
+	options := []mail.Option{mail.WithPort(port), mail.WithTLSPolicy(mail.NoTLS), mail.WithTimeout(smtpTimeout)}
+	if c.StartTLS {
+		options = append(options, mail.WithTLSPolicy(mail.TLSMandatory))
+	}
+	switch {
+	case (c.User == "") != (c.Password == ""):
+		return nil, errors.New("SMTP_USER and SMTP_PASSWORD_FILE: give both, or neither")
+	case c.User != "":
+		options = append(options, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(c.User), mail.WithPassword(string(c.Password)))
+	}
+	e := &Email{host, options, c.From}
 	if _, err := mail.NewClient(e.host, e.options...); err != nil {
 		return nil, fmt.Errorf("make the mail client: %w", err)
 	}

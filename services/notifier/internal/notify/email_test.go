@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/services/notifier/internal/notify"
 )
 
@@ -32,7 +33,7 @@ func TestNewEmail(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := notify.NewEmail(c.addr, c.from, true)
+			_, err := notify.NewEmail(notify.SMTP{Addr: c.addr, StartTLS: true, From: c.from})
 			if c.want == "" {
 				require.NoError(t, err)
 				return
@@ -49,13 +50,16 @@ type mailServer struct {
 	// nothing is said if it is empty.
 	at, no string
 	ended  chan struct{} // one for each connection that has ended
+	// Who sends mail logs in as this user, if there is one.
+	user     string
+	password service.Secret
 }
 
 func newMailServer(t *testing.T, at, no string) *mailServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := &mailServer{listener, at, no, make(chan struct{}, 10)}
+	s := &mailServer{Listener: listener, at: at, no: no, ended: make(chan struct{}, 10)}
 	t.Cleanup(func() { _ = listener.Close() })
 	go func() {
 		for {
@@ -91,7 +95,11 @@ func (s *mailServer) serve(conn net.Conn) {
 		}
 		verb, _, _ := strings.Cut(line, " ")
 		if verb != "DATA" {
-			say(verb, "250 yes")
+			yes := "250 yes"
+			if verb == "EHLO" {
+				yes = "250-mail\r\n250 AUTH CRAM-MD5"
+			}
+			say(verb, yes)
 			continue
 		}
 		say(verb, "354 go on")
@@ -107,7 +115,7 @@ func (s *mailServer) serve(conn net.Conn) {
 
 func (s *mailServer) send(ctx context.Context, t *testing.T) error {
 	t.Helper()
-	email, err := notify.NewEmail(s.Addr().String(), "shop@example.com", false)
+	email, err := notify.NewEmail(notify.SMTP{Addr: s.Addr().String(), From: "shop@example.com", User: s.user, Password: s.password})
 	require.NoError(t, err)
 	return email.Send(ctx, "ada@example.com", "s", "b", "k")
 }
@@ -149,10 +157,36 @@ func TestWhatAMailServerSays(t *testing.T) {
 	}
 }
 
+// The login itself is in app/app_test.go. Whoever is not let in waits: that is no fault
+// of the mail. And a password that would be sent as it is stays here.
+func TestALoginThatFails(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, at, no string }{
+		{"no login at all", "EHLO", "250 mail"},
+		{"a password that everybody could read", "EHLO", "250-mail\r\n250 AUTH PLAIN LOGIN"},
+		{"a wrong password", "AUTH", "535 no"},
+		{"no login now", "AUTH", "454 later"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newMailServer(t, c.at, c.no)
+			s.user, s.password = "shop", "s3cret"
+			err := s.send(t.Context(), t)
+			require.True(t, messaging.IsUnavailable(err), err)
+			require.NotContains(t, err.Error(), "s3cret")
+			select {
+			case <-s.ended:
+			case <-time.After(10 * time.Second):
+				require.Fail(t, "the connection is left open")
+			}
+		})
+	}
+}
+
 // The way over a whole mail server is in app/app_test.go.
 func TestEmailThatIsNotSent(t *testing.T) {
 	t.Parallel()
-	email, err := notify.NewEmail("127.0.0.1:1", "shop@example.com", false) // nobody listens
+	email, err := notify.NewEmail(notify.SMTP{Addr: "127.0.0.1:1", From: "shop@example.com"}) // nobody listens
 	require.NoError(t, err)
 	for _, nobody := range []string{"not an address", "eve@example.com\r\nBcc: all@example.com", "a..b@example.com", ""} {
 		err := email.Send(t.Context(), nobody, "s", "b", "k")

@@ -2,11 +2,17 @@ package notify_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -14,12 +20,14 @@ import (
 	"example.com/orderflow/services/notifier/internal/notify"
 )
 
+const webhookSecret = "s3cret"
+
 func newWebhook(t *testing.T, receive http.HandlerFunc) *notify.Webhook {
 	t.Helper()
 	server := httptest.NewServer(receive)
 	to, err := url.Parse(server.URL)
 	require.NoError(t, err)
-	webhook := notify.NewWebhook(to)
+	webhook := notify.NewWebhook(to, webhookSecret)
 	t.Cleanup(func() {
 		webhook.Close()
 		server.Close()
@@ -41,6 +49,15 @@ func TestWebhook(t *testing.T) {
 	require.Equal(t, "application/json", got.Header.Get("Content-Type"))
 	require.Equal(t, "order-placed:o1", got.Header.Get("Idempotency-Key"))
 	require.JSONEq(t, `{"event":"order-placed","order_id":"o1","amount":"19.99 EUR"}`, string(body))
+
+	// What a receiver does to know who has sent it.
+	require.Equal(t, "order-placed:o1", got.Header.Get("Webhook-Id"))
+	sent, err := strconv.ParseInt(got.Header.Get("Webhook-Timestamp"), 10, 64)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), time.Unix(sent, 0), time.Minute)
+	mac := hmac.New(sha256.New, []byte(webhookSecret))
+	_, _ = fmt.Fprintf(mac, "order-placed:o1.%d.%s", sent, body)
+	require.Equal(t, "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)), got.Header.Get("Webhook-Signature"))
 }
 
 // What each status means is in pkg/service; here is that it is asked.

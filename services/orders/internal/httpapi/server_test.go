@@ -207,7 +207,9 @@ func TestPlaceRefusesForNow(t *testing.T) {
 			f.Quote = func(context.Context, []order.Item) (contract.Money, error) { return contract.Money{}, away() }
 		}, 503, "1", nil},
 		{"a quote of nothing", func(f *fixture) {
-			f.Quote = func(context.Context, []order.Item) (contract.Money, error) { return contract.Money{Currency: "EUR"}, nil }
+			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {
+				return contract.Money{Currency: "EUR"}, nil
+			}
 		}, 503, "1", nil},
 		{"a quote in another currency", func(f *fixture) {
 			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {

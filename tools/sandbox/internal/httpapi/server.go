@@ -27,15 +27,24 @@ const (
 	maxLimit       = 1000
 )
 
+// Secrets are what callers must know. Whoever is asked for an empty one needs none.
+type Secrets struct {
+	// ProviderKey is the bearer token of captures and refunds.
+	ProviderKey service.Secret
+	// Webhook signs webhooks.
+	Webhook service.Secret
+}
+
 type api struct {
-	store  *postgres.Store
-	faults *fault.Switches
-	log    *zap.Logger
+	store   *postgres.Store
+	secrets Secrets
+	faults  *fault.Switches
+	log     *zap.Logger
 }
 
 // Routes are the sandbox's routes.
-func Routes(store *postgres.Store, faults *fault.Switches, log *zap.Logger) *http.ServeMux {
-	a := &api{store, faults, log}
+func Routes(store *postgres.Store, secrets Secrets, faults *fault.Switches, log *zap.Logger) *http.ServeMux {
+	a := &api{store, secrets, faults, log}
 	mux := service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
 		"GET /v1/captures":         a.listCaptures,
 		"GET /v1/refunds":          a.listRefunds,
@@ -46,9 +55,9 @@ func Routes(store *postgres.Store, faults *fault.Switches, log *zap.Logger) *htt
 		"DELETE /v1/faults/{name}": a.clearFault,
 		"DELETE /v1/faults":        a.clearFaults,
 	})
-	mux.HandleFunc("POST /v1/captures", a.faulty(fault.Provider, a.capture))
-	mux.HandleFunc("POST /v1/refunds", a.faulty(fault.Provider, a.refund))
-	mux.HandleFunc("POST /webhooks", a.faulty(fault.Webhook, a.webhook))
+	mux.HandleFunc("POST /v1/captures", a.faulty(fault.Provider, a.keyed(a.capture)))
+	mux.HandleFunc("POST /v1/refunds", a.faulty(fault.Provider, a.keyed(a.refund)))
+	mux.HandleFunc("POST /webhooks", a.faulty(fault.Webhook, a.signed(a.webhook)))
 	return mux
 }
 

@@ -38,7 +38,7 @@ func setup(t *testing.T) *fixture {
 	require.NoError(t, service.Migrate(t.Context(), pool, service.Migrations{VersionTable: "sandbox_version", Files: postgres.Migrations}))
 	store := postgres.NewStore(pool)
 	faults := &fault.Switches{}
-	return &fixture{httpapi.Routes(store, faults, zap.NewNop()), store, pool, faults}
+	return &fixture{httpapi.Routes(store, httpapi.Secrets{}, faults, zap.NewNop()), store, pool, faults}
 }
 
 func (f *fixture) post(path, key, body string) *httptest.ResponseRecorder {

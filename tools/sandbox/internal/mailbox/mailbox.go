@@ -16,6 +16,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"go.uber.org/zap"
 
+	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/tools/sandbox/internal/fault"
 	"example.com/orderflow/tools/sandbox/internal/postgres"
 )
@@ -26,15 +27,22 @@ type Server struct {
 	smtp     *smtp.Server
 }
 
+// Login is who may send mail. Whoever it is, when the user is empty.
+type Login struct {
+	User     string
+	Password service.Secret
+}
+
 // Listen opens the port. Mail is taken as the switches of [fault.Mail] say.
-func Listen(addr string, store *postgres.Store, faults *fault.Switches, log *zap.Logger) (*Server, error) {
+func Listen(addr string, login Login, store *postgres.Store, faults *fault.Switches, log *zap.Logger) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("SMTP_LISTEN_ADDR: %w", err)
 	}
 	server := smtp.NewServer(smtp.BackendFunc(func(conn *smtp.Conn) (smtp.Session, error) {
-		return &session{conn: conn.Conn(), store: store, faults: faults, log: log}, nil
+		return &session{conn: conn.Conn(), login: login, store: store, faults: faults, log: log}, nil
 	}))
+	server.AllowInsecureAuth = true // there is no TLS here, and the password does not go over the wire
 	server.Domain = "sandbox"
 	server.ReadTimeout = 30 * time.Second
 	server.WriteTimeout = 30 * time.Second
@@ -84,6 +92,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // session is one mail transaction after another, on one connection.
 type session struct {
 	conn   net.Conn
+	login  Login
+	known  bool // has logged in
 	store  *postgres.Store
 	faults *fault.Switches
 	log    *zap.Logger
@@ -98,7 +108,10 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	if state.Down {
 		return errors.Join(errDown, s.conn.Close())
 	}
-	<-time.After(state.Slow)
+	<-time.After(state.Slow) // go-smtp gives no context; maxSlow bounds it
+	if s.login.User != "" && !s.known {
+		return &smtp.SMTPError{Code: 530, EnhancedCode: smtp.EnhancedCode{5, 7, 0}, Message: "log in first"}
+	}
 	s.from = from
 	return nil
 }

@@ -29,13 +29,19 @@ type fixture struct {
 // setup takes mail until the test ends.
 func setup(t *testing.T) *fixture {
 	t.Helper()
+	return setupFor(t, mailbox.Login{})
+}
+
+// setupFor takes mail from one user.
+func setupFor(t *testing.T, login mailbox.Login) *fixture {
+	t.Helper()
 	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	require.NoError(t, service.Migrate(t.Context(), pool, service.Migrations{VersionTable: "sandbox_version", Files: postgres.Migrations}))
 	store := postgres.NewStore(pool)
 	faults := &fault.Switches{}
-	server, err := mailbox.Listen("127.0.0.1:0", store, faults, zap.NewNop())
+	server, err := mailbox.Listen("127.0.0.1:0", login, store, faults, zap.NewNop())
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
@@ -97,6 +103,29 @@ func TestRefusedMail(t *testing.T) {
 	require.Equal(t, 451, refused.Code, "for now")
 }
 
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	f := setupFor(t, mailbox.Login{User: "shop", Password: "s3cret"})
+	send := func(auth smtp.Auth) error {
+		return smtp.SendMail(f.addr, auth, "shop@example.com", []string{"ada@example.com"}, []byte("Subject: hello\r\n\r\n"))
+	}
+	require.NoError(t, send(smtp.CRAMMD5Auth("shop", "s3cret")))
+	for code, auth := range map[int][]smtp.Auth{
+		530: {nil},
+		535: {smtp.CRAMMD5Auth("shop", "wrong"), smtp.CRAMMD5Auth("other", "s3cret"), smtp.CRAMMD5Auth("", "")},
+		504: {smtp.PlainAuth("", "shop", "s3cret", "127.0.0.1")},
+	} {
+		for _, a := range auth {
+			var refused *textproto.Error
+			require.ErrorAs(t, send(a), &refused)
+			require.Equal(t, code, refused.Code)
+		}
+	}
+	mails, err := f.store.Mails(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Len(t, mails, 1)
+}
+
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -134,12 +163,12 @@ func TestFaults(t *testing.T) {
 
 func TestListen(t *testing.T) {
 	t.Parallel()
-	_, err := mailbox.Listen("127.0.0.1:nonsense", nil, nil, zap.NewNop())
+	_, err := mailbox.Listen("127.0.0.1:nonsense", mailbox.Login{}, nil, nil, zap.NewNop())
 	require.ErrorContains(t, err, "SMTP_LISTEN_ADDR")
-	never, err := mailbox.Listen("127.0.0.1:0", nil, nil, zap.NewNop())
+	never, err := mailbox.Listen("127.0.0.1:0", mailbox.Login{}, nil, nil, zap.NewNop())
 	require.NoError(t, err)
 	require.NoError(t, never.Shutdown(t.Context()), "of what was never served")
-	again, err := mailbox.Listen(never.Addr(), nil, nil, zap.NewNop())
+	again, err := mailbox.Listen(never.Addr(), mailbox.Login{}, nil, nil, zap.NewNop())
 	require.NoError(t, err)
 	require.NoError(t, again.Shutdown(t.Context()))
 }

@@ -1,0 +1,54 @@
+package service
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Secret is a password or a key. As a setting it is the name of the file that holds it,
+// without the white space around it; the process does not start when the file is not
+// there, is empty, or holds more than one line of text. It prints as "***", in logs and
+// JSON too. Empty means that the setting was not given.
+type Secret string
+
+// UnmarshalText reads the secret from the file of this name.
+func (s *Secret) UnmarshalText(path []byte) error {
+	content, err := os.ReadFile(string(path))
+	if err != nil {
+		return err
+	}
+	text := strings.TrimSpace(string(content))
+	switch {
+	case text == "":
+		return fmt.Errorf("the file %s is empty", path)
+	case !utf8.ValidString(text), strings.ContainsFunc(text, unicode.IsControl):
+		return fmt.Errorf("the file %s must hold one line of text", path)
+	}
+	*s = Secret(text)
+	return nil
+}
+
+const hidden = "***"
+
+// String hides the secret, from %v and %s.
+func (s Secret) String() string { return hidden }
+
+// GoString hides the secret, from %#v.
+func (s Secret) GoString() string { return hidden }
+
+// MarshalText hides the secret, from JSON and loggers.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// Authorizes says whether a request has the secret as its bearer token. It compares in
+// constant time; the hashes make the lengths equal too. The empty secret authorizes nobody.
+func (s Secret) Authorizes(r *http.Request) bool {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	given, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s))
+	return s != "" && strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(given[:], want[:]) == 1
+}
