@@ -29,7 +29,7 @@ var (
 		return d.outage(ctx, d.world("provider.refuse", "401"), "billing", "401", d.worldWell)
 	}}
 	mailAway = fault{"SMTP away for 6 min", outage + time.Minute, func(ctx context.Context, d *run) error {
-		return d.outage(ctx, d.world("mail.down", ""), "notifier", "mail", d.worldWell)
+		return d.outage(ctx, d.world("mail.down", ""), "notifier", "notifier.email", d.worldWell)
 	}}
 	// Charges come in meanwhile: payments are captured that orders cannot hear of, and
 	// whose deadlines pass.
