@@ -34,7 +34,11 @@ import (
 //
 // Users are not touched: see [ApplyUsers].
 func Apply(ctx context.Context, a Admin, t Topology) error {
-	if err := apply(ctx, a, t); err != nil {
+	err := apply(ctx, a, t)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) { // what was cut short says no more than that
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	if err != nil {
 		return fmt.Errorf("apply topology: %w", err)
 	}
 	return nil
@@ -70,9 +74,6 @@ func apply(ctx context.Context, a Admin, t Topology) error {
 	defer ep.closeChannel(ch)
 	run := applyRun{api: api, ch: ch, guard: ep.guard}
 	if err := run.apply(ctx, t); err != nil {
-		if ctx.Err() != nil { // then it says no more than that
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
 		return err
 	}
 	a.Logger.Info("topology applied", zap.String("vhost", a.VHost), zap.Int("exchanges", len(t.Exchanges)),

@@ -1,6 +1,7 @@
 package messaging_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -44,6 +45,8 @@ func sample() messaging.Topology {
 		},
 	}
 }
+
+const tenYears = 10 * 365 * 24 * time.Hour
 
 // Where the queues are in the sample.
 const (
@@ -113,6 +116,35 @@ func TestTopologyValidate(t *testing.T) {
 		{"a wait for a node of a classic queue", queue(sampleCalls, func(q *messaging.Queue) { q.DisconnectedTimeout = time.Second }), `queue "calls": DisconnectedTimeout:`},
 		{"an age outside of a stream", queue(sampleWork, func(q *messaging.Queue) { q.MaxAge = time.Hour }), `queue "work": MaxAge:`},
 		{"an age in fractions of a second", queue(sampleLog, func(q *messaging.Queue) { q.MaxAge = 1500 * time.Millisecond }), `queue "log": MaxAge: whole seconds`},
+		{"a queue with a long name", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = strings.Repeat("q", 256) }), `Name: has 256 bytes, AMQP allows 255`},
+		{"a queue with a name that is not UTF-8", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "caf\xe9" }), `queue "caf\xe9": Name: is not UTF-8`},
+		{"a queue with a name of two lines", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "a\nb" }), `queue "a\nb": Name: holds a control character`},
+		{"a queue with a zero byte in its name", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "a\x00b" }), `Name: holds a zero byte`},
+		{"a queue of which no URL speaks", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = ".." }), `queue "..": Name: cannot be part of a URL`},
+		{"a queue with the broker's name", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "amq.mine" }), `queue "amq.mine": Name: names that begin with "amq." are`},
+		{"a time to live beyond ten years", queue(sampleWork, func(q *messaging.Queue) { q.MessageTTL = tenYears + time.Millisecond }), `queue "work": MessageTTL: the broker takes at most`},
+		{"a time to live with a fraction of 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.MessageTTL = time.Second + 1 }), `queue "work": MessageTTL: must be whole milliseconds`},
+		{"a consumer timeout beyond ten years", queue(sampleWork, func(q *messaging.Queue) { q.ConsumerTimeout = tenYears * 2 }), `queue "work": ConsumerTimeout: the broker takes at most`},
+		{"a consumer timeout below 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.ConsumerTimeout = 500 * time.Microsecond }), `queue "work": ConsumerTimeout: must be whole milliseconds`},
+		{"a wait for a node beyond ten years", queue(sampleWork, func(q *messaging.Queue) { q.DisconnectedTimeout = tenYears * 2 }), `queue "work": DisconnectedTimeout: the broker takes at most`},
+		{"a queue that expires beyond ten years", queue(sampleCalls, func(q *messaging.Queue) { q.Expires = tenYears * 2 }), `queue "calls": Expires: the broker takes at most`},
+		{"a delay beyond ten years", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Max = tenYears * 2 }), `queue "work": DelayedRetry.Max: the broker takes at most`},
+		{"a delay with a fraction of 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Min = time.Millisecond + 1 }), `queue "work": DelayedRetry.Min: must be whole milliseconds`},
+		{"dead letters with a long key", queue(sampleWork, func(q *messaging.Queue) { q.DeadLetter.Key = strings.Repeat("k", 256) }), `queue "work": DeadLetter.Key: has 256 bytes`},
+		{"dead letters that no queue gets", queue(sampleWork, func(q *messaging.Queue) { q.DeadLetter.Key = "nobody" }), `queue "work": DeadLetter.Key: no queue gets what exchange "dead" has with key "nobody"`},
+		{"an exchange with a long name", func(t *messaging.Topology) { t.Exchanges[1].Name = strings.Repeat("x", 256) }, `Name: has 256 bytes`},
+		{"an exchange with the broker's name", func(t *messaging.Topology) { t.Exchanges[1].Name = "amq.topic" }, `exchange "amq.topic": Name: names that begin`},
+		{"an exchange with a name of two lines", func(t *messaging.Topology) { t.Exchanges[1].Name = "a\r" }, `Name: holds a control character`},
+		{"two policies of one name", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "exchange:events" }), `policy "exchange:events": is the name of two`},
+		{"a binding with a long key", func(t *messaging.Topology) { t.Bindings[0].Key = strings.Repeat("k", 256) }, `binding events -> work: Key: has 256 bytes`},
+		{"a binding with a key that is not UTF-8", func(t *messaging.Topology) { t.Bindings[0].Key = "\xff" }, `binding events -> work: Key: is not UTF-8`},
+		{"a binding that matches by a time", func(t *messaging.Topology) { t.Bindings[2].Match["at"] = time.Now() }, `Match: "at": the broker never finds two times equal`},
+		{"a binding that matches by bytes", func(t *messaging.Topology) { t.Bindings[2].Match["b"] = []byte("b") }, `Match: "b": bytes cannot be told`},
+		{"a binding that matches by a number of no size", func(t *messaging.Topology) { t.Bindings[2].Match["n"] = uint64(1 << 63) }, `Match: "n": 9223372036854775808 is more than`},
+		{"a binding that matches by a type of ours", func(t *messaging.Topology) { t.Bindings[2].Match["n"] = messaging.Quorum }, `Match: "n": AMQP has no type for a messaging.QueueType`},
+		{"a user of no name", func(t *messaging.Topology) { t.Users = []messaging.User{{}} }, `user "": Name: must not be empty`},
+		{"a user twice", func(t *messaging.Topology) { t.Users = []messaging.User{{Name: "u"}, {Name: "u"}} }, `user "u": declared twice`},
+		{"a type with a long name", func(t *messaging.Topology) { t.Types = []messaging.MessageType{{Name: strings.Repeat("t", 256)}} }, `Name: has 256 bytes`},
 		{"a binding from nowhere", func(t *messaging.Topology) { t.Bindings[0].Source = "gone" }, `binding gone -> work: Source:`},
 		{"a binding to nowhere", func(t *messaging.Topology) { t.Bindings[0].Destination = "gone" }, `binding events -> gone: Destination:`},
 		{"a binding to a queue that should be an exchange", func(t *messaging.Topology) { t.Bindings[0].ToExchange = true }, `binding events -> work: Destination:`},

@@ -283,7 +283,7 @@ func (b *BrokerInfo) Connect(t testing.TB, config messaging.Config) *messaging.C
 	return conn
 }
 
-var management = &http.Client{Timeout: 15 * time.Second}
+var management = &http.Client{Timeout: time.Minute}
 
 // Management calls the management API; a status of 300 or more ends the test.
 func (b *BrokerInfo) Management(t failer, method, path string, in, out any) {
