@@ -64,6 +64,7 @@ func topologyCommand() *cobra.Command {
 		Short: "Apply the contract's topology to the broker, compare the two, or print who may do what",
 		Long: "Apply the contract's topology to the broker, compare the two, or print who may do what.\n" +
 			"AMQP_URLS and MANAGEMENT_URL name the broker, PAYMENT_DEADLINE (default 15m) is how long an order may stay unpaid.\n" +
+			"When apply makes that shorter, it warns of the orders that wait with the longer one: new ones wait behind them.\n" +
 			"Where each region has a broker: REGION names this one's, UPSTREAMS (us=amqp://host:5672) those whose order events come here.\n" +
 			"For amqps and https, AMQP_CA_FILE, AMQP_CERTIFICATE_FILE and AMQP_KEY_FILE name PEM files.",
 	}
@@ -74,8 +75,17 @@ func topologyCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology, upstreams []messaging.Upstream) error {
+				behind, err := shortened(ctx, admin, topology)
+				if err != nil {
+					return err
+				}
 				if err := messaging.Apply(ctx, admin, topology); err != nil {
 					return err
+				}
+				for _, w := range behind {
+					if _, err := fmt.Fprintln(cmd.ErrOrStderr(), w); err != nil {
+						return err
+					}
 				}
 				if err := messaging.ApplyUsers(ctx, admin, topology.Users, dirs.BrokerPassword); err != nil {
 					return err
@@ -85,7 +95,7 @@ func topologyCommand() *cobra.Command {
 						return err
 					}
 				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "applied %d exchanges, %d queues, %d bindings and %d users\n",
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "applied %d exchanges, %d queues, %d bindings and %d users\n",
 					len(topology.Exchanges), len(topology.Queues), len(topology.Bindings), len(topology.Users))
 				return err
 			})
