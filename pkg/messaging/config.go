@@ -31,7 +31,9 @@ type Config struct {
 	// DialTimeout bounds one attempt at one URL, handshakes included. Defaults to 5 s.
 	DialTimeout time.Duration
 	// CallTimeout bounds each synchronous AMQP method (open a channel, declare,
-	// consume, cancel). A connection that takes longer is given up. Defaults to 10 s.
+	// cancel). A connection that takes longer is given up. Defaults to 10 s. To consume
+	// from a queue or stream whose leader does not answer takes the broker itself up to
+	// 65 s, so that has 75 s, or CallTimeout if it is longer.
 	CallTimeout time.Duration
 	// WriteTimeout bounds one write to the socket, of at most 256 KiB. It is long, because a broker
 	// under a resource alarm stops reading. Defaults to 15 s.

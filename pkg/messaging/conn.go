@@ -32,7 +32,8 @@ type Conn struct {
 	closed    bool // takes no more consumers
 	drained   bool // and no more senders
 	consumers []*Consumer
-	senders   []closer // publishers and callers
+	readers   []*reading // of streams, while they are read
+	senders   []closer   // publishers and callers
 
 	park   sync.Once
 	parker *Publisher
@@ -62,15 +63,19 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 	return &Conn{config: c, user: c.user(), publish: publish, life: life, end: end}, nil
 }
 
-// Ready is nil when the publishing connection is up, the broker does not block it and
-// every consumer is subscribed. Otherwise it says what is missing.
+// Ready is nil when the publishing connection is up, the broker does not block it, every
+// consumer is [Consumer.Ready] and every stream that is being read delivers. Otherwise it
+// says what is missing.
 func (c *Conn) Ready() error {
 	errs := []error{c.publish.ready()}
 	c.mu.Lock()
-	consumers := slices.Clone(c.consumers)
+	consumers, readers := slices.Clone(c.consumers), slices.Clone(c.readers)
 	c.mu.Unlock()
 	for _, consumer := range consumers {
 		errs = append(errs, consumer.Ready())
+	}
+	for _, r := range readers {
+		errs = append(errs, r.ready())
 	}
 	return errors.Join(errs...)
 }
@@ -162,6 +167,19 @@ func (c *Conn) untilClosed(ctx context.Context) (context.Context, context.Cancel
 	ctx, cancel := context.WithCancelCause(ctx)
 	unhook := context.AfterFunc(c.life, func() { cancel(ErrClosed) })
 	return ctx, func() { unhook(); cancel(nil) }
+}
+
+// watchReading makes a reading part of Ready, until unwatchReading.
+func (c *Conn) watchReading(r *reading) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readers = append(c.readers, r)
+}
+
+func (c *Conn) unwatchReading(r *reading) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readers = slices.DeleteFunc(c.readers, func(other *reading) bool { return other == r })
 }
 
 // forget lets a consumer go that has stopped.

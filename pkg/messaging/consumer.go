@@ -210,6 +210,7 @@ func (c *Consumer) run(ctx context.Context) {
 		case errors.Is(err, errHandedOver), errors.Is(err, errBack):
 			continue
 		case errors.Is(err, errAway):
+			c.setState(nil) // away says it
 			if !c.away.sleep(ctx) {
 				return
 			}

@@ -42,7 +42,8 @@ func newDelivery(d amqp.Delivery, queue string) *Delivery {
 	return out
 }
 
-// counts are the number of the attempt, and how often the message was handed out before.
+// counts are the number of the attempt, how often the message was handed out before, and
+// whether the broker counts at all.
 //
 // The broker writes both into headers of what it delivers again, on quorum queues only.
 // A header that was published under one of these names stays until the broker writes its
@@ -50,19 +51,19 @@ func newDelivery(d amqp.Delivery, queue string) *Delivery {
 // another one, and x-delivery-count to the first that follows a failure. So nothing is
 // believed before, nor a number of failures above that of the deliveries, unless the
 // broker has dead-lettered the message from another queue, whose failures it adds.
-func (q Queue) counts(d amqp.Delivery) (attempt, acquired int) {
-	if !d.Redelivered {
-		return 1, 0
+func (q Queue) counts(d amqp.Delivery) (attempt, acquired int, counted bool) {
+	before, known := integer(d.Headers["x-acquired-count"])
+	switch {
+	case !d.Redelivered:
+		return 1, 0, q.Type == Quorum
+	case q.Type != Quorum || !known: // or it is none, whatever its description says
+		return 2, 0, false
 	}
-	if q.Type != Quorum {
-		return 2, 0
-	}
-	before, _ := integer(d.Headers["x-acquired-count"])
 	failures, _ := integer(d.Headers["x-delivery-count"])
 	if failures > before && d.Headers["x-death"] == nil {
 		failures = 0
 	}
-	return int(min(max(failures, 0), math.MaxInt32)) + 1, int(min(max(before, 0), math.MaxInt32))
+	return int(min(max(failures, 0), math.MaxInt32)) + 1, int(min(max(before, 0), math.MaxInt32)), true
 }
 
 // deaths reads the header x-death, and passes over what is not as the broker

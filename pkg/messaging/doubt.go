@@ -75,15 +75,19 @@ func (s *subscription) hold(j *job) bool {
 	b.busy = false
 	b.ended++
 	b.timer.Reset(doubtTime)
-	if b.probe == 0 && len(b.held) >= min(2, s.prefetch) || b.over() {
+	if b.probe == 0 && len(b.held) >= min(2, s.prefetch) || s.over() {
 		s.decided()
 	}
 	return true
 }
 
-// over says whether a probe has tried what it was to try.
-func (b *doubt) over() bool {
-	return b.probe > 0 && (b.ended >= b.probe || time.Since(b.began) > maxProbeTime)
+// over says whether a probe has tried what it was to try, or takes too long.
+func (s *subscription) over() bool {
+	limit := maxProbeTime
+	if s.queue.ConsumerTimeout > 0 {
+		limit = min(limit, s.queue.ConsumerTimeout/2)
+	}
+	return s.doubt.probe > 0 && (s.doubt.ended >= s.doubt.probe || time.Since(s.doubt.began) > limit)
 }
 
 // settled judges the held messages anew, after another one has ended: one that began
@@ -113,7 +117,7 @@ func (s *subscription) settled(j *job) {
 	case b.probe > 0 && succeeded:
 		s.away.up(true)
 		s.leave(errBack)
-	case b.over():
+	case s.over():
 		s.decided()
 	case b.probe == 0 && succeeded:
 		s.away.up(true)

@@ -17,6 +17,7 @@ type job struct {
 	raw      amqp.Delivery
 	delivery *Delivery // nil between two jobs
 	attempt  int
+	inPlace  bool      // the broker does not count its attempts: the consumer does
 	began    time.Time // when it was taken
 	tried    time.Time // when its handler was called last
 	until    time.Time // no try in place lasts longer; zero before the first failure
@@ -77,8 +78,9 @@ func (s *subscription) receive(j *job) bool {
 			return false
 		}
 		delivery := newDelivery(d, s.queueName)
-		delivery.Attempt, delivery.Acquired = s.queue.counts(d)
-		*j = job{raw: d, delivery: delivery, attempt: delivery.Attempt, began: time.Now()}
+		var counted bool
+		delivery.Attempt, delivery.Acquired, counted = s.queue.counts(d)
+		*j = job{raw: d, delivery: delivery, attempt: delivery.Attempt, inPlace: !counted && s.retries.window == 0, began: time.Now()}
 		s.doubt.begin()
 		return true
 	}

@@ -275,17 +275,23 @@ func (ep *epoch) guard(call func() error) error {
 // what it began is undone in better order when it ends.
 const halfway = time.Second
 
-// guardUntil is guard for a call that ends soon when ctx does.
-func (ep *epoch) guardUntil(ctx context.Context, call func() error) error {
+// leaderTimeout bounds basic.consume. The broker waits up to 65 s for a quorum queue whose
+// leader does not answer, and each request that is given up before then is carried out
+// when the leader is back: for a consumer that is gone, which counts an attempt for what
+// it gets. A connection that is dead is noticed by its heartbeats.
+const leaderTimeout = 75 * time.Second
+
+// guardUntil is guard with a bound of its own, for a call that ends soon when ctx does.
+func (ep *epoch) guardUntil(ctx context.Context, limit time.Duration, call func() error) error {
 	var over atomic.Bool
 	cut := func() {
 		if over.CompareAndSwap(false, true) {
 			_ = ep.raw.Close()
 		}
 	}
-	timer := time.AfterFunc(ep.callTimeout, cut)
+	timer := time.AfterFunc(limit, cut)
 	defer timer.Stop()
-	release := context.AfterFunc(ctx, func() { timer.Reset(min(halfway, ep.callTimeout)) })
+	release := context.AfterFunc(ctx, func() { timer.Reset(min(halfway, limit)) })
 	defer release()
 	err := call()
 	over.Store(true)

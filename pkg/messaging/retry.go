@@ -18,10 +18,10 @@ const (
 )
 
 // retries is what a consumer does about a failed attempt, by its queue's description:
-// the table at Handler.
+// the table at Handler. A job whose attempts the broker does not count is tried again in
+// place.
 type retries struct {
 	window  time.Duration // the handler is called again in place, for this long
-	inPlace bool          // it is called again in place, as the broker neither delays nor counts
 	delayed bool          // the consumer waits before it rejects, as the broker does not delay
 	limit   int           // an attempt with a higher number is the last one; 0 for none
 }
@@ -30,7 +30,6 @@ func retriesOf(q Queue, window time.Duration) retries {
 	r := retries{window: window, limit: defaultDeliveryLimit}
 	quorum := q.Type == Quorum
 	r.delayed = window == 0 && quorum && q.DelayedRetry == nil
-	r.inPlace = window == 0 && !quorum
 	switch {
 	case q.DeliveryLimit > 0:
 		r.limit = q.DeliveryLimit
@@ -66,7 +65,7 @@ func (s *subscription) again(ctx context.Context, j *job) bool {
 		return s.waitInPlace(ctx, j, pause)
 	case j.out.away:
 		return false
-	case s.retries.inPlace:
+	case j.inPlace:
 		return s.againCounted(ctx, j)
 	case s.retries.window > 0:
 		return s.againInWindow(ctx, j)
@@ -132,5 +131,9 @@ func (s *subscription) wait(ctx context.Context, d time.Duration) bool {
 
 // isLast says whether no attempt may follow this one.
 func (s *subscription) isLast(j *job) bool {
-	return s.retries.limit > 0 && j.attempt > s.retries.limit
+	limit := s.retries.limit
+	if limit == 0 && j.inPlace {
+		limit = defaultDeliveryLimit
+	}
+	return limit > 0 && j.attempt > limit
 }

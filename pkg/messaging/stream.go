@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -61,7 +62,9 @@ func (c *Conn) Stream(q Queue, from Offset, opts ...StreamOption) *StreamReader 
 	}
 	s := &StreamReader{conn: c, queue: q, from: from, credit: 100}
 	for _, opt := range opts {
-		opt(s)
+		if opt != nil {
+			opt(s)
+		}
 	}
 	return s
 }
@@ -69,8 +72,13 @@ func (c *Conn) Stream(q Queue, from Offset, opts ...StreamOption) *StreamReader 
 // All reads on and on: at the end of the stream it waits for more. After a lost
 // connection it resumes behind the last message that it gave. It ends when the
 // caller stops ranging, or with an error as its last pair: ctx's when ctx is done,
-// [ErrClosed] when the Conn is closed. Of a queue that is no stream, or for an offset, a
-// credit or a description that cannot be, it gives an error and nothing else.
+// [ErrClosed] when the Conn is closed, the broker's when it refuses for a reason that
+// waiting does not cure (no right to read, an argument that the queue does not take). A
+// wrong description, offset or option gives an error and nothing else; so does a queue
+// that is no stream, since reading would take its messages out.
+//
+// A stream that does not exist yet is waited for, as consumers wait for their queues, for
+// as long as ctx allows. Meanwhile, and while the connection is away, [Conn.Ready] says so.
 //
 // The same message may stand in a stream more than once, because its publisher
 // sent it again: a reader that must not see it twice skips a [Message.ID] that it
@@ -83,67 +91,125 @@ func (s *StreamReader) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 		}
 		ctx, cancel := s.conn.untilClosed(ctx)
 		defer cancel()
-		l := startLink(s.conn.config, "read "+s.queue.Name)
-		defer l.close(ctx)
-		from := s.from
-		for wait := newBackoff(s.conn.config.MaxBackoff); ; {
-			ep, err := l.await(ctx)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			err = s.read(ctx, ep, &from, yield)
-			if errors.Is(err, errStopRanging) {
-				return
-			}
-			if ctx.Err() == nil {
-				s.conn.config.Logger.Warn("stream reader lost its channel, resuming", zap.String("queue", s.queue.Name), zap.Error(err))
-				wait.sleep(ctx)
-			}
-			if ctx.Err() != nil {
-				yield(nil, context.Cause(ctx))
-				return
-			}
+		r := &reading{StreamReader: s, from: s.from, yield: yield, link: startLink(s.conn.config, "read "+s.queue.Name)}
+		r.setState(errors.New("not begun"))
+		defer r.link.close(ctx)
+		s.conn.watchReading(r)
+		defer s.conn.unwatchReading(r)
+		if err := r.run(ctx); !errors.Is(err, errStopRanging) {
+			yield(nil, err)
 		}
 	}
 }
 
+// reading is one call of All.
+type reading struct {
+	*StreamReader
+	link  *link
+	from  Offset // behind the last message that was given
+	yield func(*Delivery, error) bool
+
+	mu    sync.Mutex
+	state error // nil while the stream delivers
+}
+
+func (r *reading) setState(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = err
+}
+
+func (r *reading) ready() error {
+	r.mu.Lock()
+	state := r.state
+	r.mu.Unlock()
+	if state == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("stream %q: not reading: %w", r.queue.Name, state), r.link.ready())
+}
+
 var errStopRanging = errors.New("the caller stopped ranging")
 
-// read reads on one channel and keeps from behind the last message it gave.
-func (s *StreamReader) read(ctx context.Context, ep *epoch, from *Offset, yield func(*Delivery, error) bool) error {
+// run reads on one channel after another.
+func (r *reading) run(ctx context.Context) error {
+	log := r.conn.config.Logger.With(zap.String("queue", r.queue.Name))
+	trouble := trouble{log: log, what: "stream reader"}
+	for wait := newBackoff(r.conn.config.MaxBackoff); ; {
+		ep, err := r.link.await(ctx)
+		if err != nil {
+			return err
+		}
+		before := r.from
+		begun, err := r.read(ctx, ep)
+		if ctx.Err() != nil && !errors.Is(err, errStopRanging) {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, errStopRanging) || !begun && isHopeless(err) {
+			return err
+		}
+		if r.from != before { // it has given something
+			wait.reset()
+			trouble.over()
+		}
+		r.setState(err)
+		trouble.note(err)
+		if !wait.sleep(ctx) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// isHopeless says whether the broker refuses for a reason that waiting does not cure. 404
+// is not one: what is missing may come.
+func isHopeless(err error) bool {
+	var refused *amqp.Error
+	if !errors.As(err, &refused) || !refused.Server {
+		return false
+	}
+	switch refused.Code {
+	case amqp.AccessRefused, amqp.PreconditionFailed, amqp.NotAllowed, amqp.NotImplemented:
+		return true
+	default:
+		return false
+	}
+}
+
+// read reads on one channel, and says whether the broker let it.
+func (r *reading) read(ctx context.Context, ep *epoch) (begun bool, err error) {
 	ch, err := ep.channel()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer ep.closeChannel(ch)
+	if err := ep.guardUntil(ctx, ep.callTimeout, func() error { return ch.Qos(r.credit, 0, false) }); err != nil {
+		return false, fmt.Errorf("set the credit: %w", err)
+	}
 	var deliveries <-chan amqp.Delivery
-	err = ep.guard(func() (err error) {
-		if err := ch.Qos(s.credit, 0, false); err != nil {
-			return fmt.Errorf("set the credit: %w", err)
-		}
-		deliveries, err = ch.Consume(s.queue.Name, "", false, false, false, false, amqp.Table{"x-stream-offset": from.spec})
+	err = ep.guardUntil(ctx, max(leaderTimeout, ep.callTimeout), func() (err error) {
+		deliveries, err = ch.Consume(r.queue.Name, "", false, false, false, false, amqp.Table{"x-stream-offset": r.from.spec})
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("consume %q: %w", s.queue.Name, err)
+		return false, fmt.Errorf("consume %q: %w", r.queue.Name, err)
 	}
+	r.setState(nil)
 	for {
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return true, context.Cause(ctx)
 		case d, ok := <-deliveries:
 			if !ok {
-				return ErrConnectionLost
+				return true, ErrConnectionLost
 			}
-			delivery := newDelivery(d, s.queue.Name)
+			delivery := newDelivery(d, r.queue.Name)
 			delivery.Offset, _ = integer(d.Headers["x-stream-offset"])
-			if !yield(delivery, nil) {
-				return errStopRanging
+			if !r.yield(delivery, nil) {
+				return true, errStopRanging
 			}
-			*from = OffsetAt(delivery.Offset + 1)
+			r.from = OffsetAt(delivery.Offset + 1)
 			if err := d.Ack(false); err != nil { // gives the broker credit; takes nothing out
-				return fmt.Errorf("give credit: %w", err)
+				return true, fmt.Errorf("give credit: %w", err)
 			}
 		}
 	}

@@ -51,7 +51,10 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 	defer s.acks.stop()
 	lost := make(chan error, 1) // why the channel is gone
 	go watchChannel(ch.NotifyClose(make(chan *amqp.Error, 1)), ch.NotifyCancel(make(chan string, 1)), lost)
-	if err := ep.guardUntil(ctx, s.start); err != nil {
+	if err := ep.guardUntil(ctx, ep.callTimeout, s.prepare); err != nil {
+		return false, err
+	}
+	if err := ep.guardUntil(ctx, max(leaderTimeout, ep.callTimeout), s.consume); err != nil {
 		return false, err
 	}
 	if c.onSubscribe != nil {
@@ -99,8 +102,8 @@ func watchChannel(closed <-chan *amqp.Error, cancelled <-chan string, lost chan<
 	}
 }
 
-// start declares what is ours alone, sets the prefetch and consumes.
-func (s *subscription) start() error {
+// prepare declares what is ours alone and sets the prefetch.
+func (s *subscription) prepare() error {
 	if s.queue.Exclusive {
 		if err := s.declareOwn(); err != nil {
 			return err
@@ -109,6 +112,10 @@ func (s *subscription) start() error {
 	if err := s.ch.Qos(s.prefetch, 0, false); err != nil {
 		return fmt.Errorf("set the prefetch: %w", err)
 	}
+	return nil
+}
+
+func (s *subscription) consume() error {
 	if s.tag == "" {
 		tag, err := uniqueTag(s.conn.config.Name)
 		if err != nil {
