@@ -98,6 +98,7 @@ func (c *Conn) newConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer,
 	consumer.draining = make(chan struct{})
 	consumer.done = make(chan struct{})
 	consumer.state = fmt.Errorf("queue %q: not subscribed yet", q.Name)
+	consumer.trouble = trouble{log: consumer.log, fails: "subscription ended, trying again", works: "subscribed again"}
 	consumer.away = newAway(q.Name, consumer.log, c.config.Hooks)
 	return consumer, nil
 }

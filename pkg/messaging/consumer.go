@@ -52,6 +52,7 @@ type Consumer struct {
 	keepsOrder  bool // see subscription.drain
 	tenure      time.Duration
 	away        *away
+	trouble     trouble
 
 	handlers context.Context // parent of all handlers' contexts
 	abort    context.CancelCauseFunc
@@ -191,7 +192,6 @@ func (c *Consumer) run(ctx context.Context) {
 	defer c.away.end()
 	defer c.abort(ErrStopping)
 	defer c.link.close(c.handlers) // by Stop, or a Drain that was given up, at once
-	trouble := trouble{log: c.log, fails: "subscription ended, trying again", works: "subscription works again"}
 	for wait := newBackoff(c.conn.config.MaxBackoff); ; {
 		ep, err := c.link.await(ctx)
 		if err != nil {
@@ -204,7 +204,6 @@ func (c *Consumer) run(ctx context.Context) {
 		c.away.tell()
 		if subscribed {
 			wait.reset()
-			trouble.over()
 		}
 		switch {
 		case errors.Is(err, errHandedOver), errors.Is(err, errBack):
@@ -217,7 +216,7 @@ func (c *Consumer) run(ctx context.Context) {
 			continue
 		}
 		c.setState(fmt.Errorf("queue %q: not subscribed: %w", c.queue.Name, err))
-		trouble.note(err)
+		c.trouble.note(err)
 		if !wait.sleep(ctx) {
 			return
 		}

@@ -92,6 +92,10 @@ func (s *StreamReader) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 		ctx, cancel := s.conn.untilClosed(ctx)
 		defer cancel()
 		r := &reading{StreamReader: s, from: s.from, yield: yield, link: startLink(s.conn.config, "read "+s.queue.Name)}
+		r.trouble = trouble{
+			log:   s.conn.config.Logger.With(zap.String("queue", s.queue.Name)),
+			fails: "stream reader lost its channel, resuming", works: "stream reader reads again",
+		}
 		r.setState(errors.New("not begun"))
 		defer r.link.close(ctx)
 		s.conn.watchReading(r)
@@ -105,9 +109,10 @@ func (s *StreamReader) All(ctx context.Context) iter.Seq2[*Delivery, error] {
 // reading is one call of All.
 type reading struct {
 	*StreamReader
-	link  *link
-	from  Offset // behind the last message that was given
-	yield func(*Delivery, error) bool
+	link    *link
+	from    Offset // behind the last message that was given
+	yield   func(*Delivery, error) bool
+	trouble trouble
 
 	mu    sync.Mutex
 	state error // nil while the stream delivers
@@ -133,8 +138,6 @@ var errStopRanging = errors.New("the caller stopped ranging")
 
 // run reads on one channel after another.
 func (r *reading) run(ctx context.Context) error {
-	log := r.conn.config.Logger.With(zap.String("queue", r.queue.Name))
-	trouble := trouble{log: log, what: "stream reader"}
 	for wait := newBackoff(r.conn.config.MaxBackoff); ; {
 		ep, err := r.link.await(ctx)
 		if err != nil {
@@ -150,10 +153,9 @@ func (r *reading) run(ctx context.Context) error {
 		}
 		if r.from != before { // it has given something
 			wait.reset()
-			trouble.over()
 		}
 		r.setState(err)
-		trouble.note(err)
+		r.trouble.note(err)
 		if !wait.sleep(ctx) {
 			return context.Cause(ctx)
 		}
@@ -194,6 +196,7 @@ func (r *reading) read(ctx context.Context, ep *epoch) (begun bool, err error) {
 		return false, fmt.Errorf("consume %q: %w", r.queue.Name, err)
 	}
 	r.setState(nil)
+	r.trouble.over()
 	for {
 		select {
 		case <-ctx.Done():

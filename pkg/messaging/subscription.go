@@ -61,6 +61,7 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 		aside(c.log, "OnSubscribe", c.onSubscribe)
 	}
 	c.setState(nil)
+	c.trouble.over()
 
 	handlers, cancel := context.WithCancelCause(c.handlers)
 	defer cancel(nil)

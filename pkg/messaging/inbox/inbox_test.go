@@ -19,8 +19,9 @@ import (
 
 func TestMain(m *testing.M) { messagingtest.Main(m) }
 
-func TestRecord(t *testing.T) {
-	t.Parallel()
+// newInbox is a database with the table inbox.
+func newInbox(t *testing.T) *pgxpool.Pool {
+	t.Helper()
 	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
@@ -32,7 +33,12 @@ func TestRecord(t *testing.T) {
 	require.NoError(t, err)
 	_, err = provider.Up(t.Context())
 	require.NoError(t, err)
+	return pool
+}
 
+func TestRecord(t *testing.T) {
+	t.Parallel()
+	pool := newInbox(t)
 	record := func(t *testing.T, queue, id string) (first bool) {
 		t.Helper()
 		if err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
