@@ -10,11 +10,15 @@ import (
 // would be gone, or would never leave its queue.
 func (t Topology) validateDeadLetter(q Queue) error {
 	d := q.DeadLetter
-	switch {
-	case d == nil || d.Exchange == "": // an error of the queue
+	if d == nil || d.Exchange == "" { // an error of the queue
 		return nil
-	case !slices.ContainsFunc(t.Exchanges, func(x Exchange) bool { return x.Name == d.Exchange }):
+	}
+	i := slices.IndexFunc(t.Exchanges, func(x Exchange) bool { return x.Name == d.Exchange })
+	switch {
+	case i < 0:
 		return q.wrong(fmt.Sprintf("DeadLetter.Exchange: no exchange %q", d.Exchange))
+	case t.Exchanges[i].Internal:
+		return q.wrong(fmt.Sprintf("DeadLetter.Exchange: exchange %q is internal, and consumers publish to it too", d.Exchange))
 	case !t.reaches(d.Exchange, d.Key, map[string]bool{}):
 		return q.wrong(fmt.Sprintf("DeadLetter.Key: no queue gets what exchange %q has with key %q", d.Exchange, d.Key))
 	}

@@ -19,8 +19,10 @@ var (
 	// it does not say which, and each of them has this error and ErrConnectionLost:
 	// publish them again one by one.
 	ErrRefused = errors.New("messaging: refused by the broker")
-	// ErrInvalid says that AMQP cannot carry a message: it has no id, a header of a
-	// strange type, a name that is too long. The error names the field. Nothing was sent.
+	// ErrInvalid says that AMQP, the client library or the broker cannot carry a
+	// message: it has no id, a name that is too long or not UTF-8, a header of a strange
+	// type, a body that is too large. The error names the field. Nothing was sent, and
+	// nothing will make it work; see [Message.Validate].
 	ErrInvalid = errors.New("messaging: invalid message")
 	// ErrNacked says that the broker refused the message, for example because a
 	// queue with reject-publish is full. It is stored nowhere or not everywhere.

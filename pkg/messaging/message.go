@@ -34,33 +34,39 @@ type Message struct {
 	// CorrelationID ties messages of one story together: here the order's id,
 	// for a call its own.
 	CorrelationID string
-	// Priority is 0 to 31 on a quorum queue, higher first. 0 means unset, which
-	// the broker reads as 4.
+	// Priority is 0 to 31 on a quorum queue, higher first; what is above counts as 31.
+	// 0 means unset, which the broker reads as 4.
 	Priority uint8
 	// Transient messages may be lost when the broker restarts.
 	Transient bool
-	// Expiration drops (or dead-letters) the message when it has waited this
-	// long in a queue, in whole milliseconds. 0 means never.
+	// Expiration drops (or dead-letters) the message when it has waited this long in a
+	// queue, in whole milliseconds and at most ten years. 0 means never; what is over
+	// already, below 0, is refused.
 	Expiration time.Duration
-	// ReplyTo is the queue that an answer goes to.
+	// ReplyTo is the queue that an answer goes to. Direct reply-to is for [Caller] only.
 	ReplyTo string
 	// AppID and UserID are filled in by the publisher: the application's name
 	// and the connected broker user. The broker refuses a false UserID.
 	AppID, UserID string
-	// Timestamp is when the message was made, in whole seconds on the wire.
+	// Timestamp is when the message was made. Fractions of a second do not travel. The
+	// zero time is none.
 	Timestamp time.Time
 	// ContentType is "application/json" for bodies made by NewMessage.
 	ContentType string
 	// ContentEncoding is free for the application ("gzip"); nothing here reads it.
 	ContentEncoding string
-	// Headers hold strings, booleans, int64, float64, time.Time, []byte, lists
-	// and nested tables.
+	// Headers hold strings in UTF-8, booleans, integers, float64, time.Time in whole
+	// seconds, []byte, nil, []any and nested map[string]any. An int, a uint and a uint64
+	// go out as int64, which they must fit; other integers keep their size. At most
+	// 124 KiB, 8,128 names, 8,192 elements of a list and 32 levels can be read back.
+	// A stream gives no lists and tables back, except under names that begin with "x-".
 	Headers map[string]any
-	Body    []byte
+	// Body has at most [Config.MaxMessageSize] bytes.
+	Body []byte
 }
 
 // NewMessage makes a persistent message with a new UUIDv7 as its id, the current
-// time, and body encoded as JSON. It fails only when body cannot be encoded.
+// time to the second, as it travels, and body encoded as JSON. It fails only when body cannot be encoded.
 func NewMessage(kind MessageType, body any) (Message, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
@@ -73,7 +79,7 @@ func NewMessage(kind MessageType, body any) (Message, error) {
 	return Message{
 		ID:          id.String(),
 		Type:        kind.Name,
-		Timestamp:   time.Now().UTC(),
+		Timestamp:   time.Now().UTC().Truncate(time.Second),
 		ContentType: contentTypeJSON,
 		Body:        encoded,
 	}, nil

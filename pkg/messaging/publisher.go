@@ -73,9 +73,8 @@ func (c *Conn) Publisher(opts ...PublisherOption) *Publisher {
 //
 // Errors: [ErrUnroutable], [ErrNacked], [ErrConnectionLost] (outcome unknown), with
 // [ErrRefused] where the broker closed the channel, [ErrClosed], and ctx's own,
-// which leaves the outcome unknown too. What AMQP cannot carry (a message without
-// an id, a header of a strange type, a name of more than 255 bytes, headers of more
-// than 124 KiB) is an [ErrInvalid], before anything is sent.
+// which leaves the outcome unknown too. What cannot be carried is an [ErrInvalid],
+// before anything is sent: see [Message] for what can.
 func (p *Publisher) Publish(ctx context.Context, route Route, m Message, opts ...PublishOption) error {
 	return p.PublishAsync(ctx, route, m, opts...).Wait(ctx)
 }

@@ -132,6 +132,7 @@ func TestTopologyValidate(t *testing.T) {
 		{"a delay with a fraction of 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Min = time.Millisecond + 1 }), `queue "work": DelayedRetry.Min: must be whole milliseconds`},
 		{"dead letters with a long key", queue(sampleWork, func(q *messaging.Queue) { q.DeadLetter.Key = strings.Repeat("k", 256) }), `queue "work": DeadLetter.Key: has 256 bytes`},
 		{"dead letters that no queue gets", queue(sampleWork, func(q *messaging.Queue) { q.DeadLetter.Key = "nobody" }), `queue "work": DeadLetter.Key: no queue gets what exchange "dead" has with key "nobody"`},
+		{"dead letters that a consumer cannot publish", func(t *messaging.Topology) { t.Exchanges[2].Internal = true }, `queue "work": DeadLetter.Exchange: exchange "dead" is internal`},
 		{"an exchange with a long name", func(t *messaging.Topology) { t.Exchanges[1].Name = strings.Repeat("x", 256) }, `Name: has 256 bytes`},
 		{"an exchange with the broker's name", func(t *messaging.Topology) { t.Exchanges[1].Name = "amq.topic" }, `exchange "amq.topic": Name: names that begin`},
 		{"an exchange with a name of two lines", func(t *messaging.Topology) { t.Exchanges[1].Name = "a\r" }, `Name: holds a control character`},

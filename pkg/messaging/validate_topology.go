@@ -198,15 +198,18 @@ func (q Queue) validate(whole bool) error {
 
 // validateValues reports each name and time of a queue that cannot be.
 func (q Queue) validateValues(whole bool) error {
-	name := checkName
-	if whole { // it names a policy too
-		name = func(s string) error { return errors.Join(checkNewName(s), checkPathName(s)) }
+	name := checkName(q.Name)
+	if whole {
+		name = checkNewName(q.Name)
+	}
+	if whole && name == nil { // it names a policy too
+		name = checkPathName(q.Name)
 	}
 	values := []struct {
 		field string
 		err   error
 	}{
-		{"Name", name(q.Name)},
+		{"Name", name},
 		{"MessageTTL", checkWait(q.MessageTTL)},
 		{"ConsumerTimeout", checkWait(q.ConsumerTimeout)},
 		{"DisconnectedTimeout", checkWait(q.DisconnectedTimeout)},
