@@ -195,6 +195,24 @@ func TestManagementRequests(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, differences)
 	})
+	t.Run("write nothing that is there already", func(t *testing.T) {
+		t.Parallel()
+		b := messagingtest.Broker(t)
+		require.NoError(t, messaging.Apply(within(t, time.Minute), b.Admin(), sample()))
+		var writes atomic.Int64
+		a := slow(t, b, func(_ int64, _ http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodGet {
+				writes.Add(1)
+			}
+			return false
+		})
+		require.NoError(t, messaging.Apply(within(t, time.Minute), a, sample()))
+		require.Zero(t, writes.Load())
+		topology := sample()
+		topology.Queues[sampleWork].MaxLength++
+		require.NoError(t, messaging.Apply(within(t, time.Minute), a, topology))
+		require.EqualValues(t, 1, writes.Load())
+	})
 	t.Run("end with the context", func(t *testing.T) {
 		t.Parallel()
 		b := messagingtest.Broker(t)

@@ -157,7 +157,7 @@ func (q Queue) validate(whole bool) error {
 		broken      bool
 		field, rule string
 	}{
-		{q.Name == "" && !(q.Exclusive && whole), "Name", "only an exclusive queue is named by the server"},
+		{q.Name == "" && (!q.Exclusive || !whole), "Name", "only an exclusive queue is named by the server"},
 		{!on(Quorum, Classic, Stream), "Type", fmt.Sprintf("unknown type %q", q.Type)},
 		{q.Exclusive && !classic, "Exclusive", "only a classic queue can be exclusive"},
 		{q.Exclusive && q.AutoDelete, "AutoDelete", "an exclusive queue is gone with its connection"},
