@@ -155,7 +155,7 @@ func TestABlockedConnectionSlowsTheEdgeDown(t *testing.T) {
 	calm := sync.OnceFunc(func() { s.broker.Exec(t, "rabbitmqctl", "set_vm_memory_high_watermark", "0.6") })
 	defer calm()
 	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
-		status, body := s.get(s.orders[0].URL + "/readyz")
+		status, body := s.get(s.orders[0].Admin + "/readyz")
 		return status == http.StatusServiceUnavailable && strings.Contains(body, "blocked"), body
 	})
 	for i := range 3 { // an order wants a price, and the question cannot be sent

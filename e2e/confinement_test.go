@@ -46,6 +46,10 @@ type box struct {
 		Devices                    []any
 		Binds                      []string
 		PortBindings               map[string][]portBinding
+		LogConfig                  struct {
+			Type   string
+			Config map[string]string
+		}
 	}
 	Mounts []struct {
 		Type, Source, Destination string
@@ -100,6 +104,8 @@ func (c *composed) checkConfinement(t *testing.T) {
 		require.ElementsMatch(t, capabilities, h.CapAdd, name)
 		require.Contains(t, h.SecurityOpt, "no-new-privileges:true", name)
 		require.False(t, h.Privileged, name)
+		require.Equal(t, "json-file", h.LogConfig.Type, name)
+		require.Equal(t, map[string]string{"max-size": "10m", "max-file": "4"}, h.LogConfig.Config, "%s: its log has an end", name)
 		require.Empty(t, h.Devices, name)
 		for _, mode := range []string{h.NetworkMode, h.PidMode, h.IpcMode} {
 			require.NotEqual(t, "host", mode, name)
@@ -301,12 +307,12 @@ func (c *composed) checkLedger(t *testing.T, secrets map[string]string) {
 // dockersOwn are the files that docker puts into every container.
 var dockersOwn = regexp.MustCompile(`^(\.dockerenv|dev/.*|etc/(hostname|hosts|mtab|resolv\.conf)?|proc/|sys/)$`)
 
-// checkImages: there is one file in an image of ours, and no shell, package or
-// certificate that could be of use to anybody else.
+// checkImages: there is one program in an image of ours, and the certificates of public
+// authorities; no shell and no package that could be of use to anybody else.
 func (c *composed) checkImages(t *testing.T) {
 	for _, name := range []string{"orders", "billing", "notifier", "pricing-rpc", "sandbox", "orderctl"} {
 		files := strings.Fields(c.script(t, "id=$(docker create $COMPOSE_PROJECT_NAME/"+name+") && docker export $id | tar -t && docker rm $id >/dev/null"))
-		require.Equal(t, []string{name}, slices.DeleteFunc(files, dockersOwn.MatchString))
+		require.ElementsMatch(t, []string{name, "etc/ssl/", "etc/ssl/certs/", "etc/ssl/certs/ca-certificates.crt"}, slices.DeleteFunc(files, dockersOwn.MatchString))
 	}
 }
 

@@ -246,7 +246,7 @@ func TestWhatCannotBeRouted(t *testing.T) {
 			require.NoError(t, err)
 			return strings.Contains(reason, "NO_ROUTE"), reason
 		})
-		_, metrics := s.get(s.orders[0].URL + "/metrics")
+		_, metrics := s.get(s.orders[0].Admin + "/metrics")
 		require.Contains(t, metrics, "outbox_held_back 1")
 		require.NoError(t, ch.QueueBind(contract.BillingCharge.Name, "charge", contract.BillingCommands, false, nil))
 		s.startBilling(2)

@@ -26,7 +26,7 @@ const (
 
 // request is well-formed HTTP, whatever it asks for.
 func request(methodAndPath, body string, headers ...string) string {
-	headers = append(headers, "Host: orderflow", "Connection: close", fmt.Sprintf("Content-Length: %d", len(body)))
+	headers = append(headers, "Host: localhost", "Connection: close", fmt.Sprintf("Content-Length: %d", len(body)))
 	return methodAndPath + " HTTP/1.1\r\n" + strings.Join(headers, "\r\n") + "\r\n\r\n" + body
 }
 
@@ -101,27 +101,27 @@ var raw = []badRequest{
 	{"malformed HTTP", "GET /\r\n\r\n", 400, ""}, // HTTP/0.9
 	{"malformed HTTP", "nonsense\r\n\r\n", 400, ""},
 	{"malformed HTTP", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, ""}, // TLS
-	{"malformed HTTP", "GET /readyz HTTP/9.9\r\nHost: x\r\n\r\n", 505, ""},
+	{"malformed HTTP", "GET /readyz HTTP/9.9\r\nHost: localhost\r\n\r\n", 505, ""},
 	{"malformed HTTP", "GET /readyz HTTP/1.1\r\n\r\n", 400, ""}, // without Host
 	{"malformed HTTP", "GET /readyz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, ""},
 	{"malformed HTTP", "GET /readyz HTTP/1.1\r\nHost: a b\r\n\r\n", 400, ""},
-	{"malformed HTTP", "GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""},
-	{"malformed HTTP", "GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""},
+	{"malformed HTTP", "GET /%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, ""},
+	{"malformed HTTP", "GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, ""},
 	{"malformed HTTP", request("GET\u00e9 /healthz", ""), 400, ""},
-	{"malformed HTTP", "GE\x01T / HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""},
-	{"malformed HTTP", "GET / HTTP/1.1\r\nHost: x\r\nX-Nul: a\x00b\r\n\r\n", 400, ""},
-	{"malformed HTTP", "GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400, ""},
-	{"malformed HTTP", "GET / HTTP/1.1\r\nHost: x\r\nA name: y\r\n\r\n", 400, ""},
-	{"large header", "GET / HTTP/1.1\r\nHost: x\r\nX-Large: " + long(32<<10) + "\r\n\r\n", 431, ""},
-	{"large header", "GET / HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 8<<10) + "\r\n", 431, ""},
-	{"large header", "GET /" + long(32<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n", 431, ""},
-	{"smuggling", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400, ""},
-	{"smuggling", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, ""},
-	{"smuggling", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +2\r\n\r\n{}", 400, ""},
-	{"smuggling", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", 400, ""},
-	{"smuggling", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400, ""},
-	{"smuggling", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501, ""},
-	{"smuggling", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 501, ""},
+	{"malformed HTTP", "GE\x01T / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, ""},
+	{"malformed HTTP", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Nul: a\x00b\r\n\r\n", 400, ""},
+	{"malformed HTTP", "GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n", 400, ""},
+	{"malformed HTTP", "GET / HTTP/1.1\r\nHost: localhost\r\nA name: y\r\n\r\n", 400, ""},
+	{"large header", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Large: " + long(32<<10) + "\r\n\r\n", 431, ""},
+	{"large header", "GET / HTTP/1.1\r\nHost: localhost\r\n" + strings.Repeat("X: y\r\n", 8<<10) + "\r\n", 431, ""},
+	{"large header", "GET /" + long(32<<10) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 431, ""},
+	{"smuggling", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400, ""},
+	{"smuggling", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400, ""},
+	{"smuggling", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: +2\r\n\r\n{}", 400, ""},
+	{"smuggling", "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n", 400, ""},
+	{"smuggling", "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400, ""},
+	{"smuggling", "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501, ""},
+	{"smuggling", "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 501, ""},
 	{"unknown path", fetch("/"), 404, ""},
 	{"unknown path", fetch("/.git/config"), 404, ""},
 	{"unknown path", fetch("/v1/../../../etc/passwd"), 404, ""},
@@ -130,10 +130,16 @@ var raw = []badRequest{
 	{"unknown path", fetch("/readyz/"), 404, ""},
 	{"unknown path", fetch("/readyz%00"), 404, ""},
 	{"unknown path", fetch("*"), 404, ""},
-	{"unknown path", request("CONNECT internal:5432", ""), 404, ""},
-	{"unknown path", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 404, ""},
+	{"unknown path", fetch("/metrics"), 404, ""},
+	{"unknown path", request("DELETE /metrics", ""), 404, ""},
+	{"wrong host", request("CONNECT internal:5432", ""), 421, ""},
+	{"wrong host", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 421, ""},
+	{"wrong host", "GET / HTTP/1.0\r\n\r\n", 421, ""},
+	{"wrong host", "GET /v1/orders HTTP/1.1\r\nHost: evil.example:8081\r\n\r\n", 421, ""},
+	{"wrong host", "GET http://evil.example/v1/orders HTTP/1.1\r\nHost: localhost\r\n\r\n", 421, ""},
+	{"wrong host", "GET /v1/prices HTTP/1.1\r\nHost: 127.0.0.1.evil.example\r\n\r\n", 421, ""},
+	{"wrong host", "GET /v1/prices HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n", 421, ""},
 	{"wrong method", request("POST /readyz", "{}", asJSON), 405, ""},
-	{"wrong method", request("DELETE /metrics", ""), 405, ""},
 	{"wrong method", request("TRACE /healthz", "", "Cookie: secret"), 405, ""},
 	{"wrong method", request("get /healthz", ""), 405, ""},
 }
@@ -158,17 +164,17 @@ var toOrders = []badRequest{
 	{"body", post(`{}`), 422, "customer_id,items,payment_token,region,tier"},
 	{"large body", post(goodOrder + strings.Repeat(" ", limit+1-len(goodOrder))), 413, ""},
 	{"large body", having("customer_id", `"`+long(limit)+`"`), 413, ""},
-	{"large body", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nContent-Length: 99999999999\r\n\r\n" + long(limit+1), 413, ""},
-	{"large body", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n" + long(limit+1), 413, ""},
-	{"cut off", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nContent-Length: 9999\r\n\r\n" + goodOrder, 400, ""},
-	{"cut off", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"reg", 400, ""},
-	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n" + goodOrder, 400, ""},
-	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + goodOrder, 400, ""},
-	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n" + goodOrder, 400, ""},
-	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}no end\r\n0\r\n\r\n", 400, ""},
+	{"large body", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nContent-Length: 99999999999\r\n\r\n" + long(limit+1), 413, ""},
+	{"large body", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n" + long(limit+1), 413, ""},
+	{"cut off", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nContent-Length: 9999\r\n\r\n" + goodOrder, 400, ""},
+	{"cut off", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"reg", 400, ""},
+	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n" + goodOrder, 400, ""},
+	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n" + goodOrder, 400, ""},
+	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n" + goodOrder, 400, ""},
+	{"chunks", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}no end\r\n0\r\n\r\n", 400, ""},
 
-	{"smuggling", "POST /v1/orders HTTP/1.1\r\nHost: x\r\n" + asJSON + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + post(goodOrder), 400, ""},
-	{"smuggling", "POST /v1/orders HTTP/1.0\r\nHost: x\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n" + post(goodOrder), 400, ""},
+	{"smuggling", "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n" + asJSON + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + post(goodOrder), 400, ""},
+	{"smuggling", "POST /v1/orders HTTP/1.0\r\nHost: localhost\r\n" + asJSON + "\r\nTransfer-Encoding: chunked\r\n\r\n" + post(goodOrder), 400, ""},
 
 	{"strictness", changed(`"region"`, `"total":1,"region"`), 400, "total"},
 	{"strictness", changed(`"sku"`, `"price":1,"sku"`), 400, "price"},
@@ -297,11 +303,15 @@ var toOrders = []badRequest{
 	{"harmless", post(goodOrder, "Idempotency-Key: "+usedKey), 200, ""},            // the same again
 	{"wrong method", request("PUT /v1/orders", goodOrder, asJSON), 405, ""},
 	{"wrong method", request("DELETE /v1/orders/{id}", ""), 405, ""},
+	{"foreign page", request("POST /v1/orders/{id}/cancel", "", "Sec-Fetch-Site: cross-site"), 403, ""},
+	{"foreign page", request("POST /v1/orders/{id}/cancel", "", "Origin: http://localhost.evil.example"), 403, ""},
+	{"foreign page", post(goodOrder, "Origin: null"), 403, ""},
 	{"wrong method", request("GET /v1/orders/{id}/cancel", ""), 405, ""},
 	{"wrong method", request("GET /v1/orders/{id}/cancel", "", "X-HTTP-Method-Override: POST"), 405, ""},
 }
 
 var toPricing = []badRequest{
+	{"foreign page", request("PUT /v1/prices/mug", goodPrice, asJSON, "Authorization: "+bearer, "Sec-Fetch-Site: same-site"), 403, ""},
 	{"operator's token", request("PUT /v1/prices/mug", goodPrice, asJSON), 401, ""},
 	{"operator's token", put("mug", goodPrice, ""), 401, ""},
 	{"operator's token", put("mug", goodPrice, "Bearer"), 401, ""},

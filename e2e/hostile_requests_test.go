@@ -60,7 +60,7 @@ func TestHostileRequests(t *testing.T) {
 	try("pricing", pricing, toPricing)
 	try("sandbox", sandbox, toSandbox)
 	require.Greater(t, rows, 60)
-	for _, category := range []string{"body", "large body", "content type", "idempotency key", "id", "query", "smuggling", "operator's token"} {
+	for _, category := range []string{"body", "large body", "content type", "idempotency key", "id", "query", "smuggling", "wrong host", "foreign page", "operator's token"} {
 		require.Positive(t, perCategory[category], category)
 	}
 	require.NoError(t, <-slow)
@@ -156,7 +156,7 @@ func send(p *process, request string, cutOff bool) (*http.Response, string, erro
 
 // sendSlowly begins an order and does not end it: the server does.
 func sendSlowly(p *process) error {
-	res, body, err := send(p, "POST /v1/orders HTTP/1.1\r\nHost: x\r\n"+asJSON+"\r\nContent-Length: 999\r\n\r\n"+goodOrder, false)
+	res, body, err := send(p, "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n"+asJSON+"\r\nContent-Length: 999\r\n\r\n"+goodOrder, false)
 	switch {
 	case err != nil:
 		return err

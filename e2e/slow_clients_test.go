@@ -34,8 +34,8 @@ func TestSlowClients(t *testing.T) {
 	var slow []net.Conn
 	for range 65 {
 		slow = append(slow,
-			dial("POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-"),
-			dial("POST /v1/orders HTTP/1.1\r\nHost: x\r\n"+asJSON+"\r\nContent-Length: 999\r\n\r\n{"),
+			dial("POST /v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-"),
+			dial("POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n"+asJSON+"\r\nContent-Length: 999\r\n\r\n{"),
 			dial("")) // who says nothing at all
 	}
 	deaf := make(chan error, 5)
@@ -67,7 +67,7 @@ func sendWithoutReading(conn net.Conn) error {
 		}
 	}
 	for {
-		_, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, err := io.WriteString(conn, "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return errors.New("the server still waits")

@@ -53,14 +53,15 @@ type system struct {
 
 // process is a service that runs in this process.
 type process struct {
-	URL  string
-	Stop func()
+	URL, Admin string
+	Stop       func()
 }
 
 // app is what all services look like from here.
 type app interface {
 	Run(ctx context.Context) error
 	Addr() string
+	AdminAddr() string
 }
 
 // newSystem applies the topology with the users' least rights, and starts the
@@ -94,7 +95,7 @@ func newSystemOn(t *testing.T, broker *messagingtest.BrokerInfo, topology messag
 	return s
 }
 
-var listen = service.HTTPConfig{Addr: "127.0.0.1:0"}
+var listen = service.HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
 
 func (s *system) database(name string) service.DatabaseConfig {
 	return service.DatabaseConfig{URL: s.databases[name], MaxConns: 8}
@@ -111,7 +112,7 @@ func (s *system) run(a app) *process {
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	stopped := false
-	p := &process{URL: "http://" + a.Addr()}
+	p := &process{URL: "http://" + a.Addr(), Admin: "http://" + a.AdminAddr()}
 	p.Stop = func() {
 		if stopped {
 			return
@@ -128,7 +129,7 @@ func (s *system) run(a app) *process {
 	s.t.Cleanup(p.Stop)
 	s.processes = append(s.processes, p)
 	messagingtest.Eventually(s.t, 30*time.Second, func() (bool, string) {
-		status, body := s.get(p.URL + "/readyz")
+		status, body := s.get(p.Admin + "/readyz")
 		return status == http.StatusOK, body
 	})
 	return p
@@ -233,7 +234,7 @@ func (s *system) handled(queue string, verdict messaging.Verdict) (n int) {
 	s.t.Helper()
 	line := regexp.MustCompile(`(?m)^messaging_handle_seconds_count\{queue="` + regexp.QuoteMeta(queue) + `",verdict="` + string(verdict) + `"\} (\d+)$`)
 	for _, p := range s.processes {
-		_, metrics := s.get(p.URL + "/metrics")
+		_, metrics := s.get(p.Admin + "/metrics")
 		if found := line.FindStringSubmatch(metrics); found != nil {
 			count, err := strconv.Atoi(found[1])
 			require.NoError(s.t, err)

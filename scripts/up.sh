@@ -21,6 +21,8 @@ done
 # Overlays run the same images.
 sources=$(cd "$root" && { cat .dockerignore deploy/compose/compose.yaml; setting GO_IMAGE; find go.work go.work.sum pkg contract services tools deploy/compose/images -type f ! -name '*_test.go' ! -path '*/testdata/*' -print0 | sort -z | xargs -0 sha256sum; } | sha256sum | cut -c 1-16)
 stamp="$cache/built-$project"
+VERSION=${VERSION:-$(git -C "$root" describe --always --dirty 2>/dev/null || echo "$sources")}
+export VERSION # what the services say of themselves
 # built says which images there are. Another tree may build under the same project name.
 built() {
 	local images

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 	"go.uber.org/zap"
@@ -12,9 +13,48 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// HTTPConfig is where the process listens.
+// DefaultStopTimeout is how long a process has to stop. Whoever stops it must wait
+// longer before it kills: compose's stop_grace_period does.
+const DefaultStopTimeout = 40 * time.Second
+
+// HTTPConfig is where the process listens, and how it stops.
 type HTTPConfig struct {
 	Addr string `env:"HTTP_ADDR,required,notEmpty"`
+	// AdminAddr is for metrics, readiness with its reasons, and profiles. Nobody but those
+	// who run the system should reach it. Empty, which only tests can have, is for none.
+	AdminAddr string `env:"ADMIN_ADDR,required,notEmpty"`
+	// AllowedHosts are names that requests may be addressed to, without a port, beside
+	// localhost, addresses of loopback and the service's own name; "*" is for any. Other
+	// requests are answered with 421: they may come from a page that has made its own name
+	// lead here. Health and readiness are answered by any name.
+	AllowedHosts []string `env:"ALLOWED_HOSTS"`
+	// StopTimeout is how long all of a stop may take together. 0 is for DefaultStopTimeout.
+	StopTimeout time.Duration `env:"STOP_TIMEOUT" envDefault:"40s"`
+	// DrainDelay is for how long a process that stops still takes requests while it says
+	// that it is not ready: whoever balances load looks so often, and a little longer.
+	DrainDelay time.Duration `env:"DRAIN_DELAY" envDefault:"1s"`
+}
+
+func (c HTTPConfig) stopTimeout() time.Duration {
+	if c.StopTimeout == 0 {
+		return DefaultStopTimeout
+	}
+	return c.StopTimeout
+}
+
+// CheckStop says whether the stop leaves a handler that takes this long the time to
+// finish, and requests too. The error names the setting.
+func (c HTTPConfig) CheckStop(longestHandler time.Duration) error {
+	switch total := c.stopTimeout(); {
+	case c.DrainDelay < 0:
+		return errors.New("DRAIN_DELAY: must not be negative")
+	case total < longestHandler+stopReserve:
+		return fmt.Errorf("STOP_TIMEOUT: must be at least %s, so that a handler of %s can finish", longestHandler+stopReserve, longestHandler)
+	case total < c.DrainDelay+requestTimeout+stopReserve:
+		return fmt.Errorf("STOP_TIMEOUT: must be at least %s, so that after a DRAIN_DELAY of %s requests can finish", c.DrainDelay+requestTimeout+stopReserve, c.DrainDelay)
+	default:
+		return nil
+	}
 }
 
 // DatabaseConfig is how to reach the service's own database.
@@ -22,7 +62,9 @@ type DatabaseConfig struct {
 	URL string `env:"DATABASE_URL,required,notEmpty"`
 	// Password replaces the one in the URL; its variable names a file.
 	Password string `env:"DATABASE_PASSWORD_FILE,file"`
-	MaxConns int32  `env:"DATABASE_MAX_CONNS" envDefault:"10"`
+	// MaxConns bounds the pool. 0 is for what pool_max_conns in the URL says, or else 10;
+	// with both of them the service does not start.
+	MaxConns int32 `env:"DATABASE_MAX_CONNS"`
 }
 
 // BrokerConfig is how to reach RabbitMQ.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -29,7 +30,7 @@ func (s settings) Validate() error {
 // setenv sets what is required, and then what the test wants; "-" unsets.
 func setenv(t *testing.T, variables map[string]string) {
 	t.Helper()
-	all := map[string]string{"HTTP_ADDR": ":0", "DATABASE_URL": "postgres://localhost/test"}
+	all := map[string]string{"HTTP_ADDR": ":0", "ADMIN_ADDR": ":0", "DATABASE_URL": "postgres://localhost/test"}
 	for name, value := range variables {
 		all[name] = value
 	}
@@ -48,8 +49,8 @@ func TestLoad(t *testing.T) {
 	got, err := service.Load[settings]()
 	require.NoError(t, err)
 	require.Equal(t, settings{
-		HTTPConfig:     service.HTTPConfig{Addr: ":0"},
-		DatabaseConfig: service.DatabaseConfig{URL: "postgres://localhost/test", Password: "hush\n", MaxConns: 10},
+		HTTPConfig:     service.HTTPConfig{Addr: ":0", AdminAddr: ":0", StopTimeout: service.DefaultStopTimeout, DrainDelay: time.Second},
+		DatabaseConfig: service.DatabaseConfig{URL: "postgres://localhost/test", Password: "hush\n"},
 		Limit:          3,
 	}, got)
 }
@@ -62,6 +63,7 @@ func TestLoadNamesTheVariable(t *testing.T) {
 	}{
 		{"missing", map[string]string{"HTTP_ADDR": "-"}, []string{"HTTP_ADDR"}},
 		{"empty", map[string]string{"HTTP_ADDR": ""}, []string{"HTTP_ADDR"}},
+		{"no admin port", map[string]string{"ADMIN_ADDR": "-"}, []string{"ADMIN_ADDR"}},
 		{"two at once", map[string]string{"HTTP_ADDR": "-", "DATABASE_URL": "-"}, []string{"HTTP_ADDR", "DATABASE_URL"}},
 		{"malformed", map[string]string{"LIMIT": "many"}, []string{"LIMIT", "invalid syntax"}},
 		{"malformed and embedded", map[string]string{"DATABASE_MAX_CONNS": "ten"}, []string{"DATABASE_MAX_CONNS", "invalid syntax"}},
@@ -75,6 +77,34 @@ func TestLoadNamesTheVariable(t *testing.T) {
 			require.NotContains(t, err.Error(), "\n")
 			for _, want := range c.want {
 				require.ErrorContains(t, err, want)
+			}
+		})
+	}
+}
+
+// What has to be finished in a stop fits into its time, or the process does not start.
+func TestCheckStop(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		config  service.HTTPConfig
+		handler time.Duration
+		want    string
+	}{
+		{"defaults", service.HTTPConfig{}, 24 * time.Second, ""},
+		{"a handler that takes longer", service.HTTPConfig{}, 25 * time.Second, "STOP_TIMEOUT: must be at least 41s"},
+		{"and more time", service.HTTPConfig{StopTimeout: 41 * time.Second}, 25 * time.Second, ""},
+		{"less time", service.HTTPConfig{StopTimeout: 10 * time.Second}, time.Second, "STOP_TIMEOUT"},
+		{"a time below zero", service.HTTPConfig{StopTimeout: -time.Second}, time.Second, "STOP_TIMEOUT"},
+		{"a delay that leaves requests no time", service.HTTPConfig{DrainDelay: 20 * time.Second}, time.Second, "DRAIN_DELAY"},
+		{"a delay below zero", service.HTTPConfig{DrainDelay: -1}, time.Second, "DRAIN_DELAY"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if err := c.config.CheckStop(c.handler); c.want != "" {
+				require.ErrorContains(t, err, c.want)
+			} else {
+				require.NoError(t, err)
 			}
 		})
 	}

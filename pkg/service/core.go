@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,135 +17,215 @@ import (
 	"example.com/orderflow/pkg/messaging/outbox"
 )
 
-// stopEach bounds each step of a stop: longer than a handler of ours may take.
-const stopEach = 25 * time.Second
+// What the last steps of a stop keep for themselves. A handler gets the rest.
+const (
+	keepRelay       = 11 * time.Second // a round that runs has 5 s for its confirms and 5 s to write them down
+	keepPublisher   = time.Second
+	keepConnections = 2 * time.Second
+	keepAdmin       = time.Second
+	keepDatabase    = time.Second
+
+	stopReserve = keepRelay + keepPublisher + keepConnections + keepAdmin + keepDatabase
+)
 
 // Core is what every service on the bus has: its migrated database with outbox and
 // inbox, its connection to the broker, a publisher, the outbox's relay, an HTTP
-// server. A service's app package opens one, adds consumers and routes, and runs it.
+// server. A service's app package makes one, and adds consumers and routes when it runs.
+//
+// Its life:
+//
+//	New ─▶ Run: the ports answer, not ready ─▶ database ─▶ broker ─▶ wire ─▶ ready
+//	       ctx is done: not ready ─▶ requests and consumers finish ─▶ relay ─▶
+//	       publisher ─▶ connections ─▶ admin port ─▶ database
+//
+// A ctx that ends earlier skips what has not begun.
 type Core struct {
-	Name      string
-	Log       *zap.Logger
-	Registry  *prometheus.Registry
+	Name     string
+	Log      *zap.Logger
+	Registry *prometheus.Registry
+	// Pool is connected, and Conn, Publisher and Relay are there, when Run calls wire.
 	Pool      *pgxpool.Pool
 	Conn      *messaging.Conn
 	Publisher *messaging.Publisher
 	Relay     *outbox.Relay
+	// Waiting gives the length of the outbox, as it was at most a second ago.
+	Waiting func(ctx context.Context) (OutboxCount, error)
 
-	server    *Server
-	consumers []*messaging.Consumer
-	pruners   []pruner
+	config     HTTPConfig
+	broker     messaging.Config
+	migrations []Migrations
+	server     *Server
+	consumers  []*messaging.Consumer
+	checks     []Check
+	pruners    []pruner
+	inFlight   atomic.Int64
+	background sync.WaitGroup
+	cancel     context.CancelFunc // of the background; nil before
 }
 
-// Open opens the database, migrates it and connects to the broker; it waits for
-// both until ctx is done.
-func Open(ctx context.Context, name string, db DatabaseConfig, broker BrokerConfig, log *zap.Logger, migrations Migrations) (*Core, error) {
-	c := &Core{Name: name, Log: log, Registry: NewRegistry()}
-	config, err := broker.Messaging(name, log, MessagingMetrics(c.Registry))
-	if err != nil {
-		return nil, err
+// New checks the settings and opens the ports. Nothing is answered before [Core.Run].
+func New(ctx context.Context, name string, c HTTPConfig, db DatabaseConfig, broker BrokerConfig, log *zap.Logger, migrations Migrations) (*Core, error) {
+	core := &Core{
+		Name: name, Log: log, Registry: NewRegistry(), config: c,
+		migrations: []Migrations{
+			migrations,
+			{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
+			{VersionTable: inbox.VersionTable, Files: inbox.Migrations},
+		},
 	}
-	if c.Pool, err = OpenDatabase(ctx, db, log); err != nil {
-		return nil, err
-	}
-	err = Migrate(ctx, c.Pool, migrations,
-		Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		Migrations{VersionTable: inbox.VersionTable, Files: inbox.Migrations})
-	if err != nil {
-		c.Pool.Close()
-		return nil, err
-	}
-	c.Conn, err = messaging.Connect(ctx, config)
-	if err != nil {
-		c.Pool.Close()
-		return nil, err
-	}
-	c.Publisher = c.Conn.Publisher()
-	c.Relay = outbox.NewRelay(c.Pool, c.Publisher, log)
-	c.Prune("inbox", c.pruneInbox)
-	OutboxMetrics(c.Registry, c.Pool)
-	return c, nil
-}
-
-// Consume starts a consumer that is drained first when the service stops.
-func (c *Core) Consume(q messaging.Queue, h messaging.Handler, opts ...messaging.ConsumeOption) error {
-	consumer, err := c.Conn.Consume(q, h, opts...)
-	if err != nil {
-		return err
-	}
-	c.consumers = append(c.consumers, consumer)
-	return nil
-}
-
-// Hear starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
-func (c *Core) Hear(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ConsumeOption) error {
-	consumer, err := c.Conn.Listen(q, bindings, h, opts...)
-	if err != nil {
-		return err
-	}
-	c.consumers = append(c.consumers, consumer)
-	return nil
-}
-
-// Listen opens the port, and answers health, readiness and metrics beside the routes.
-func (c *Core) Listen(addr string, routes *http.ServeMux) error {
 	var err error
-	c.server, err = Listen(addr, routes, c.Registry,
-		Check{Name: "broker", Func: func(context.Context) error { return c.Conn.Ready() }},
-		Check{Name: "database", Func: c.Pool.Ping})
-	return err
+	if core.broker, err = broker.Messaging(name, log, MessagingMetrics(core.Registry)); err != nil {
+		return nil, err
+	}
+	if core.Pool, err = NewDatabase(ctx, db); err != nil {
+		return nil, err
+	}
+	if core.server, err = Listen(ctx, name, c, log, core.Registry); err != nil {
+		core.Pool.Close()
+		return nil, err
+	}
+	core.Waiting = Cached(time.Second, countOutbox(core.Pool))
+	core.Registry.MustRegister(outboxMetrics{core.Waiting})
+	core.Prune("inbox", core.pruneInbox)
+	return core, nil
 }
 
 // Addr is where HTTP is answered.
 func (c *Core) Addr() string { return c.server.Addr() }
 
-// Run serves until ctx is done or the HTTP server fails, and then stops.
-func (c *Core) Run(ctx context.Context) error {
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	var background sync.WaitGroup
-	background.Go(func() { _ = c.Relay.Run(work) }) // always nil
-	background.Go(func() { Heartbeat(work, c.Conn, c.Name) })
-	background.Go(func() { c.prune(work, pruneFirst, pruneEvery) })
-	served := make(chan error, 1)
-	go func() { served <- c.server.Serve() }()
+// AdminAddr is where metrics are; empty if nowhere.
+func (c *Core) AdminAddr() string { return c.server.AdminAddr() }
 
-	var err error
-	select {
-	case <-ctx.Done():
-		err = c.stop(cancel, &background)
-		err = errors.Join(err, <-served)
-	case err = <-served:
-		err = errors.Join(err, c.stop(cancel, &background))
+// Consume starts a consumer that is drained first when the service stops.
+func (c *Core) Consume(q messaging.Queue, h messaging.Handler, opts ...messaging.ConsumeOption) error {
+	return c.add(q.Name, func(h messaging.Handler) (*messaging.Consumer, error) { return c.Conn.Consume(q, h, opts...) }, h)
+}
+
+// Hear starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
+func (c *Core) Hear(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ConsumeOption) error {
+	name := "own"
+	if len(bindings) > 0 {
+		name = bindings[0].Source
 	}
-	return err
+	return c.add(name, func(h messaging.Handler) (*messaging.Consumer, error) { return c.Conn.Listen(q, bindings, h, opts...) }, h)
+}
+
+func (c *Core) add(name string, start func(messaging.Handler) (*messaging.Consumer, error), h messaging.Handler) error {
+	consumer, err := start(c.counted(h))
+	if err != nil {
+		return err
+	}
+	c.consumers = append(c.consumers, consumer)
+	c.checks = append(c.checks, Check{Name: "consumer of " + name, Func: func(context.Context) error { return consumer.Ready() }})
+	return nil
+}
+
+// counted counts the messages in hand.
+func (c *Core) counted(h messaging.Handler) messaging.Handler {
+	return messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
+		c.inFlight.Add(1)
+		defer c.inFlight.Add(-1)
+		return h.Handle(ctx, d)
+	})
+}
+
+// Run answers health at once, waits for the database and the broker, calls wire, which
+// adds consumers and gives the routes, and works until ctx is done or a port fails. Then
+// it stops in order, in the time of the settings. When ctx ends before all is there,
+// that is a stop like any other, and no error. A Core runs once.
+func (c *Core) Run(ctx context.Context, wire func() (*http.ServeMux, error)) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	served := make(chan error, 1)
+	go func() {
+		err := c.server.Serve()
+		if err != nil {
+			fail(err)
+		}
+		served <- err
+	}()
+	err := c.start(ctx, wire)
+	switch {
+	case ctx.Err() != nil && err != nil:
+		c.Log.Info("told to stop before all was there", zap.NamedError("waited_for", err))
+		err = nil // what the port has failed with comes from served
+	case err == nil:
+		<-ctx.Done()
+	}
+	return errors.Join(err, c.stop(), <-served)
+}
+
+// start opens what needs others, and begins to work.
+func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) error {
+	c.server.ready.waitFor("waits for the database")
+	err := AwaitDatabase(ctx, c.Pool, c.Log, c.migrations...)
+	if err != nil {
+		return err
+	}
+	c.server.ready.waitFor("waits for the broker")
+	if c.Conn, err = messaging.Connect(ctx, c.broker); err != nil {
+		return err
+	}
+	c.Publisher = c.Conn.Publisher()
+	c.Relay = outbox.NewRelay(c.Pool, c.Publisher, c.Log)
+	c.checks = []Check{
+		{Name: "broker", Func: func(context.Context) error { return c.Conn.Ready() }},
+		{Name: "database", Func: c.Pool.Ping},
+	}
+	routes, err := wire()
+	if err != nil {
+		return err
+	}
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c.cancel = cancel
+	c.background.Go(func() { _ = c.Relay.Run(work) }) // always nil
+	c.background.Go(func() { heartbeat(work, c.Conn, c.Name, c.inFlight.Load) })
+	c.background.Go(func() { c.prune(work, pruneFirst, pruneEvery) })
+	c.server.Start(routes, c.checks...)
+	c.Log.Info("started", zap.String("addr", c.Addr()), zap.String("admin_addr", c.AdminAddr()))
+	return nil
 }
 
 // Close closes a Core that was never run.
 func (c *Core) Close() {
-	var none sync.WaitGroup
-	if err := c.stop(func() {}, &none); err != nil {
+	if err := c.stop(); err != nil {
 		c.Log.Warn("close", zap.Error(err))
 	}
 }
 
 // stop drains what brings work in, then sends what that has left, then hangs up.
-func (c *Core) stop(cancelBackground func(), background *sync.WaitGroup) error {
-	return Stop(stopEach,
-		Step{"http and consumers", c.drain},
-		Step{"relay and heartbeat", func(context.Context) error { cancelBackground(); background.Wait(); return nil }},
-		Step{"publisher", c.Publisher.Close},
-		Step{"connections", c.Conn.Close},
-		Step{"database", func(context.Context) error { c.Pool.Close(); return nil }},
+func (c *Core) stop() error {
+	return Stop(c.config.stopTimeout(),
+		Step{Name: "http and consumers", Func: c.drain},
+		Step{Name: "relay and heartbeat", Keep: keepRelay, Func: c.stopBackground},
+		Step{Name: "publisher", Keep: keepPublisher, Func: func(ctx context.Context) error {
+			if c.Publisher == nil {
+				return nil
+			}
+			return c.Publisher.Close(ctx)
+		}},
+		Step{Name: "connections", Keep: keepConnections, Func: func(ctx context.Context) error {
+			if c.Conn == nil {
+				return nil
+			}
+			return c.Conn.Close(ctx)
+		}},
+		Step{Name: "admin port", Keep: keepAdmin, Func: c.server.Close},
+		Step{Name: "database", Keep: keepDatabase, Func: func(ctx context.Context) error { return Within(ctx, c.Pool.Close) }},
 	)
+}
+
+func (c *Core) stopBackground(ctx context.Context) error {
+	if c.cancel != nil {
+		c.cancel()
+	}
+	return Within(ctx, c.background.Wait)
 }
 
 func (c *Core) drain(ctx context.Context) error {
 	errs := make([]error, len(c.consumers)+1)
 	var wg sync.WaitGroup
-	if c.server != nil {
-		wg.Go(func() { errs[len(c.consumers)] = c.server.Shutdown(ctx) })
-	}
+	wg.Go(func() { errs[len(c.consumers)] = c.server.Drain(ctx) })
 	for i, consumer := range c.consumers {
 		wg.Go(func() { errs[i] = consumer.Drain(ctx) })
 	}

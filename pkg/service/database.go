@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -9,11 +10,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	"go.uber.org/zap"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/inbox"
 )
 
 // What a connection may not do, so that one whose other end is gone without a word
@@ -23,49 +29,109 @@ const (
 	silence = 10 * time.Second
 	// pingTimeout bounds the look at a connection that was idle, before it is used.
 	pingTimeout = 2 * time.Second
+	// attemptTimeout bounds each look for the database at the start.
+	attemptTimeout = 5 * time.Second
 	// idleTransaction is how long a transaction may wait for our next statement: its
 	// locks hold up the other replicas.
 	idleTransaction = 30 * time.Second
 )
 
-// OpenDatabase connects to PostgreSQL; while the database does not answer it
-// tries again, once a second, until ctx is done.
+// defaultMaxConns is the size of a pool that nobody has set.
+const defaultMaxConns = 10
+
+// NewDatabase makes the pool, and fails for settings that cannot be. It connects when it
+// is first used.
 //
 // A connection that gets no acknowledgement for 10 s is closed, and the server ends
-// a transaction that waits for its next statement for more than 30 s.
-func OpenDatabase(ctx context.Context, c DatabaseConfig, log *zap.Logger) (*pgxpool.Pool, error) {
+// a transaction that waits for its next statement for more than 30 s, unless the URL has
+// another idle_in_transaction_session_timeout.
+func NewDatabase(ctx context.Context, c DatabaseConfig) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(c.URL)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
+	if config.MaxConns, err = maxConns(c, config.MaxConns); err != nil {
+		return nil, err
+	}
 	if c.Password != "" {
 		config.ConnConfig.Password = strings.TrimSpace(c.Password)
 	}
-	if c.MaxConns > 0 {
-		config.MaxConns = c.MaxConns
-	}
 	config.PingTimeout = pingTimeout
 	config.ConnConfig.DialFunc = (&net.Dialer{Control: giveUpAfter(silence)}).DialContext
-	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(idleTransaction.Milliseconds(), 10)
+	parameters := config.ConnConfig.RuntimeParams
+	if _, given := parameters[idleParameter]; !given {
+		parameters[idleParameter] = strconv.FormatInt(idleTransaction.Milliseconds(), 10)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
+	return pool, nil
+}
+
+const idleParameter = "idle_in_transaction_session_timeout"
+
+// maxConns has one source: two would mean that one of them counts for nothing.
+func maxConns(c DatabaseConfig, fromURL int32) (int32, error) {
+	raw, err := pgx.ParseConfig(c.URL) // which knows no pool, and leaves its settings alone
+	if err != nil {
+		return 0, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	_, inURL := raw.RuntimeParams["pool_max_conns"]
+	switch {
+	case c.MaxConns < 0:
+		return 0, errors.New("DATABASE_MAX_CONNS: must not be negative")
+	case inURL && c.MaxConns > 0:
+		return 0, errors.New("DATABASE_MAX_CONNS: DATABASE_URL has pool_max_conns too: give one of them")
+	case inURL:
+		return fromURL, nil
+	case c.MaxConns > 0:
+		return c.MaxConns, nil
+	default:
+		return defaultMaxConns, nil
+	}
+}
+
+// AwaitDatabase migrates the database, and waits for it before, and where it goes away
+// meanwhile: it tries once a second until ctx is done. Other errors end it.
+func AwaitDatabase(ctx context.Context, pool *pgxpool.Pool, log *zap.Logger, sets ...Migrations) error {
+	waiting := NewEpisode(log, zap.WarnLevel, "waiting for the database", 0)
 	for {
-		err := pool.Ping(ctx)
+		err := ping(ctx, pool)
 		if err == nil {
-			return pool, nil
+			err = Migrate(ctx, pool, sets...)
 		}
-		if ctx.Err() == nil {
-			log.Warn("database does not answer, trying again", zap.Error(err))
+		switch {
+		case err == nil:
+			waiting.Over()
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("wait for the database: %w", err)
+		case !messaging.IsUnavailable(inbox.Verdict(err)):
+			return err
 		}
+		waiting.Seen(stateOf(err), err)
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
-			pool.Close()
-			return nil, fmt.Errorf("open the database: %w", err)
 		}
 	}
+}
+
+// ping asks for an answer in a bounded time: a database that is frozen gives none.
+func ping(ctx context.Context, pool *pgxpool.Pool) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	return pool.Ping(ctx)
+}
+
+// stateOf is an error of the database without what differs each time.
+func stateOf(err error) string {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return "refused: " + refused.Code
+	}
+	return "does not answer"
 }
 
 // Migrations are a set of goose migrations with a version table of its own, so

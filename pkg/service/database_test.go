@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sync/errgroup"
 
 	"example.com/orderflow/pkg/messaging/messagingtest"
@@ -20,58 +22,93 @@ import (
 
 func open(t *testing.T, url string) *pgxpool.Pool {
 	t.Helper()
-	pool, err := service.OpenDatabase(t.Context(), service.DatabaseConfig{URL: url}, zap.NewNop())
+	pool, err := service.NewDatabase(t.Context(), service.DatabaseConfig{URL: url})
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	return pool
 }
 
-// onWarning makes a logger that calls f at each line.
-func onWarning(f func()) *zap.Logger {
-	core := zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(nowhere{}), zap.WarnLevel)
-	return zap.New(core, zap.Hooks(func(zapcore.Entry) error { f(); return nil }))
-}
-
-type nowhere struct{}
-
-func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
-
-func TestOpenDatabase(t *testing.T) {
+func TestAwaitDatabase(t *testing.T) {
 	t.Parallel()
-	t.Run("waits until it is there", func(t *testing.T) {
+	t.Run("waits until it is there, and tells of it once", func(t *testing.T) {
 		t.Parallel()
 		url := messagingtest.Database(t)
-		admin := open(t, url)
-		later := url[strings.LastIndexByte(url, '/')+1:] + "_later"
-		log := onWarning(func() {
-			if _, err := admin.Exec(context.Background(), "CREATE DATABASE "+later); err != nil {
-				t.Error(err)
-			}
-		})
-		pool, err := service.OpenDatabase(t.Context(), service.DatabaseConfig{URL: url + "_later", MaxConns: 3}, log)
-		require.NoError(t, err)
-		defer pool.Close()
-		require.EqualValues(t, 3, pool.Config().MaxConns)
+		proxy := messagingtest.NewProxy(t, &messagingtest.BrokerInfo{URL: url})
+		proxy.Cut()
+		pool := open(t, proxy.URL)
+		core, logs := observer.New(zap.InfoLevel)
+		done := make(chan error, 1)
+		go func() {
+			done <- service.AwaitDatabase(t.Context(), pool, zap.New(core), service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations})
+		}()
+		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { return logs.Len() > 0, "nothing was said" })
+		proxy.Restore()
+		require.NoError(t, <-done)
+		require.Len(t, logs.FilterMessage("waiting for the database").All(), 1)
+		over := logs.FilterMessage("waiting for the database: over").All()
+		require.Len(t, over, 1)
+		require.Positive(t, over[0].ContextMap()["count"])
 	})
 	t.Run("no longer than it may", func(t *testing.T) {
 		t.Parallel()
+		pool := open(t, "postgres://127.0.0.1:1/nothing")
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := service.OpenDatabase(ctx, service.DatabaseConfig{URL: "postgres://127.0.0.1:1/nothing"}, onWarning(cancel))
-		require.ErrorContains(t, err, "open the database")
+		log := zap.NewNop().WithOptions(zap.WrapCore(func(zapcore.Core) zapcore.Core {
+			core, _ := observer.New(zap.WarnLevel)
+			return core
+		}), zap.Hooks(func(zapcore.Entry) error { cancel(); return nil }))
+		require.ErrorContains(t, service.AwaitDatabase(ctx, pool, log), "wait for the database")
 	})
 	t.Run("with the password of the file", func(t *testing.T) {
 		t.Parallel()
 		url := strings.Replace(messagingtest.Database(t), ":test-only@", ":wrong@", 1)
-		pool, err := service.OpenDatabase(t.Context(), service.DatabaseConfig{URL: url, Password: "test-only\n"}, zap.NewNop())
+		pool, err := service.NewDatabase(t.Context(), service.DatabaseConfig{URL: url, Password: "test-only\n"})
 		require.NoError(t, err)
-		pool.Close()
+		defer pool.Close()
+		require.NoError(t, pool.Ping(t.Context()))
 	})
-	t.Run("refuses a URL without showing the password", func(t *testing.T) {
+	t.Run("not for a migration that cannot be", func(t *testing.T) {
 		t.Parallel()
-		_, err := service.OpenDatabase(t.Context(), service.DatabaseConfig{URL: "postgres://me:hush@localhost:port/x"}, zap.NewNop())
-		require.ErrorContains(t, err, "DATABASE_URL")
-		require.NotContains(t, err.Error(), "hush")
+		pool := open(t, messagingtest.Database(t))
+		err := service.AwaitDatabase(t.Context(), pool, zap.NewNop(), migrations(fstest.MapFS{"00001_bad.sql": {Data: []byte("-- +goose Up\nNONSENSE;\n")}}))
+		require.ErrorContains(t, err, "migrate test_version")
 	})
+}
+
+// One setting is never beaten by another one in silence.
+func TestDatabaseSettings(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		config service.DatabaseConfig
+		conns  int32
+		idle   string
+		err    string
+	}{
+		{"defaults", service.DatabaseConfig{URL: "postgres://db/x"}, 10, "30000", ""},
+		{"connections by the variable", service.DatabaseConfig{URL: "postgres://db/x", MaxConns: 3}, 3, "30000", ""},
+		{"connections by the URL", service.DatabaseConfig{URL: "postgres://db/x?pool_max_conns=7"}, 7, "30000", ""},
+		{"connections by the URL, as keywords", service.DatabaseConfig{URL: "host=db dbname=x pool_max_conns=7"}, 7, "30000", ""},
+		{"by both", service.DatabaseConfig{URL: "postgres://db/x?pool_max_conns=7", MaxConns: 7}, 0, "", "DATABASE_MAX_CONNS"},
+		{"fewer than none", service.DatabaseConfig{URL: "postgres://db/x", MaxConns: -1}, 0, "", "DATABASE_MAX_CONNS"},
+		{"none by the URL", service.DatabaseConfig{URL: "postgres://db/x?pool_max_conns=0"}, 0, "", "DATABASE_URL"},
+		{"an idle time by the URL", service.DatabaseConfig{URL: "postgres://db/x?idle_in_transaction_session_timeout=5s"}, 10, "5s", ""},
+		{"a URL that shows no password", service.DatabaseConfig{URL: "postgres://me:hush@localhost:port/x"}, 0, "", "DATABASE_URL"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			pool, err := service.NewDatabase(t.Context(), c.config)
+			if c.err != "" {
+				require.ErrorContains(t, err, c.err)
+				require.NotContains(t, err.Error(), "hush")
+				return
+			}
+			require.NoError(t, err)
+			defer pool.Close()
+			require.Equal(t, c.conns, pool.Config().MaxConns)
+			require.Equal(t, c.idle, pool.Config().ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"])
+		})
+	}
 }
 
 func migrations(files fstest.MapFS) service.Migrations {
@@ -106,29 +143,4 @@ func TestMigrateSaysWhichSetFailed(t *testing.T) {
 	pool := open(t, messagingtest.Database(t))
 	err := service.Migrate(t.Context(), pool, migrations(fstest.MapFS{"00001_bad.sql": {Data: []byte("-- +goose Up\nNONSENSE;\n")}}))
 	require.ErrorContains(t, err, "migrate test_version")
-}
-
-func TestOutboxMetrics(t *testing.T) {
-	t.Parallel()
-	pool := open(t, messagingtest.Database(t))
-	require.NoError(t, service.Migrate(t.Context(), pool, service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations}))
-	registry := service.NewRegistry()
-	service.OutboxMetrics(registry, pool)
-	value := func(name string) float64 {
-		families, err := registry.Gather()
-		require.NoError(t, err)
-		for _, f := range families {
-			if f.GetName() == name {
-				return f.GetMetric()[0].GetGauge().GetValue()
-			}
-		}
-		require.Fail(t, "no such metric", name)
-		return 0
-	}
-	_, err := pool.Exec(t.Context(), `INSERT INTO outbox (key, exchange, route, message) VALUES ('o1', 'e', 'k', '{}')`)
-	require.NoError(t, err)
-	require.InDelta(t, 1, value("outbox_waiting"), 0)
-	require.InDelta(t, 0, value("outbox_held_back"), 0)
-	pool.Close()
-	require.InDelta(t, -1, value("outbox_waiting"), 0, "unknown is not zero")
 }

@@ -10,10 +10,11 @@ import (
 
 const heartbeatInterval = 5 * time.Second
 
-// Heartbeat tells whoever listens, every 5 s, that this process is alive, until
-// ctx is done. Nobody needs to listen, nothing is confirmed, and a heartbeat that
-// is older than the next one expires: fire and forget.
-func Heartbeat(ctx context.Context, conn *messaging.Conn, service string) {
+// heartbeat tells whoever listens, every 5 s, that this process is alive, which version
+// it is and how many messages it has in hand, until ctx is done. Nobody needs to listen,
+// nothing is confirmed, and a heartbeat that is older than the next one expires: fire
+// and forget.
+func heartbeat(ctx context.Context, conn *messaging.Conn, service string, inFlight func() int64) {
 	pub := conn.Publisher(messaging.WithoutConfirms())
 	defer func() {
 		closing, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -27,6 +28,8 @@ func Heartbeat(ctx context.Context, conn *messaging.Conn, service string) {
 		m, err := messaging.NewMessage(contract.HeartbeatType, contract.Heartbeat{
 			Service:       service,
 			Instance:      Instance(),
+			Version:       Version(),
+			InFlight:      inFlight(),
 			UptimeSeconds: int64(time.Since(started).Seconds()),
 		})
 		if err == nil {

@@ -36,7 +36,7 @@ func Main(name string, run func(ctx context.Context, log *zap.Logger) error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	log.Info("starting")
+	log.Info("starting", zap.String("version", Version()))
 	err = run(ctx, log)
 	stop()
 	if err != nil {
@@ -82,13 +82,16 @@ func Instance() string {
 }
 
 func healthcheck() error {
-	_, port, err := net.SplitHostPort(os.Getenv("HTTP_ADDR"))
+	host, port, err := net.SplitHostPort(os.Getenv("HTTP_ADDR"))
 	if err != nil {
 		return fmt.Errorf("HTTP_ADDR: %w", err)
 	}
+	if host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+port+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
 	if err != nil {
 		return err
 	}

@@ -60,24 +60,44 @@ func MessagingMetrics(registry *prometheus.Registry) messaging.Hooks {
 	}
 }
 
-// OutboxMetrics shows how many messages wait in the outbox, and how many of them
-// are held back, by a refusal or a confirm that is late. The database is asked at each scrape.
-func OutboxMetrics(registry *prometheus.Registry, pool *pgxpool.Pool) {
-	count := func(pick func(waiting, heldBack int64) int64) func() float64 {
-		return func() float64 {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			waiting, heldBack, err := outbox.Count(ctx, pool)
-			if err != nil {
-				return -1
-			}
-			return float64(pick(waiting, heldBack))
-		}
+// OutboxCount is how much is in an outbox.
+type OutboxCount struct {
+	// Waiting is all of it. HeldBack of them were refused, and are to be tried again
+	// later, or have a confirm that is late.
+	Waiting, HeldBack int64
+}
+
+func countOutbox(pool *pgxpool.Pool) func(ctx context.Context) (OutboxCount, error) {
+	return func(ctx context.Context) (c OutboxCount, err error) {
+		c.Waiting, c.HeldBack, err = outbox.Count(ctx, pool)
+		return c, err
 	}
-	registry.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "outbox_waiting", Help: "Messages in the outbox; -1 when unknown."},
-			count(func(waiting, _ int64) int64 { return waiting })),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "outbox_held_back", Help: "Messages held back, by a refusal or a late confirm; -1 when unknown."},
-			count(func(_, heldBack int64) int64 { return heldBack })),
-	)
+}
+
+// outboxMetrics shows the outbox's length. One look at the database serves both metrics.
+type outboxMetrics struct {
+	count func(ctx context.Context) (OutboxCount, error)
+}
+
+var (
+	waitingDesc  = prometheus.NewDesc("outbox_waiting", "Messages in the outbox; -1 when unknown.", nil, nil)
+	heldBackDesc = prometheus.NewDesc("outbox_held_back", "Messages held back, by a refusal or a late confirm; -1 when unknown.", nil, nil)
+)
+
+// Describe gives the two metrics.
+func (m outboxMetrics) Describe(to chan<- *prometheus.Desc) {
+	to <- waitingDesc
+	to <- heldBackDesc
+}
+
+// Collect counts, for a second at most.
+func (m outboxMetrics) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	count, err := m.count(ctx)
+	if err != nil {
+		count = OutboxCount{-1, -1}
+	}
+	to <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(count.Waiting))
+	to <- prometheus.MustNewConstMetric(heldBackDesc, prometheus.GaugeValue, float64(count.HeldBack))
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,53 +49,52 @@ func (c Config) Validate() error {
 	case c.Concurrency < 1:
 		return errors.New("CONCURRENCY: must be at least 1")
 	default:
-		return nil
+		return c.CheckStop(c.handlerTimeout())
 	}
 }
+
+// handlerTimeout is for a call of the provider and what the database does around it.
+func (c Config) handlerTimeout() time.Duration { return c.ProviderTimeout + databaseTime }
 
 // App is a running billing.
 type App struct {
 	*service.Core
+	config   Config
 	provider *charge.Provider
 }
 
-// New opens the database, the broker and the port, and starts to consume.
+// New checks the settings and opens the ports.
 func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	provider, err := service.OutsideURL(c.ProviderURL)
 	if err != nil {
 		return nil, fmt.Errorf("PROVIDER_URL: %w", err)
 	}
-	core, err := service.Open(ctx, contract.BillingUser, c.DatabaseConfig, c.BrokerConfig, log,
+	core, err := service.New(ctx, contract.BillingUser, c.HTTPConfig, c.DatabaseConfig, c.BrokerConfig, log,
 		service.Migrations{VersionTable: "billing_version", Files: postgres.Migrations})
 	if err != nil {
 		return nil, err
 	}
-	a := &App{Core: core}
-	if err := a.start(c, provider); err != nil {
-		core.Close()
-		return nil, err
-	}
-	return a, nil
+	return &App{Core: core, config: c, provider: charge.NewProvider(provider, c.ProviderKey, c.ProviderTimeout, providerMetrics(core.Registry))}, nil
 }
 
-func (a *App) start(c Config, provider *url.URL) error {
-	a.provider = charge.NewProvider(provider, c.ProviderKey, c.ProviderTimeout, providerMetrics(a.Registry))
+// wire makes the consumers. There are no routes.
+func (a *App) wire() (*http.ServeMux, error) {
 	desk := charge.NewDesk(postgres.NewStore(a.Pool, a.Relay.Wake), a.provider, a.Log)
 	handler := events.Handler(desk)
-	timeout := messaging.HandlerTimeout(c.ProviderTimeout + databaseTime)
-	if err := a.Consume(contract.BillingCharge, handler, timeout, messaging.Concurrency(c.Concurrency)); err != nil {
-		return err
+	timeout := messaging.HandlerTimeout(a.config.handlerTimeout())
+	if err := a.Consume(contract.BillingCharge, handler, timeout, messaging.Concurrency(a.config.Concurrency)); err != nil {
+		return nil, err
 	}
 	if err := a.Consume(contract.BillingRefund, handler, timeout, messaging.Concurrency(refundConcurrency)); err != nil {
-		return err
+		return nil, err
 	}
-	return a.Listen(c.Addr, http.NewServeMux())
+	return http.NewServeMux(), nil
 }
 
 // Run works until ctx is done, and then stops in order.
 func (a *App) Run(ctx context.Context) error {
 	defer a.provider.Close()
-	return a.Core.Run(ctx)
+	return a.Core.Run(ctx, a.wire)
 }
 
 // providerMetrics times the calls of the payment provider, by their outcome.

@@ -33,9 +33,10 @@ type fixture struct {
 	http   *http.Client
 	shop   string // the sandbox's URL
 	url    string // billing's
+	admin  string
 }
 
-var listen = service.HTTPConfig{Addr: "127.0.0.1:0"}
+var listen = service.HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
@@ -89,7 +90,7 @@ func setupWith(t *testing.T, provider string) *fixture {
 	}, log)
 	require.NoError(t, err)
 	run(t, b.Run)
-	f.url = "http://" + b.Addr()
+	f.url, f.admin = "http://"+b.Addr(), "http://"+b.AdminAddr()
 	return f
 }
 
@@ -276,7 +277,7 @@ func TestBilling(t *testing.T) {
 			defer func() { _ = res.Body.Close() }()
 			return res.StatusCode == http.StatusOK, res.Status
 		})
-		res, err := f.http.Get(f.url + "/metrics")
+		res, err := f.http.Get(f.admin + "/metrics")
 		require.NoError(t, err)
 		defer func() { _ = res.Body.Close() }()
 		require.Equal(t, http.StatusOK, res.StatusCode)

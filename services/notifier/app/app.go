@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -16,6 +17,10 @@ import (
 	"example.com/orderflow/services/notifier/internal/notify"
 	"example.com/orderflow/services/notifier/internal/postgres"
 )
+
+// handlerTimeout is for a mail or a webhook, which have 10 s, and a few statements in
+// the database.
+const handlerTimeout = 20 * time.Second
 
 // Config is what notifier reads from the environment.
 type Config struct {
@@ -39,16 +44,18 @@ func (c Config) Validate() error {
 	if c.Concurrency < 1 {
 		return errors.New("CONCURRENCY: must be at least 1")
 	}
-	return nil
+	return c.CheckStop(handlerTimeout)
 }
 
 // App is a running notifier.
 type App struct {
 	*service.Core
+	config  Config
+	email   *notify.Email
 	webhook *notify.Webhook
 }
 
-// New opens the database, the broker and the port, and starts to consume.
+// New checks the settings and opens the ports.
 func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	email, err := notify.NewEmail(notify.SMTP{
 		Addr: c.SMTPAddr, StartTLS: c.SMTPStartTLS, User: c.SMTPUser, Password: c.SMTPPassword, From: c.MailFrom,
@@ -60,24 +67,20 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("WEBHOOK_URL: %w", err)
 	}
-	core, err := service.Open(ctx, contract.NotifierUser, c.DatabaseConfig, c.BrokerConfig, log,
+	core, err := service.New(ctx, contract.NotifierUser, c.HTTPConfig, c.DatabaseConfig, c.BrokerConfig, log,
 		service.Migrations{VersionTable: "notifier_version", Files: postgres.Migrations})
 	if err != nil {
 		return nil, err
 	}
-	a := &App{Core: core, webhook: notify.NewWebhook(receiver, c.WebhookSecret)}
-	if err := a.start(c, email); err != nil {
-		core.Close()
-		return nil, err
-	}
-	return a, nil
+	return &App{Core: core, config: c, email: email, webhook: notify.NewWebhook(receiver, c.WebhookSecret)}, nil
 }
 
-func (a *App) start(c Config, email *notify.Email) error {
+// wire makes the consumers. There are no routes.
+func (a *App) wire() (*http.ServeMux, error) {
 	store := postgres.NewStore(a.Pool)
 	a.Prune("sent", func(ctx context.Context) (int64, error) { return store.PruneSent(ctx, service.SentRetention) })
 	handlers := &events.Handlers{
-		Store: store, Email: email, Webhook: a.webhook, Wake: a.Relay.Wake, Log: a.Log,
+		Store: store, Email: a.email, Webhook: a.webhook, Wake: a.Relay.Wake, Log: a.Log,
 	}
 	for _, consumer := range []struct {
 		queue   messaging.Queue
@@ -88,15 +91,16 @@ func (a *App) start(c Config, email *notify.Email) error {
 		{contract.NotifierEmail, handlers.SendEmail()},
 		{contract.NotifierWebhook, handlers.SendWebhook()},
 	} {
-		if err := a.Consume(consumer.queue, consumer.handler, messaging.Concurrency(c.Concurrency)); err != nil {
-			return err
+		err := a.Consume(consumer.queue, consumer.handler, messaging.HandlerTimeout(handlerTimeout), messaging.Concurrency(a.config.Concurrency))
+		if err != nil {
+			return nil, err
 		}
 	}
-	return a.Listen(c.Addr, http.NewServeMux())
+	return http.NewServeMux(), nil
 }
 
 // Run works until ctx is done, and then stops in order.
 func (a *App) Run(ctx context.Context) error {
 	defer a.webhook.Close()
-	return a.Core.Run(ctx)
+	return a.Core.Run(ctx, a.wire)
 }

@@ -50,7 +50,7 @@ func setup(t *testing.T) *fixture {
 	f.orders, f.billing = publisher(contract.OrdersUser), publisher(contract.BillingUser)
 
 	log := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
-	listen := service.HTTPConfig{Addr: "127.0.0.1:0"}
+	listen := service.HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
 	s, err := sandbox.New(ctx, sandbox.Config{
 		HTTPConfig: listen, DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)}, SMTPAddr: "127.0.0.1:0",
 		SMTPUser: "shop", SMTPPassword: password, WebhookSecret: webhookSecret,

@@ -3,6 +3,7 @@ package app
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,13 +11,15 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/outbox"
 	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/services/orders/internal/catalogue"
 	"example.com/orderflow/services/orders/internal/events"
 	"example.com/orderflow/services/orders/internal/httpapi"
 	"example.com/orderflow/services/orders/internal/postgres"
 )
+
+// handlerTimeout is for a few statements in the database.
+const handlerTimeout = 10 * time.Second
 
 // Config is what orders reads from the environment.
 type Config struct {
@@ -25,25 +28,27 @@ type Config struct {
 	service.BrokerConfig
 }
 
+// Validate names the setting that is wrong.
+func (c Config) Validate() error { return c.CheckStop(handlerTimeout) }
+
 // App is a running orders.
 type App struct{ *service.Core }
 
-// New opens the database, the broker and the port, and starts to consume.
+// New checks the settings and opens the ports.
 func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
-	core, err := service.Open(ctx, contract.OrdersUser, c.DatabaseConfig, c.BrokerConfig, log,
+	core, err := service.New(ctx, contract.OrdersUser, c.HTTPConfig, c.DatabaseConfig, c.BrokerConfig, log,
 		service.Migrations{VersionTable: "orders_version", Files: postgres.Migrations})
 	if err != nil {
 		return nil, err
 	}
-	a := &App{Core: core}
-	if err := a.start(c); err != nil {
-		core.Close()
-		return nil, err
-	}
-	return a, nil
+	return &App{core}, nil
 }
 
-func (a *App) start(c Config) error {
+// Run works until ctx is done, and then stops in order.
+func (a *App) Run(ctx context.Context) error { return a.Core.Run(ctx, a.wire) }
+
+// wire makes the consumers and the routes.
+func (a *App) wire() (*http.ServeMux, error) {
 	store := postgres.NewStore(a.Pool)
 	a.Prune("idempotency_keys", func(ctx context.Context) (int64, error) {
 		return store.PruneKeys(ctx, service.IdempotencyKeyRetention)
@@ -60,30 +65,31 @@ func (a *App) start(c Config) error {
 		Log:           a.Log,
 	}
 	a.Registry.MustRegister(handlers.Moved, handlers.Ignored)
+	timeout := messaging.HandlerTimeout(handlerTimeout)
 	for _, shard := range contract.PaymentShards {
-		if err := a.Consume(shard, handlers.Payments()); err != nil {
-			return err
+		if err := a.Consume(shard, handlers.Payments(), timeout); err != nil {
+			return nil, err
 		}
 	}
-	if err := a.Consume(contract.OrdersExpire, handlers.Expired(), messaging.Concurrency(2)); err != nil {
-		return err
+	if err := a.Consume(contract.OrdersExpire, handlers.Expired(), timeout, messaging.Concurrency(2)); err != nil {
+		return nil, err
 	}
 	// Each replica hears of each price change, in a queue of its own.
 	err := a.Hear(contract.PriceListener, []messaging.Binding{{Source: contract.PricesChanged}}, handlers.PriceChanges(),
 		messaging.OnSubscribe(skus.Drop)) // a change may have been missed
 	if err != nil {
-		return err
+		return nil, err
 	}
 	api := &httpapi.API{
 		Store: store,
 		Knows: skus.Knows,
 		Quote: pricing.Quote,
-		Waiting: httpapi.Cached(time.Second, func(ctx context.Context) (int64, error) {
-			waiting, _, err := outbox.Count(ctx, a.Pool)
-			return waiting, err
-		}),
+		Waiting: func(ctx context.Context) (int64, error) {
+			count, err := a.Waiting(ctx)
+			return count.Waiting, err
+		},
 		Wake: a.Relay.Wake,
 		Log:  a.Log,
 	}
-	return a.Listen(c.Addr, api.Routes())
+	return api.Routes(), nil
 }

@@ -4,7 +4,9 @@ package app
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -15,6 +17,9 @@ import (
 	"example.com/orderflow/services/pricing-rpc/internal/httpapi"
 	"example.com/orderflow/services/pricing-rpc/internal/postgres"
 )
+
+// handlerTimeout is for one question to the database and its answer. Callers wait less.
+const handlerTimeout = 10 * time.Second
 
 // Config is what pricing-rpc reads from the environment.
 type Config struct {
@@ -34,33 +39,36 @@ func (c Config) Validate() error {
 	if c.Concurrency < 1 {
 		return errors.New("CONCURRENCY: must be at least 1")
 	}
-	return nil
+	return c.CheckStop(handlerTimeout)
 }
 
 // App is a running pricing-rpc.
-type App struct{ *service.Core }
+type App struct {
+	*service.Core
+	config Config
+}
 
-// New opens the database, the broker and the port, and starts to answer.
+// New checks the settings and opens the ports.
 func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
-	core, err := service.Open(ctx, contract.PricingUser, c.DatabaseConfig, c.BrokerConfig, log,
+	core, err := service.New(ctx, contract.PricingUser, c.HTTPConfig, c.DatabaseConfig, c.BrokerConfig, log,
 		service.Migrations{VersionTable: "pricing_version", Files: postgres.Migrations})
 	if err != nil {
 		return nil, err
 	}
-	a := &App{core}
-	if err := a.start(c); err != nil {
-		core.Close()
-		return nil, err
-	}
-	return a, nil
+	return &App{core, c}, nil
 }
 
-func (a *App) start(c Config) error {
+// Run works until ctx is done, and then stops in order.
+func (a *App) Run(ctx context.Context) error { return a.Core.Run(ctx, a.wire) }
+
+// wire makes the consumer and the routes.
+func (a *App) wire() (*http.ServeMux, error) {
 	store := postgres.NewStore(a.Pool)
 	handlers := &events.Handlers{Store: store, Publisher: a.Publisher, Log: a.Log}
-	if err := a.Consume(contract.PricingQuote, handlers.Calls(), messaging.Concurrency(c.Concurrency)); err != nil {
-		return err
+	err := a.Consume(contract.PricingQuote, handlers.Calls(), messaging.HandlerTimeout(handlerTimeout), messaging.Concurrency(a.config.Concurrency))
+	if err != nil {
+		return nil, err
 	}
-	api := &httpapi.API{Store: store, OperatorToken: strings.TrimSpace(c.OperatorToken), Wake: a.Relay.Wake, Log: a.Log}
-	return a.Listen(c.Addr, api.Routes())
+	api := &httpapi.API{Store: store, OperatorToken: strings.TrimSpace(a.config.OperatorToken), Wake: a.Relay.Wake, Log: a.Log}
+	return api.Routes(), nil
 }

@@ -38,19 +38,19 @@ func (c Config) Validate() error {
 
 // App is a running sandbox.
 type App struct {
+	config Config
+	log    *zap.Logger
+	faults *fault.Switches
 	pool   *pgxpool.Pool
+	store  *postgres.Store
 	server *service.Server
 	mail   *mailbox.Server
 }
 
-// New opens the ports and the database.
+// New checks the settings and opens the ports.
 func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
-	pool, err := service.OpenDatabase(ctx, c.DatabaseConfig, log)
+	pool, err := service.NewDatabase(ctx, c.DatabaseConfig)
 	if err != nil {
-		return nil, err
-	}
-	if err := service.Migrate(ctx, pool, service.Migrations{VersionTable: "sandbox_version", Files: postgres.Migrations}); err != nil {
-		pool.Close()
 		return nil, err
 	}
 	store := postgres.NewStore(pool)
@@ -60,45 +60,60 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 		pool.Close()
 		return nil, err
 	}
-	server, err := service.Listen(c.Addr, httpapi.Routes(store, httpapi.Secrets{ProviderKey: c.ProviderKey, Webhook: c.WebhookSecret}, faults, log), service.NewRegistry(), service.Check{Name: "database", Func: pool.Ping})
+	server, err := service.Listen(ctx, "sandbox", c.HTTPConfig, log, service.NewRegistry())
 	if err != nil {
 		_ = mail.Shutdown(ctx)
 		pool.Close()
 		return nil, err
 	}
-	return &App{pool: pool, server: server, mail: mail}, nil
+	return &App{c, log, faults, pool, store, server, mail}, nil
 }
 
-// Addr is where HTTP is answered, and SMTPAddr where mail is taken.
+// Addr is where HTTP is answered.
 func (a *App) Addr() string { return a.server.Addr() }
+
+// AdminAddr is where metrics are; empty if nowhere.
+func (a *App) AdminAddr() string { return a.server.AdminAddr() }
 
 // SMTPAddr is where mail is taken.
 func (a *App) SMTPAddr() string { return a.mail.Addr() }
 
-// Run serves until ctx is done, and then stops in order.
+// Run waits for the database, serves until ctx is done, and then stops in order.
 func (a *App) Run(ctx context.Context) error {
-	failed := make(chan error, 2)
-	go func() { failed <- a.server.Serve() }()
-	go func() { failed <- a.mail.Serve() }()
-	var err error
-	running := 2
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-		running--
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	served := make(chan error, 2)
+	for _, serve := range []func() error{a.server.Serve, a.mail.Serve} {
+		go func() {
+			err := serve()
+			if err != nil {
+				fail(err)
+			}
+			served <- err
+		}()
 	}
-	stopErr := service.Stop(35*time.Second, // a slow token's capture ends before
-		service.Step{Name: "http", Func: a.server.Shutdown},
-		service.Step{Name: "smtp", Func: a.mail.Shutdown},
-		service.Step{Name: "database", Func: func(context.Context) error { a.pool.Close(); return nil }},
+	err := service.AwaitDatabase(ctx, a.pool, a.log, service.Migrations{VersionTable: "sandbox_version", Files: postgres.Migrations})
+	if err == nil {
+		secrets := httpapi.Secrets{ProviderKey: a.config.ProviderKey, Webhook: a.config.WebhookSecret}
+		a.server.Start(httpapi.Routes(a.store, secrets, a.faults, a.log), service.Check{Name: "database", Func: a.pool.Ping})
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		err = nil // a stop before the database was there is a stop like any other
+	}
+	return errors.Join(err, a.stop(), <-served, <-served)
+}
+
+// stop gives a slow token's capture the time to end.
+func (a *App) stop() error {
+	total := a.config.StopTimeout
+	if total == 0 {
+		total = service.DefaultStopTimeout
+	}
+	return service.Stop(total,
+		service.Step{Name: "http", Func: a.server.Drain},
+		service.Step{Name: "smtp", Keep: 2 * time.Second, Func: a.mail.Shutdown},
+		service.Step{Name: "admin port", Keep: time.Second, Func: a.server.Close},
+		service.Step{Name: "database", Keep: time.Second, Func: func(ctx context.Context) error { return service.Within(ctx, a.pool.Close) }},
 	)
-	for range running {
-		if e := <-failed; err == nil {
-			err = e
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return stopErr
 }

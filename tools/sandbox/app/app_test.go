@@ -18,7 +18,7 @@ import (
 func setup(t *testing.T) app.Config {
 	t.Helper()
 	return app.Config{
-		HTTPConfig:     service.HTTPConfig{Addr: "127.0.0.1:0"},
+		HTTPConfig:     service.HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"},
 		DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)},
 		SMTPAddr:       "127.0.0.1:0",
 	}
@@ -33,10 +33,12 @@ func TestRunAndStop(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 
-	res, err := http.Get("http://" + a.Addr() + "/readyz")
-	require.NoError(t, err)
-	require.NoError(t, res.Body.Close())
-	require.Equal(t, http.StatusOK, res.StatusCode)
+	messagingtest.Eventually(t, time.Minute, func() (bool, string) {
+		res, err := http.Get("http://" + a.Addr() + "/readyz")
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return res.StatusCode == http.StatusOK, res.Status
+	})
 	require.NoError(t, smtp.SendMail(a.SMTPAddr(), nil, "shop@example.com", []string{"ada@example.com"}, []byte("Subject: hello\r\n\r\n")))
 
 	stop()
@@ -57,13 +59,22 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func TestStopBeforeTheStart(t *testing.T) {
+// Who is told to stop while it waits for its database stops, and that is no error.
+func TestStopDuringTheStart(t *testing.T) {
 	t.Parallel()
-	a, err := app.New(t.Context(), setup(t), zap.NewNop())
+	config := setup(t)
+	config.URL = "postgres://127.0.0.1:1/nothing"
+	a, err := app.New(t.Context(), config, zap.NewNop())
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	res, err := http.Get("http://" + a.Addr() + "/healthz")
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusOK, res.StatusCode, "alive while it waits")
 	stop()
-	require.NoError(t, a.Run(ctx))
+	require.NoError(t, <-done)
 }
 
 func TestBadAddresses(t *testing.T) {

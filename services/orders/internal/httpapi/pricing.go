@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"example.com/orderflow/contract"
@@ -54,26 +53,5 @@ func (p Pricing) Quote(ctx context.Context, items []order.Item) (contract.Money,
 		return contract.Money{}, order.Invalid(remote.Fields)
 	default:
 		return contract.Money{}, fmt.Errorf("%w: %w", ErrPricingAway, err)
-	}
-}
-
-// Cached gives a function that asks at most once in this long, and otherwise
-// gives what it knows.
-func Cached(age time.Duration, ask func(ctx context.Context) (int64, error)) func(ctx context.Context) (int64, error) {
-	var mu sync.Mutex
-	var value int64
-	var asked time.Time
-	return func(ctx context.Context) (int64, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !asked.IsZero() && time.Since(asked) < age {
-			return value, nil
-		}
-		fresh, err := ask(ctx)
-		if err != nil {
-			return 0, err
-		}
-		value, asked = fresh, time.Now()
-		return value, nil
 	}
 }

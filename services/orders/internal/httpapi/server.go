@@ -40,7 +40,7 @@ type API struct {
 
 // Routes are the API's routes.
 func (a *API) Routes() *http.ServeMux {
-	return service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
+	return service.Routes(a.Log, problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
 		"POST /v1/orders":             a.place,
 		"GET /v1/orders":              a.list,
 		"GET /v1/orders/{id}":         a.get,
@@ -48,13 +48,10 @@ func (a *API) Routes() *http.ServeMux {
 	})
 }
 
-// problem is the one place where errors become HTTP.
-func (a *API) problem(err error) *service.Problem {
-	var p *service.Problem
+// problem is the one place where orders' errors become HTTP.
+func problem(err error) *service.Problem {
 	var invalid order.Invalid
 	switch {
-	case errors.As(err, &p):
-		return p
 	case errors.As(err, &invalid):
 		return service.NewProblem(http.StatusUnprocessableEntity, "the request cannot be carried out", fieldErrors(invalid)...)
 	case errors.Is(err, order.ErrNotFound):
@@ -67,11 +64,9 @@ func (a *API) problem(err error) *service.Problem {
 	case errors.Is(err, errBusy):
 		return service.NewProblem(http.StatusTooManyRequests, errBusy.Error()).After(5 * time.Second)
 	case errors.Is(err, ErrPricingAway):
-		a.Log.Warn("order refused: no prices", zap.Error(err))
 		return service.NewProblem(http.StatusServiceUnavailable, ErrPricingAway.Error()).After(time.Second)
-	default: // the database is away
-		a.Log.Error("request failed", zap.Error(err))
-		return service.NewProblem(http.StatusServiceUnavailable, "try again later").After(time.Second)
+	default:
+		return nil
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -315,32 +313,4 @@ func TestList(t *testing.T) {
 	} {
 		requireProblem(t, f.do(http.MethodGet, "/v1/orders"+query, ""), http.StatusBadRequest, field)
 	}
-}
-
-func TestCached(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		away := errors.New("away")
-		var err error
-		ask := httpapi.Cached(time.Second, func(context.Context) (int64, error) {
-			asked++
-			return int64(asked), err
-		})
-		wait := func(d time.Duration) { <-time.After(d) }
-		for range 2 {
-			got, err := ask(t.Context())
-			require.NoError(t, err)
-			require.Equal(t, int64(1), got)
-			wait(400 * time.Millisecond)
-		}
-		wait(200 * time.Millisecond)
-		err = away
-		_, got := ask(t.Context())
-		require.ErrorIs(t, got, away)
-		err = nil
-		value, got := ask(t.Context())
-		require.NoError(t, got)
-		require.Equal(t, int64(3), value, "an error is not kept")
-	})
 }

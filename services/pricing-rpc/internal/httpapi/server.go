@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"sort"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -30,30 +29,24 @@ type API struct {
 
 // Routes are the API's routes.
 func (a *API) Routes() *http.ServeMux {
-	return service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
+	return service.Routes(a.Log, problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
 		"GET /v1/prices":       a.list,
 		"PUT /v1/prices/{sku}": a.put,
 	})
 }
 
-// problem is the one place where errors become HTTP.
-func (a *API) problem(err error) *service.Problem {
-	var p *service.Problem
+// problem is the one place where pricing-rpc's errors become HTTP.
+func problem(err error) *service.Problem {
 	var invalid pricing.Invalid
-	switch {
-	case errors.As(err, &p):
-		return p
-	case errors.As(err, &invalid):
-		fields := make([]service.FieldError, 0, len(invalid))
-		for field, detail := range invalid {
-			fields = append(fields, service.FieldError{Field: field, Detail: detail})
-		}
-		sort.Slice(fields, func(i, j int) bool { return fields[i].Field < fields[j].Field })
-		return service.NewProblem(http.StatusUnprocessableEntity, "the price cannot be set", fields...)
-	default: // the database is away
-		a.Log.Error("request failed", zap.Error(err))
-		return service.NewProblem(http.StatusServiceUnavailable, "try again later").After(time.Second)
+	if !errors.As(err, &invalid) {
+		return nil
 	}
+	fields := make([]service.FieldError, 0, len(invalid))
+	for field, detail := range invalid {
+		fields = append(fields, service.FieldError{Field: field, Detail: detail})
+	}
+	sort.Slice(fields, func(i, j int) bool { return fields[i].Field < fields[j].Field })
+	return service.NewProblem(http.StatusUnprocessableEntity, "the price cannot be set", fields...)
 }
 
 // list answers GET /v1/prices.

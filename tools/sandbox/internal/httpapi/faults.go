@@ -76,8 +76,8 @@ func faultProblem(err error) error {
 
 // faulty answers as the switches of somebody say, and else by handle. Its request has
 // the time that it wants, and not 5 s as others.
-func (a *api) faulty(who string, handle func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+func (a *api) faulty(who string, handle func(w http.ResponseWriter, r *http.Request) error) func(w http.ResponseWriter, r *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
 		// The body first: it has no time left after a long delay.
 		body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 		if err == nil {
@@ -95,10 +95,9 @@ func (a *api) faulty(who string, handle func(w http.ResponseWriter, r *http.Requ
 			panic(http.ErrAbortHandler) // drops the connection, and logs nothing
 		case state.Refuse != 0:
 			refused(w, state)
+			return nil
 		default:
-			if err := handle(w, r); err != nil {
-				a.problem(err).Write(w)
-			}
+			return handle(w, r.WithContext(ctx))
 		}
 	}
 }

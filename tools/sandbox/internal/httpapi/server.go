@@ -45,7 +45,10 @@ type api struct {
 // Routes are the sandbox's routes.
 func Routes(store *postgres.Store, secrets Secrets, faults *fault.Switches, log *zap.Logger) *http.ServeMux {
 	a := &api{store, secrets, faults, log}
-	mux := service.Routes(a.problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
+	return service.Routes(log, problem, map[string]func(w http.ResponseWriter, r *http.Request) error{
+		"POST /v1/captures":        a.faulty(fault.Provider, a.keyed(a.capture)),
+		"POST /v1/refunds":         a.faulty(fault.Provider, a.keyed(a.refund)),
+		"POST /webhooks":           a.faulty(fault.Webhook, a.signed(a.webhook)),
 		"GET /v1/captures":         a.listCaptures,
 		"GET /v1/refunds":          a.listRefunds,
 		"GET /v1/mails":            a.listMails,
@@ -55,19 +58,12 @@ func Routes(store *postgres.Store, secrets Secrets, faults *fault.Switches, log 
 		"DELETE /v1/faults/{name}": a.clearFault,
 		"DELETE /v1/faults":        a.clearFaults,
 	})
-	mux.HandleFunc("POST /v1/captures", a.faulty(fault.Provider, a.keyed(a.capture)))
-	mux.HandleFunc("POST /v1/refunds", a.faulty(fault.Provider, a.keyed(a.refund)))
-	mux.HandleFunc("POST /webhooks", a.faulty(fault.Webhook, a.signed(a.webhook)))
-	return mux
 }
 
-// problem is the one place where errors become HTTP.
-func (a *api) problem(err error) *service.Problem {
-	var p *service.Problem
+// problem is the one place where the sandbox's errors become HTTP.
+func problem(err error) *service.Problem {
 	var unstorable *pgconn.PgError
 	switch {
-	case errors.As(err, &p):
-		return p
 	case errors.As(err, &unstorable) && strings.HasPrefix(unstorable.Code, "22"): // a NUL, or no UTF-8
 		return service.NewProblem(http.StatusUnprocessableEntity, "a text of the request cannot be stored")
 	case errors.Is(err, postgres.ErrConflict): // never 409, which says: ask again
@@ -75,8 +71,7 @@ func (a *api) problem(err error) *service.Problem {
 	case errors.Is(err, postgres.ErrNoCapture):
 		return refusal("no_capture", postgres.ErrNoCapture.Error())
 	default:
-		a.log.Error("request failed", zap.Error(err))
-		return service.NewProblem(http.StatusServiceUnavailable, "try again later").After(time.Second)
+		return nil
 	}
 }
 

@@ -12,30 +12,44 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
 	"example.com/orderflow/pkg/service"
 )
 
 const anyPort = "127.0.0.1:0"
 
-// serve runs a server until the test ends.
-func serve(t *testing.T, routes *http.ServeMux, registry *prometheus.Registry, checks ...service.Check) *service.Server {
+var anyPorts = service.HTTPConfig{Addr: anyPort, AdminAddr: anyPort}
+
+// listen runs a server that has not started, until the test ends.
+func listen(t *testing.T, c service.HTTPConfig, registry *prometheus.Registry) *service.Server {
 	t.Helper()
-	s, err := service.Listen(anyPort, routes, registry, checks...)
+	s, err := service.Listen(t.Context(), "orders", c, zap.NewNop(), registry)
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
 	t.Cleanup(func() {
-		_ = s.Shutdown(context.Background())
+		_ = s.Drain(context.Background())
+		_ = s.Close(context.Background())
 		require.NoError(t, <-served)
 	})
 	return s
 }
 
-func get(t *testing.T, s *service.Server, path string) (int, string) {
+// serve runs a server that has started.
+func serve(t *testing.T, routes *http.ServeMux, registry *prometheus.Registry, checks ...service.Check) *service.Server {
 	t.Helper()
-	res, err := http.Get("http://" + s.Addr() + path)
+	s := listen(t, anyPorts, registry)
+	s.Start(routes, checks...)
+	return s
+}
+
+// fetch asks for an address and a path, and gives what it got without the end of a line.
+func fetch(t *testing.T, url string) (int, string) {
+	t.Helper()
+	res, err := http.Get("http://" + url)
 	require.NoError(t, err)
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
@@ -43,22 +57,9 @@ func get(t *testing.T, s *service.Server, path string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-func TestHealthAndReadiness(t *testing.T) {
-	t.Parallel()
-	ok := service.Check{Name: "database", Func: func(context.Context) error { return nil }}
-	missing := service.Check{Name: "broker", Func: func(context.Context) error { return errors.New("not connected") }}
-
-	ready := serve(t, http.NewServeMux(), service.NewRegistry(), ok)
-	status, body := get(t, ready, "/readyz")
-	require.Equal(t, http.StatusOK, status)
-	require.JSONEq(t, `{"ready":true,"missing":{}}`, body)
-
-	waiting := serve(t, http.NewServeMux(), service.NewRegistry(), ok, missing)
-	status, body = get(t, waiting, "/readyz")
-	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.JSONEq(t, `{"ready":false,"missing":{"broker":"not connected"}}`, body)
-	status, _ = get(t, waiting, "/healthz")
-	require.Equal(t, http.StatusOK, status, "alive all the same")
+func get(t *testing.T, s *service.Server, path string) (int, string) {
+	t.Helper()
+	return fetch(t, s.Addr()+path)
 }
 
 func TestMetrics(t *testing.T) {
@@ -74,7 +75,7 @@ func TestMetrics(t *testing.T) {
 	hooks.Away("billing.charge", errors.New("no database"))
 	hooks.Away("billing.refund", errors.New("no database"))
 	hooks.Away("billing.refund", nil)
-	status, body := get(t, serve(t, http.NewServeMux(), registry), "/metrics")
+	status, body := fetch(t, serve(t, http.NewServeMux(), registry).AdminAddr()+"/metrics")
 	require.Equal(t, http.StatusOK, status)
 	for _, want := range []string{
 		`messaging_consumer_away{queue="billing.charge"} 1`,
@@ -145,8 +146,8 @@ func TestNothingFollowsAChunkedRequest(t *testing.T) {
 	conn, err := net.Dial("tcp", s.Addr())
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
-	_, err = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+
-		"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, err = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+
+		"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	require.NoError(t, err)
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(8*time.Second)))
 	answers, err := io.ReadAll(conn)
@@ -161,7 +162,7 @@ func TestASlowHeaderIsCutOff(t *testing.T) {
 	conn, err := net.Dial("tcp", s.Addr())
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
-	_, err = conn.Write([]byte("GET /healthz HTTP/1.1\r\nHost: x\r\n"))
+	_, err = conn.Write([]byte("GET /healthz HTTP/1.1\r\nHost: localhost\r\n"))
 	require.NoError(t, err)
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(8*time.Second)))
 	_, err = io.Copy(io.Discard, conn)
@@ -174,27 +175,59 @@ func TestListenRefusesABadAddress(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()
 	for _, addr := range []string{taken.Addr().String(), "127.0.0.1:nonsense", "127.0.0.1:70000"} {
-		_, err := service.Listen(addr, http.NewServeMux(), service.NewRegistry())
+		_, err := service.Listen(t.Context(), "orders", service.HTTPConfig{Addr: addr, AdminAddr: anyPort}, zap.NewNop(), service.NewRegistry())
 		require.ErrorContains(t, err, "HTTP_ADDR")
+		_, err = service.Listen(t.Context(), "orders", service.HTTPConfig{Addr: anyPort, AdminAddr: addr}, zap.NewNop(), service.NewRegistry())
+		require.ErrorContains(t, err, "ADMIN_ADDR")
 	}
 }
 
-func TestShutdown(t *testing.T) {
+func TestDrain(t *testing.T) {
 	t.Parallel()
-	t.Run("of what was never served frees the port", func(t *testing.T) {
+	t.Run("of what was never served frees the ports", func(t *testing.T) {
 		t.Parallel()
-		s, err := service.Listen(anyPort, http.NewServeMux(), service.NewRegistry())
+		s, err := service.Listen(t.Context(), "orders", anyPorts, zap.NewNop(), service.NewRegistry())
 		require.NoError(t, err)
-		require.NoError(t, s.Shutdown(t.Context()))
+		require.NoError(t, s.Drain(t.Context()))
+		require.NoError(t, s.Close(t.Context()))
+		for _, addr := range []string{s.Addr(), s.AdminAddr()} {
+			_, err = net.Dial("tcp", addr)
+			require.Error(t, err)
+		}
+		require.NoError(t, s.Serve(), "and they cannot be served any more")
+	})
+	t.Run("says that it is not ready, and takes requests for the delay", func(t *testing.T) {
+		t.Parallel()
+		s := listen(t, service.HTTPConfig{Addr: anyPort, AdminAddr: anyPort, DrainDelay: time.Hour}, service.NewRegistry())
+		routes := http.NewServeMux()
+		routes.HandleFunc("GET /things", func(http.ResponseWriter, *http.Request) {})
+		s.Start(routes)
+		status, _ := get(t, s, "/readyz")
+		require.Equal(t, http.StatusOK, status)
+		ctx, cancel := context.WithCancel(t.Context())
+		drained := make(chan error, 1)
+		go func() { drained <- s.Drain(ctx) }()
+		messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+			status, _ := get(t, s, "/readyz")
+			return status == http.StatusServiceUnavailable, "still ready"
+		})
+		res, err := http.Get("http://" + s.Addr() + "/things")
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		require.True(t, res.Close, "the next request needs another process")
+		cancel() // the stop's time is over
+		<-drained
 		_, err = net.Dial("tcp", s.Addr())
 		require.Error(t, err)
-		require.NoError(t, s.Serve(), "and it cannot be served any more")
+		_, body := fetch(t, s.AdminAddr()+"/readyz")
+		require.Contains(t, body, "is stopping", "the admin port is the last")
 	})
 	t.Run("lets a request finish", func(t *testing.T) {
 		t.Parallel()
 		s, arrived, answer := slow(t)
 		stopped := make(chan error, 1)
-		go func() { <-arrived; stopped <- s.Shutdown(context.Background()) }()
+		go func() { <-arrived; stopped <- s.Drain(context.Background()) }()
 		go func() { <-arrived; close(answer) }()
 		status, _ := get(t, s, "/slow")
 		require.Equal(t, http.StatusOK, status)
@@ -214,7 +247,7 @@ func TestShutdown(t *testing.T) {
 		<-arrived
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
+		require.ErrorIs(t, s.Drain(ctx), context.DeadlineExceeded)
 		<-gone
 	})
 }

@@ -1,0 +1,205 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+)
+
+// Server is the process's two ports. The public one has the service's routes, and
+//
+//	GET /healthz  200 while the process is not stuck
+//	GET /readyz   200 when every check passes, else 503; it says no more
+//
+// The admin port is for those who run the system, and must not be reachable for others:
+//
+//	GET /metrics        the process's own registry
+//	GET /readyz         the same status, and what is missing
+//	GET /debug/pprof/   profiles of net/http/pprof
+//
+// A new Server is not ready. Its routes are answered with 503 until [Server.Start].
+type Server struct {
+	config HTTPConfig
+	log    *zap.Logger
+	public *port
+	admin  *port // nil without an address
+	hosts  hostList
+	origin *http.CrossOriginProtection
+	probes *http.ServeMux
+	routes atomic.Pointer[http.ServeMux]
+	ready  *readiness
+}
+
+// port is an open port and who answers there.
+type port struct {
+	listener net.Listener
+	http     *http.Server
+}
+
+// Listen opens the ports, so that a bad address is an error and not a log line. Nothing
+// is answered before [Server.Serve]. name is a host's name under which the public port
+// is asked, beside those of c.
+func Listen(ctx context.Context, name string, c HTTPConfig, log *zap.Logger, registry *prometheus.Registry) (*Server, error) {
+	hosts, err := newHostList(name, c.AllowedHosts)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, log: log, hosts: hosts, origin: http.NewCrossOriginProtection(), probes: http.NewServeMux(), ready: newReadiness()}
+	s.probes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	s.probes.HandleFunc("GET /readyz", s.answerReady)
+	registry.MustRegister(s.ready)
+	if s.public, err = open(ctx, c.Addr, http.HandlerFunc(s.answer), log); err != nil {
+		return nil, fmt.Errorf("HTTP_ADDR: %w", err)
+	}
+	if c.AdminAddr == "" {
+		return s, nil
+	}
+	if s.admin, err = open(ctx, c.AdminAddr, s.adminRoutes(registry), log); err != nil {
+		return nil, errors.Join(fmt.Errorf("ADMIN_ADDR: %w", err), s.public.close())
+	}
+	s.admin.http.WriteTimeout = 2 * time.Minute // a profile takes as long as it is asked to
+	return s, nil
+}
+
+func open(ctx context.Context, addr string, handler http.Handler, log *zap.Logger) (*port, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &port{listener, &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      45 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          serverLog(log),
+	}}, nil
+}
+
+// Start answers the routes from now on, and is ready when every check passes.
+func (s *Server) Start(routes *http.ServeMux, checks ...Check) {
+	s.ready.start(checks)
+	s.routes.Store(routes)
+}
+
+// Addr is the address of the public port.
+func (s *Server) Addr() string { return s.public.listener.Addr().String() }
+
+// AdminAddr is the address of the admin port; empty if there is none.
+func (s *Server) AdminAddr() string {
+	if s.admin == nil {
+		return ""
+	}
+	return s.admin.listener.Addr().String()
+}
+
+// Serve answers until both ports are closed, and then returns nil. When one of them
+// fails it closes the other one.
+func (s *Server) Serve() error {
+	if s.admin == nil {
+		return s.public.serve()
+	}
+	admin := make(chan error, 1)
+	go func() {
+		err := s.admin.serve()
+		if err != nil {
+			_ = s.public.http.Close()
+		}
+		admin <- err
+	}()
+	err := s.public.serve()
+	if err != nil {
+		_ = s.admin.http.Close()
+	}
+	return errors.Join(err, <-admin)
+}
+
+func (p *port) serve() error {
+	if err := p.http.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	return nil
+}
+
+// Drain ends the public port: it is not ready from the first moment on, takes requests
+// for as long as the configured DrainDelay, so that whoever balances load can see that, and
+// then closes the port and lets running requests finish. From the end of ctx on it
+// cuts them off. A Server that was never started does not wait.
+func (s *Server) Drain(ctx context.Context) error {
+	if s.ready.stop() && s.config.DrainDelay > 0 {
+		timer := time.NewTimer(s.config.DrainDelay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return s.public.shutdown(ctx)
+}
+
+// Close ends the admin port, after [Server.Drain].
+func (s *Server) Close(ctx context.Context) error {
+	if s.admin == nil {
+		return nil
+	}
+	return s.admin.shutdown(ctx)
+}
+
+func (p *port) shutdown(ctx context.Context) error {
+	if err := p.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("stop HTTP: %w", err), p.http.Close())
+	}
+	return p.close()
+}
+
+// close closes a port that was never served; else it is closed already.
+func (p *port) close() error {
+	if err := p.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close the port: %w", err)
+	}
+	return nil
+}
+
+// adminRoutes answers whoever asks by an address, as Prometheus does, or by a name that
+// the public port has too.
+func (s *Server) adminRoutes(registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.HandleFunc("GET /readyz", s.explainReady)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.hosts.allows(r.Host) && !isAddress(r.Host) {
+			wrongHost.Write(w)
+			return
+		}
+		answerFrom(mux, w, r)
+	})
+}
+
+// serverLog takes what net/http has to say, which callers can make it say often.
+func serverLog(log *zap.Logger) *stdlog.Logger {
+	return stdlog.New(saying{NewEpisode(log, zap.WarnLevel, "HTTP server", calm)}, "", 0)
+}
+
+type saying struct{ *Episode }
+
+func (s saying) Write(b []byte) (int, error) {
+	s.Seen("says", errors.New(strings.TrimSpace(string(b))))
+	return len(b), nil
+}
