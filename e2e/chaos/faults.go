@@ -27,7 +27,7 @@ var (
 	}}
 	brokerStopped = fault{"broker stopped for 30 s, deadlines fall due", 56 * time.Second, deadlinesPass}
 	brokerFrozen  = fault{"broker frozen for 20 s", 21 * time.Second, func(ctx context.Context, d *run) error {
-		return d.steps(ctx, d.docker("pause", "rabbitmq"), pause(20*time.Second), d.docker("unpause", "rabbitmq"), d.brokerBack)
+		return d.steps(ctx, d.freeze("rabbitmq"), pause(20*time.Second), d.docker("unpause", "rabbitmq"), d.brokerBack)
 	}}
 	connectionsClosed = fault{"all connections closed", 4 * time.Second, func(ctx context.Context, d *run) error {
 		since := time.Now()
@@ -72,7 +72,7 @@ var (
 		return d.steps(ctx, d.docker("stop -t 40", "sandbox"), pause(30*time.Second), d.docker("start", "sandbox"))
 	}}
 	providerLate = fault{"provider answers after the time-out", 16 * time.Second, func(ctx context.Context, d *run) error {
-		return d.steps(ctx, d.docker("pause", "sandbox"), pause(15*time.Second), d.docker("unpause", "sandbox"))
+		return d.steps(ctx, d.freeze("sandbox"), pause(15*time.Second), d.docker("unpause", "sandbox"))
 	}}
 
 	killedAfterCapture = fault{"billing killed between capture and commit", 6 * time.Second, killAfterCapture}

@@ -23,7 +23,7 @@ const outage = 6 * time.Minute
 
 var (
 	databaseAway = fault{"PostgreSQL away for 6 min", outage + 40*time.Second, func(ctx context.Context, d *run) error {
-		return d.outage(ctx, d.docker("pause", "postgres"), "orders", "database", d.docker("unpause", "postgres"))
+		return d.outage(ctx, d.freeze("postgres"), "orders", "database", d.docker("unpause", "postgres"))
 	}}
 	providerRefuses = fault{"provider refuses with 401 for 6 min", outage + 2*time.Minute, func(ctx context.Context, d *run) error {
 		return d.outage(ctx, d.world("provider.refuse", "401"), "billing", "401", d.worldWell)

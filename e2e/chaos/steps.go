@@ -40,6 +40,14 @@ func (d *run) docker(command, service string) step {
 	return func(ctx context.Context) error { return d.system.docker(ctx, command, service) }
 }
 
+// freeze pauses the one container of a service. The kernel gives up when processes begin
+// faster than it can freeze them.
+func (d *run) freeze(service string) step {
+	return func(ctx context.Context) error {
+		return poll(ctx, 20*time.Second, func() error { return d.system.docker(ctx, "pause", service) })
+	}
+}
+
 // each runs it on one after the other.
 func (d *run) each(command, service string) step {
 	return func(ctx context.Context) error {

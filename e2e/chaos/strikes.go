@@ -125,7 +125,7 @@ func timeOut(ctx context.Context, d *run) error {
 		}
 	}
 	subscribe := d.ctl("close_all_user_connections " + contract.BillingUser + " chaos")
-	err := d.steps(ctx, put(changed), subscribe, d.docker("pause", "sandbox"),
+	err := d.steps(ctx, put(changed), subscribe, d.freeze("sandbox"),
 		d.says("billing", "cancelled by the broker", time.Now()), d.docker("unpause", "sandbox"))
 	return errors.Join(err, d.steps(context.WithoutCancel(ctx), put(policy["definition"]), subscribe))
 }
