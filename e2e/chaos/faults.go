@@ -66,10 +66,10 @@ var (
 	}}
 	databaseKilled = fault{"database killed", 3 * time.Second, func(ctx context.Context, d *run) error { return d.kill("postgres")(ctx) }}
 	pricingAway    = fault{"pricing away for 30 s", 32 * time.Second, func(ctx context.Context, d *run) error {
-		return d.steps(ctx, d.docker("stop -t 40", "pricing-rpc"), pause(30*time.Second), d.docker("start", "pricing-rpc"))
+		return d.steps(ctx, d.docker("stop -t 45", "pricing-rpc"), pause(30*time.Second), d.docker("start", "pricing-rpc"))
 	}}
 	providerDown = fault{"provider down for 30 s", 32 * time.Second, func(ctx context.Context, d *run) error {
-		return d.steps(ctx, d.docker("stop -t 40", "sandbox"), pause(30*time.Second), d.docker("start", "sandbox"))
+		return d.steps(ctx, d.docker("stop -t 45", "sandbox"), pause(30*time.Second), d.docker("start", "sandbox"))
 	}}
 	providerLate = fault{"provider answers after the time-out", 16 * time.Second, func(ctx context.Context, d *run) error {
 		return d.steps(ctx, d.freeze("sandbox"), pause(15*time.Second), d.docker("unpause", "sandbox"))

@@ -35,7 +35,7 @@ var (
 	// whose deadlines pass.
 	ordersClosed = fault{"orders' database closed for 6 min while charges come in", outage + time.Minute, func(ctx context.Context, d *run) error {
 		charges := func(ctx context.Context) error {
-			return d.steps(ctx, d.docker("stop -t 40", "billing"), d.unpaid(60), d.admit("orders", false), d.docker("start", "billing"))
+			return d.steps(ctx, d.docker("stop -t 45", "billing"), d.unpaid(60), d.admit("orders", false), d.docker("start", "billing"))
 		}
 		return d.outage(ctx, charges, "orders", "database", d.admit("orders", true))
 	}}
@@ -134,13 +134,13 @@ func (d *run) notReady(service, why string) step {
 }
 
 // adminPorts are where services say whether they are ready, inside of their network.
-var adminPorts = map[string]int{"orders": 8081, "billing": 8083, "notifier": 8084}
+var adminPorts = map[string]int{"orders": 9081, "billing": 9083, "notifier": 9084}
 
 // readiness is what the replicas of a service that are not ready answer.
 func (s *system) readiness(ctx context.Context, service string) (string, error) {
 	return s.script(ctx, fmt.Sprintf(`source scripts/lib.sh
 		docker run --rm --network %[1]s_default --entrypoint bash "$(setting POSTGRES_IMAGE)" -c 'for n in $(seq %[3]d); do
-			(exec 3<>/dev/tcp/%[1]s-%[2]s-$n/%[4]d; printf "GET /readyz HTTP/1.0\r\n\r\n" >&3; timeout 10 cat <&3) | sed "1,/^\r$/d" | tr -d "\n"; echo
+			(exec 3<>/dev/tcp/%[1]s-%[2]s-$n/%[4]d; printf "GET /readyz HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n" >&3; timeout 10 cat <&3) | sed "1,/^\r$/d" | tr -d "\n"; echo
 		done'`, s.project, service, replicas[service], adminPorts[service]))
 }
 

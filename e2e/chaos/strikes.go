@@ -21,7 +21,7 @@ import (
 // until these orders are past their deadlines: they must be cancelled by that, before
 // billing comes back and charges them, late.
 func deadlinesPass(ctx context.Context, d *run) error {
-	if err := d.steps(ctx, d.docker("stop -t 40", "billing"), pause(5*time.Second)); err != nil {
+	if err := d.steps(ctx, d.docker("stop -t 45", "billing"), pause(5*time.Second)); err != nil {
 		return err
 	}
 	before := time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano) // their deadlines are not in the outbox any more
@@ -282,7 +282,7 @@ func restartAll(ctx context.Context, d *run) error {
 
 func (d *run) restart(ctx context.Context, service string, number int) error {
 	container := fmt.Sprintf("%s-%s-%d", d.system.project, service, number)
-	if err := d.system.one(ctx, "stop -t 40", service, number); err != nil {
+	if err := d.system.one(ctx, "stop -t 45", service, number); err != nil {
 		return err
 	}
 	how, err := d.system.script(ctx, "docker inspect --format '{{.State.ExitCode}}' "+container)
@@ -296,7 +296,7 @@ func (d *run) restart(ctx context.Context, service string, number int) error {
 		})
 	})
 	if err == nil && how == "137\n" {
-		return finding{"stuck", container + " did not stop within 40 s and was killed"}
+		return finding{"stuck", container + " did not stop within 45 s and was killed"}
 	}
 	return err
 }
