@@ -26,6 +26,7 @@ type run struct {
 	started    time.Time
 	injected   map[string]poison // by message id
 	silent     map[string]bool   // orders whose charge the provider never answers
+	switches   map[string]string // of the sandbox that are on
 	findings   []finding         // of strikes
 	heard      []string          // what services said of why they were not ready
 	brokerCame time.Duration     // when the broker was ready again last
@@ -59,7 +60,7 @@ func drill(ctx context.Context, c settings, script []strike) (report *report, er
 	if err != nil {
 		return nil, err
 	}
-	d := &run{system: s, load: newLoad(s), injected: map[string]poison{}, silent: map[string]bool{}, started: time.Now()}
+	d := &run{system: s, load: newLoad(s), injected: map[string]poison{}, silent: map[string]bool{}, switches: map[string]string{}, started: time.Now()}
 	patience, giveUp := context.WithTimeout(ctx, c.duration+settleTime)
 	defer giveUp()
 	loading, stopLoad := context.WithCancel(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2/client"
@@ -18,8 +19,9 @@ type fault struct {
 // long faults strike alone only: two of them would leave nobody to go on.
 func (f fault) long() bool { return f.takes > time.Minute }
 
-// beside says that the others strike meanwhile: this one breaks nothing for them.
-func (f fault) beside() bool { return f.name == neverAnswered.name }
+// beside says that the others strike meanwhile: this one takes long, and breaks nothing
+// for them.
+func (f fault) beside() bool { return slices.Contains(besides, f.name) }
 
 var (
 	brokerKilled = fault{"broker killed", 10 * time.Second, func(ctx context.Context, d *run) error {
@@ -69,7 +71,7 @@ var (
 		return d.steps(ctx, d.docker("stop -t 45", "pricing-rpc"), pause(30*time.Second), d.docker("start", "pricing-rpc"))
 	}}
 	providerDown = fault{"provider down for 30 s", 32 * time.Second, func(ctx context.Context, d *run) error {
-		return d.steps(ctx, d.docker("stop -t 45", "sandbox"), pause(30*time.Second), d.docker("start", "sandbox"))
+		return d.steps(ctx, d.docker("stop -t 45", "sandbox"), pause(30*time.Second), d.docker("start", "sandbox"), d.worldAgain)
 	}}
 	providerLate = fault{"provider answers after the time-out", 16 * time.Second, func(ctx context.Context, d *run) error {
 		return d.steps(ctx, d.freeze("sandbox"), pause(15*time.Second), d.docker("unpause", "sandbox"))
@@ -83,6 +85,9 @@ var (
 	poisoned           = fault{"poison in every queue", 2 * time.Second, injectPoison}
 	neverAnswered      = fault{"a charge that the provider never answers", 9 * time.Minute, neverAnswer}
 )
+
+// besides are the names of the faults that others strike beside.
+var besides = []string{neverAnswered.name, mailAway.name}
 
 // faults are all there are for one broker, in no particular order: the seed has its own.
 var faults = []fault{

@@ -53,6 +53,9 @@ func (s struck) measure(samples []sampled, until time.Duration) struck {
 	return s
 }
 
+// beside says that others struck meanwhile.
+func (s struck) beside() bool { return slices.Contains(besides, s.Fault) }
+
 // slow says that the broker was ready, and work did not go on soon.
 func (s struck) slow() bool {
 	return s.Alone && s.Trouble == "" && slices.Contains(brokerAway, s.Fault) && s.Recovery > goesOn

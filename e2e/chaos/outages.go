@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -26,10 +27,10 @@ var (
 		return d.outage(ctx, d.freeze("postgres"), "orders", "database", d.docker("unpause", "postgres"))
 	}}
 	providerRefuses = fault{"provider refuses with 401 for 6 min", outage + 2*time.Minute, func(ctx context.Context, d *run) error {
-		return d.outage(ctx, d.world("provider.refuse", "401"), "billing", "401", d.worldWell)
+		return d.outage(ctx, d.world("provider.refuse", "401"), "billing", "401", d.worldWell("provider.refuse"))
 	}}
 	mailAway = fault{"SMTP away for 6 min", outage + time.Minute, func(ctx context.Context, d *run) error {
-		return d.outage(ctx, d.world("mail.down", ""), "notifier", "notifier.email", d.worldWell)
+		return d.outage(ctx, d.world("mail.down", ""), "notifier", "notifier.email", d.worldWell("mail.down"))
 	}}
 	// Charges come in meanwhile: payments are captured that orders cannot hear of, and
 	// whose deadlines pass.
@@ -51,16 +52,39 @@ func (d *run) outage(ctx context.Context, begin step, service, why string, end s
 // world is the outside world with one of the sandbox's switches on.
 func (d *run) world(name, value string) step {
 	return func(ctx context.Context) error {
+		d.mu.Lock()
+		d.switches[name] = value
+		d.mu.Unlock()
+		return d.worldAgain(ctx)
+	}
+}
+
+// worldAgain turns on the switches that are on: the sandbox forgets them when it stops.
+func (d *run) worldAgain(ctx context.Context) error {
+	d.mu.Lock()
+	switches := maps.Clone(d.switches)
+	d.mu.Unlock()
+	for name, value := range switches {
 		body, err := json.Marshal(map[string]string{"value": value})
 		if err != nil {
 			return err
 		}
-		return d.system.sandbox(ctx, http.MethodPut, "/v1/faults/"+name, body)
+		// It may start at this moment.
+		err = poll(ctx, 30*time.Second, func() error { return d.system.sandbox(ctx, http.MethodPut, "/v1/faults/"+name, body) })
+		if err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-func (d *run) worldWell(ctx context.Context) error {
-	return d.system.sandbox(ctx, http.MethodDelete, "/v1/faults", nil)
+func (d *run) worldWell(name string) step {
+	return func(ctx context.Context) error {
+		d.mu.Lock()
+		delete(d.switches, name)
+		d.mu.Unlock()
+		return poll(ctx, time.Minute, func() error { return d.system.sandbox(ctx, http.MethodDelete, "/v1/faults/"+name, nil) })
+	}
 }
 
 func (s *system) sandbox(ctx context.Context, method, path string, body []byte) error {
@@ -119,6 +143,8 @@ func (d *run) notReady(service, why string) step {
 			}
 			for _, line := range strings.Split(says, "\n") {
 				if strings.Contains(line, why) {
+					d.mu.Lock()
+					defer d.mu.Unlock()
 					d.heard = append(d.heard, fmt.Sprintf("%s: %s was not ready: `%s`", strings.TrimSpace(d.clock()), service, strings.TrimSpace(line)))
 					return nil
 				}

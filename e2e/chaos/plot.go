@@ -85,7 +85,7 @@ func (s struck) label() string {
 // shade draws a strike as a grey piece of time. What went on beside others is a line.
 func shade(p *plot.Plot, s struck, top float64) error {
 	from, to := s.At.Seconds(), (s.At + s.Took).Seconds()
-	if s.Fault == neverAnswered.name {
+	if s.beside() {
 		to = from
 	}
 	area, err := plotter.NewPolygon(plotter.XYs{{X: from}, {X: from, Y: top}, {X: to, Y: top}, {X: to}})

@@ -213,7 +213,7 @@ func (r *report) heard() string {
 func (r *report) longest() string {
 	pauses := map[string]time.Duration{}
 	for _, s := range r.Strikes {
-		if s.Alone && s.Trouble == "" && s.Fault != neverAnswered.name { // others struck meanwhile
+		if s.Alone && s.Trouble == "" && !s.beside() { // others struck meanwhile
 			pauses[s.Fault] = max(pauses[s.Fault], s.Pause)
 		}
 	}

@@ -77,12 +77,15 @@ func (c *settings) choose() ([]fault, error) {
 		return nil, fmt.Errorf("-only: no fault is called %q", c.only)
 	}
 	if c.duration == 0 {
+		var beside time.Duration
 		for _, f := range chosen {
-			if !f.beside() || len(chosen) == 1 {
-				c.duration += (f.takes + 6*time.Second) * 9 / 8 // some take longer
+			if f.beside() {
+				beside = max(beside, f.takes)
+			} else {
+				c.duration += f.takes + 6*time.Second
 			}
 		}
-		c.duration = (c.duration + time.Minute).Round(time.Minute)
+		c.duration = (max(c.duration, beside)*9/8 + time.Minute).Round(time.Minute) // some take longer
 	}
 	if c.duration > longest {
 		return nil, fmt.Errorf("-duration: at most %s", longest)
@@ -249,7 +252,7 @@ func (d *run) found(kind, format string, args ...any) {
 // mend brings everything back, whatever was broken.
 func (d *run) mend(ctx context.Context) (err error) {
 	for range 3 {
-		if err = d.steps(ctx, d.clearWire, d.startAll, d.system.brokerUp, d.resume, d.worldWell, d.admit("orders", true),
+		if err = d.steps(ctx, d.clearWire, d.startAll, d.system.brokerUp, d.resume, d.worldWell("provider.refuse"), d.worldAgain, d.admit("orders", true),
 			d.ctl("set_vm_memory_high_watermark 0.6"), d.ctl("set_disk_free_limit 500MB"), d.applyTopology); err == nil {
 			return nil
 		}

@@ -48,10 +48,10 @@ func TestHowLongARunTakes(t *testing.T) {
 		"^broker killed$":             {2 * time.Minute, 3}, // again and again
 		"^PostgreSQL away":            {9 * time.Minute, 1}, // once
 		"never answers":               {11 * time.Minute, 1},
-		"never answers|^SMTP":         {9 * time.Minute, 2}, // beside each other
+		"never answers|^SMTP":         {11 * time.Minute, 2}, // beside each other
 		"^orders' database closed":    {9 * time.Minute, 1}, // only when it is asked for
 		"^broker (killed|frozen)":     {2 * time.Minute, 3},
-		"away for 6|refuses with 401": {27 * time.Minute, 3},
+		"away for 6|refuses with 401": {18 * time.Minute, 3},
 	} {
 		c := settings{only: only}
 		script, err := seeded(&c)
