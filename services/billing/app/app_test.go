@@ -1,11 +1,13 @@
 package app_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,17 +42,28 @@ var listen = service.HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	return setupWith(t, "")
+	return setupWith(t, with{})
 }
 
-// setupWith has a provider of the test's own in place of the sandbox.
-func setupWith(t *testing.T, provider string) *fixture {
+// with is how a fixture differs from the real system.
+type with struct {
+	provider string        // its URL, in place of the sandbox's
+	timeout  time.Duration // of one call
+	retry    time.Duration // of a charge that has failed
+	log      *zap.Logger   // of billing
+}
+
+func setupWith(t *testing.T, c with) *fixture {
 	t.Helper()
 	f := &fixture{broker: messagingtest.Broker(t), http: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(f.http.CloseIdleConnections)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	topology := contract.All(0)
+	if c.retry > 0 {
+		i := slices.IndexFunc(topology.Queues, func(q messaging.Queue) bool { return q.Name == contract.BillingCharge.Name })
+		topology.Queues[i].DelayedRetry = &messaging.DelayedRetry{Min: c.retry, Max: c.retry}
+	}
 	require.NoError(t, messaging.Apply(ctx, f.broker.Admin(), topology))
 	require.NoError(t, messaging.ApplyUsers(ctx, f.broker.Admin(), topology.Users, func(string) (string, error) { return password, nil }))
 
@@ -68,8 +81,8 @@ func setupWith(t *testing.T, provider string) *fixture {
 	f.orders = f.broker.Connect(t, config).Publisher()
 
 	log := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
-	f.shop = provider
-	if provider == "" {
+	f.shop = c.provider
+	if f.shop == "" {
 		s, err := sandbox.New(ctx, sandbox.Config{
 			HTTPConfig: listen, DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)}, SMTPAddr: "127.0.0.1:0",
 			ProviderKey: password,
@@ -85,9 +98,9 @@ func setupWith(t *testing.T, provider string) *fixture {
 		BrokerConfig:    service.BrokerConfig{URLs: []string{f.broker.URL}, User: contract.BillingUser, Password: password},
 		ProviderURL:     f.shop,
 		ProviderKey:     password,
-		ProviderTimeout: 10 * time.Second,
+		ProviderTimeout: cmp.Or(c.timeout, 10*time.Second),
 		Concurrency:     4,
-	}, log)
+	}, cmp.Or(c.log, log))
 	require.NoError(t, err)
 	run(t, b.Run)
 	f.url, f.admin = "http://"+b.Addr(), "http://"+b.AdminAddr()
@@ -307,7 +320,7 @@ func TestDeclinedAndCapturedAfterAll(t *testing.T) {
 		})
 	}))
 	t.Cleanup(provider.Close)
-	f := setupWith(t, provider.URL)
+	f := setupWith(t, with{provider: provider.URL})
 	for range 2 { // each with an id of its own
 		f.charge(t, command(t, contract.Charge, "o-1", "tok_ok"))
 	}
