@@ -18,7 +18,8 @@ func Concurrency(n int) ConsumeOption { return func(c *Consumer) { c.concurrency
 
 // Prefetch is how many unsettled messages the broker sends ahead. Defaults to the
 // concurrency. Small is good: everything prefetched counts an attempt when the
-// connection drops, and overtakes messages of higher priority. At most 65,535.
+// connection drops, overtakes messages of higher priority, and its consumer timeout
+// already runs. At most 65,535.
 func Prefetch(n int) ConsumeOption { return func(c *Consumer) { c.prefetch = n } }
 
 // HandlerTimeout is the deadline of each handler. Defaults to 30 s. It must be
@@ -31,8 +32,8 @@ func HandlerTimeout(d time.Duration) ConsumeOption { return func(c *Consumer) { 
 // keep order, on which a message that went back would be overtaken, and defaults to
 // 75 s where the queue has a single active consumer, else to 0. Each try has its own
 // handler timeout, cut to what is left: all of them together take no longer than the
-// handler timeout and this, as long as handlers honour their context. Waiting for what
-// is [Unavailable] is not counted.
+// handler timeout and this, as long as handlers honour their context. To park it
+// afterwards takes 10 s at most. Waiting for what is [Unavailable] is not counted.
 func RetryInProcess(d time.Duration) ConsumeOption { return func(c *Consumer) { c.retryInside = d } }
 
 // ConsumerTag names the consumer in the management UI. Defaults to a unique name.

@@ -75,7 +75,8 @@ func (e *permanentError) Unwrap() error { return e.err }
 //
 // A message that alone fails so, while others of its queue that began later are handled,
 // has failed like with any other error. So messages that need different things belong
-// into queues of their own. A message that has its queue to itself is tried for ever.
+// into queues of their own. A message that has its queue to itself is tried for ever, and
+// so is one on a queue that keeps order, which holds the others up meanwhile.
 //
 // An exclusive queue and [AutoAck] know no pause: the error is logged. [Serve] answers it.
 // Unavailable(nil) is nil.
