@@ -198,3 +198,32 @@ func TestForgedCountsChangeNothing(t *testing.T) {
 		})
 	}
 }
+
+// What another client has sent is parked as it came, with its reason, also where it holds
+// what is refused of our own.
+func TestParkingKeepsWhatOthersSend(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	queue := declare(t, ch, "jobs", 20)
+	conn := b.Connect(t, b.Config())
+	_, err := conn.Consume(queue, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error {
+		return messaging.Permanent(errors.New("broken\x00 \xff"))
+	}))
+	require.NoError(t, err)
+	for name, m := range map[string]amqp.Publishing{
+		"a zero byte":    {MessageId: "a\x00b", Type: "c\x00", CorrelationId: "\x00"},
+		"not UTF-8":      {MessageId: "a\xffb", Type: "\xff", ContentType: "\xff"},
+		"headers":        {MessageId: "headers", Headers: amqp.Table{"a\x00\xff": "b\x00\xff"}},
+		"a number of 64": {MessageId: "number", Headers: amqp.Table{"n": int64(1 << 40), "d": amqp.Decimal{Scale: 2, Value: 5}}},
+	} {
+		require.NoError(t, ch.PublishWithContext(t.Context(), "", "jobs", false, false, m), name)
+		dead := get(t, ch, "jobs.dead")
+		require.Equal(t, m.MessageId, dead.MessageId)
+		require.Equal(t, m.Type, dead.Type)
+		require.Equal(t, "broken\x00 \uFFFD", dead.Headers[messaging.HeaderDeadReason], name)
+		for key, value := range m.Headers {
+			require.Equal(t, value, dead.Headers[key])
+		}
+	}
+}

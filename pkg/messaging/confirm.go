@@ -15,6 +15,7 @@ type Confirmation struct {
 	kind      string
 	route     Route
 	mandatory bool
+	received  bool // see limits
 	started   time.Time
 	hooks     *Hooks
 	finish    func(error) // of Hooks.Publishing; may be nil

@@ -53,7 +53,7 @@ func (s *subscription) park(j *job) Verdict {
 	dead.Headers[HeaderDeadAttempts] = int64(j.attempt)
 	dead.Headers[HeaderDeadOrigin] = delivery.Exchange
 	dead.Headers[HeaderDeadUser] = delivery.UserID
-	err := s.conn.parking().Publish(ctx, Route{Exchange: s.queue.DeadLetter.Exchange, Key: s.queue.DeadLetter.Key}, dead)
+	err := s.conn.parking().Publish(ctx, Route{Exchange: s.queue.DeadLetter.Exchange, Key: s.queue.DeadLetter.Key}, dead, asReceived())
 	if err != nil {
 		s.log.Error("parking failed, the broker dead-letters it without the reason",
 			zap.String("message_id", delivery.ID), zap.Error(err))

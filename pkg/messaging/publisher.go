@@ -48,6 +48,9 @@ type PublishOption func(*Confirmation)
 // such a message comes back with [ErrUnroutable], unless its exchange has an alternate.
 func AllowUnroutable() PublishOption { return func(c *Confirmation) { c.mandatory = false } }
 
+// asReceived passes on what somebody else has sent, as it came.
+func asReceived() PublishOption { return func(c *Confirmation) { c.received = true } }
+
 // Publisher makes a publisher with a channel of its own.
 func (c *Conn) Publisher(opts ...PublisherOption) *Publisher {
 	ctx, stop := context.WithCancel(context.Background())
@@ -103,7 +106,7 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 	for _, opt := range opts {
 		opt(c)
 	}
-	if err := p.conn.validate(route, &m); err != nil {
+	if err := validate(route, &m, limits{size: p.conn.config.MaxMessageSize, received: c.received}); err != nil {
 		c.resolve(fmt.Errorf("publish %s: %w", m.ID, err))
 		return c
 	}
