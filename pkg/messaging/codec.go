@@ -59,7 +59,7 @@ func isJSON(d *Delivery) error {
 		if err != nil {
 			return fmt.Errorf("content type %q: %w", d.ContentType, err)
 		}
-		if kind != contentTypeJSON && !(strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json")) {
+		if kind != contentTypeJSON && (!strings.HasPrefix(kind, "application/") || !strings.HasSuffix(kind, "+json")) {
 			return fmt.Errorf("content type %q", d.ContentType)
 		}
 		if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "utf8") {

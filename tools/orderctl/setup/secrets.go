@@ -27,7 +27,7 @@ const (
 
 	// What a service and the sandbox both know.
 	providerKey   = "provider_key"
-	smtpPassword  = "smtp_password" //nolint:gosec // the name of a file
+	smtpPassword  = "smtp_password"
 	webhookSecret = "webhook_secret"
 )
 

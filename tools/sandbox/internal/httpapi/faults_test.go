@@ -167,7 +167,7 @@ func TestASilentTokenNeverAnswers(t *testing.T) {
 		require.NoError(t, err)
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("Idempotency-Key", "p1")
-		_, err = client.Do(req) //nolint:bodyclose // there is none
+		_, err = client.Do(req)
 		require.ErrorContains(t, err, "Client.Timeout")
 	}
 	require.Zero(t, f.list(t, "/v1/captures").Total)
