@@ -216,7 +216,7 @@ func TestDrain(t *testing.T) {
 		require.NoError(t, res.Body.Close())
 		require.Equal(t, http.StatusOK, res.StatusCode)
 		require.True(t, res.Close, "the next request needs another process")
-		cancel() // the stop's time is over
+		cancel()      // the stop's time is over
 		_ = <-drained // with or without an error: its time was over
 		_, err = net.Dial("tcp", s.Addr())
 		require.Error(t, err)
