@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2/client"
@@ -179,6 +180,8 @@ func (s *system) script(ctx context.Context, command string) (string, error) {
 	for name, port := range s.ports {
 		cmd.Env = append(cmd.Env, name+"="+port)
 	}
+	// A shell that is killed leaves what it has begun behind.
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s: %w: %s", command, err, lastLines(string(out), 10))
