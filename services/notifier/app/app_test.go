@@ -28,18 +28,24 @@ const (
 // fixture is notifier between a real broker, a real database and the real sandbox.
 type fixture struct {
 	orders, billing *messaging.Publisher
+	broker          *messagingtest.BrokerInfo
 	http            *http.Client
 	outside         string // the sandbox's URL
+	url             string // notifier's
 }
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
+	return setupOn(t, contract.All(0), zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)))
+}
+
+func setupOn(t *testing.T, topology messaging.Topology, log *zap.Logger) *fixture {
+	t.Helper()
 	broker := messagingtest.Broker(t)
-	f := &fixture{http: &http.Client{Transport: &http.Transport{}}}
+	f := &fixture{broker: broker, http: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(f.http.CloseIdleConnections)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	topology := contract.All(0)
 	require.NoError(t, messaging.Apply(ctx, broker.Admin(), topology))
 	require.NoError(t, messaging.ApplyUsers(ctx, broker.Admin(), topology.Users, func(string) (string, error) { return password, nil }))
 	publisher := func(user string) *messaging.Publisher {
@@ -49,7 +55,6 @@ func setup(t *testing.T) *fixture {
 	}
 	f.orders, f.billing = publisher(contract.OrdersUser), publisher(contract.BillingUser)
 
-	log := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
 	listen := service.HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
 	s, err := sandbox.New(ctx, sandbox.Config{
 		HTTPConfig: listen, DatabaseConfig: service.DatabaseConfig{URL: messagingtest.Database(t)}, SMTPAddr: "127.0.0.1:0",
@@ -73,6 +78,7 @@ func setup(t *testing.T) *fixture {
 	}, log)
 	require.NoError(t, err)
 	run(t, n.Run)
+	f.url = "http://" + n.Addr()
 	return f
 }
 
