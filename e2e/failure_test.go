@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/messagingtest"
+	"example.com/orderflow/pkg/service"
 )
 
 // Not parallel: the broker is shared by all tests, and this one restarts it.
@@ -176,7 +180,7 @@ func TestAnAnswerThatComesTooLate(t *testing.T) {
 	s := newSystem(t, 0)
 	s.startPricing()
 	s.startOrders()
-	s.startImpatientBilling(4, 300*time.Millisecond)
+	s.startBillingAt("http://"+s.sandbox.Addr(), 4, 300*time.Millisecond)
 	o := s.place("nina", contract.TierStandard, "tok_slow_1500")
 	s.becomes(o.ID, "paid")
 	require.Len(t, s.captures(o.ID), 1)
@@ -184,6 +188,60 @@ func TestAnAnswerThatComesTooLate(t *testing.T) {
 	paid := s.logs.FilterMessage("payment captured").All()
 	require.Len(t, paid, 1)
 	require.EqualValues(t, 1, paid[0].ContextMap()["attempt"], "a provider that does not answer is no attempt")
+}
+
+// The provider says no to one copy of a charge and yes to the other, whose answer comes
+// last: the order is declined, and the money goes back.
+func TestWhatIsCapturedAfterItWasDeclinedGoesBack(t *testing.T) {
+	t.Parallel()
+	var captures, refunds atomic.Int32
+	declined := make(chan struct{})
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var asked struct {
+			OrderID string         `json:"order_id"`
+			Amount  contract.Money `json:"amount"`
+		}
+		_ = json.Unmarshal(body, &asked)
+		if r.URL.Path == "/v1/refunds" {
+			refunds.Add(1)
+		} else if captures.Add(1) == 2 {
+			w.WriteHeader(http.StatusPaymentRequired)
+			return
+		} else {
+			select {
+			case <-declined:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		payment := strings.TrimPrefix(r.Header.Get("Idempotency-Key"), "refund:")
+		service.WriteJSON(w, http.StatusCreated, map[string]any{"payment_id": payment, "order_id": asked.OrderID, "amount": asked.Amount})
+	}))
+	t.Cleanup(provider.Close)
+	s := newSystem(t, 0)
+	s.startPricing()
+	s.startOrders()
+	s.startNotifier()
+	ch := s.raw()
+	o := s.place("olga", contract.TierStandard, "tok_ok")
+	charge := s.takeOne(ch, contract.BillingCharge.Name)
+	s.startBillingAt(provider.URL, 4, 10*time.Second)
+	for range 2 { // with ids of their own
+		s.publish(contract.OrdersUser, contract.ChargeRoute, messaging.Message{
+			ID: uuid.NewString(), Type: charge.Type, CorrelationID: charge.CorrelationId, ContentType: charge.ContentType, Body: charge.Body,
+		})
+	}
+	s.becomes(o.ID, "declined")
+	close(declined)
+	require.Equal(t, []string{"placed", "declined", "refunded"}, s.becomes(o.ID, "refunded").path())
+	require.EqualValues(t, 2, captures.Load())
+	require.EqualValues(t, 1, refunds.Load())
+	s.eventuallySame([]string{"Order " + o.ID + " was declined", "Receipt for order " + o.ID, "Refund for order " + o.ID},
+		func() []string { return s.subjects("olga") })
+	for _, queue := range []string{contract.BillingCharge.Name, contract.BillingRefund.Name, contract.PaymentShards[0].Name} {
+		s.depth(contract.DeadQueue(queue), 0)
+	}
 }
 
 func TestAPriceChangeReachesEveryReplica(t *testing.T) {

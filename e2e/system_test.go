@@ -159,15 +159,15 @@ func (s *system) startOrders() *process {
 
 func (s *system) startBilling(concurrency int) *process {
 	s.t.Helper()
-	return s.startImpatientBilling(concurrency, 10*time.Second)
+	return s.startBillingAt("http://"+s.sandbox.Addr(), concurrency, 10*time.Second)
 }
 
-// startImpatientBilling starts a billing that waits this long for the provider's answer.
-func (s *system) startImpatientBilling(concurrency int, patience time.Duration) *process {
+// startBillingAt starts a billing with a provider, whose answer it waits for as long.
+func (s *system) startBillingAt(provider string, concurrency int, timeout time.Duration) *process {
 	s.t.Helper()
 	a, err := billing.New(s.t.Context(), billing.Config{
 		HTTPConfig: listen, DatabaseConfig: s.database("billing"), BrokerConfig: s.user(contract.BillingUser),
-		ProviderURL: "http://" + s.sandbox.Addr(), ProviderTimeout: patience, Concurrency: concurrency,
+		ProviderURL: provider, ProviderTimeout: timeout, Concurrency: concurrency,
 	}, s.log)
 	require.NoError(s.t, err)
 	return s.run(a)
