@@ -70,7 +70,8 @@ func TestARefusedApplyChangesNothing(t *testing.T) {
 		{
 			"a policy that the broker refuses", nil, // the plugin is not enabled
 			func(t *messaging.Topology) {
-				t.Exchanges = append(t.Exchanges, messaging.Exchange{Name: "regions", Kind: messaging.Topic, Federated: true})
+				t.Exchanges = append(t.Exchanges, messaging.Exchange{Name: "first", Kind: messaging.Topic, Alternate: "lost"},
+					messaging.Exchange{Name: "regions", Kind: messaging.Topic, Federated: true})
 			},
 			"PUT /policies/",
 		},
@@ -93,6 +94,24 @@ func TestARefusedApplyChangesNothing(t *testing.T) {
 			require.Equal(t, before, definitions(t, b))
 		})
 	}
+}
+
+// The policies of what is there change last. Of those nothing stays either when the broker
+// refuses one; what is new is there by then.
+func TestARefusedPolicyPutsTheOthersBack(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	require.NoError(t, messaging.Apply(within(t, time.Minute), b.Admin(), sample()))
+	before := definitions(t, b)["policies"]
+	topology := sample()
+	topology.Exchanges[0].Alternate = ""     // to be deleted
+	topology.Exchanges[1].Alternate = "lost" // to be written
+	topology.Exchanges[2].Federated = true   // refused: the plugin is not enabled
+	topology.Queues[sampleWork].MaxLength = 7
+	err := messaging.Apply(within(t, time.Minute), b.Admin(), topology)
+	require.ErrorContains(t, err, "PUT /policies/")
+	require.ErrorContains(t, err, "400")
+	require.ElementsMatch(t, before, definitions(t, b)["policies"])
 }
 
 // Policies that Apply has not written are nobody's business, also where one has the name
