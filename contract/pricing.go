@@ -1,6 +1,12 @@
 package contract
 
-import "example.com/orderflow/pkg/messaging"
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"example.com/orderflow/pkg/messaging"
+)
 
 // PricingUser is the broker user of the pricing-rpc service.
 const PricingUser = "pricing-rpc"
@@ -57,6 +63,49 @@ type QuoteLine struct {
 	Total    Money  `json:"total"`
 }
 
+// Check says whether this can be a quote for the items: a line for each, in their order,
+// each above zero and its unit's price times its quantity, and all of them together the
+// total, without overflow. Whoever asks for a quote checks it before money is asked for.
+func (q QuoteReply) Check(items []OrderItem) error {
+	if len(q.Lines) != len(items) {
+		return fmt.Errorf("lines: %d for %d items", len(q.Lines), len(items))
+	}
+	var sum int64
+	for i, line := range q.Lines {
+		if err := line.check(items[i]); err != nil {
+			return fmt.Errorf("lines[%d].%w", i, err)
+		}
+		if line.Total.AmountMinor > math.MaxInt64-sum {
+			return errors.New("lines: more than a total can be")
+		}
+		sum += line.Total.AmountMinor
+	}
+	if err := q.Total.Validate(); err != nil {
+		return fmt.Errorf("total.%w", err)
+	}
+	if q.Total.AmountMinor != sum {
+		return errors.New("total: is not the sum of the lines")
+	}
+	return nil
+}
+
+func (l QuoteLine) check(item OrderItem) error {
+	if l.SKU != item.SKU || l.Quantity != item.Quantity || l.Quantity < 1 {
+		return errors.New("sku, quantity: are not those of the item")
+	}
+	if err := l.Unit.Validate(); err != nil {
+		return fmt.Errorf("unit.%w", err)
+	}
+	if err := l.Total.Validate(); err != nil {
+		return fmt.Errorf("total.%w", err)
+	}
+	// By a division, since a product may overflow.
+	if l.Total.AmountMinor%int64(l.Quantity) != 0 || l.Total.AmountMinor/int64(l.Quantity) != l.Unit.AmountMinor {
+		return errors.New("total: is not the unit's price times the quantity")
+	}
+	return nil
+}
+
 // CatalogueRequest is the body of pricing.catalogue.v1.
 type CatalogueRequest struct{}
 
@@ -86,6 +135,10 @@ const (
 	CodeUnknownSKU     = "unknown_sku"
 	CodeInvalidRequest = "invalid_request"
 	CodeUnavailable    = "unavailable"
+	// CodeUnknownType is for a call that this server does not know, such as a newer
+	// version; CodeNotAllowed for one whose sender may not call.
+	CodeUnknownType = "unknown_type"
+	CodeNotAllowed  = "not_allowed"
 )
 
 // PricingQuote is the queue of calls: classic and durable, with transient

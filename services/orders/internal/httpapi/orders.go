@@ -86,7 +86,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := total.Validate(); err != nil { // billing would refuse to charge it
-		return fmt.Errorf("%w: a quote with total.%w", ErrPricingAway, err)
+		return fmt.Errorf("a quote that cannot be: total.%w", err)
 	}
 	placed, err := order.Place(request, total, time.Now().UTC())
 	if err != nil {

@@ -33,7 +33,8 @@ func (p Pricing) SKUs(ctx context.Context) ([]string, error) {
 }
 
 // Quote asks for the price of the items. What pricing finds wrong with them is an
-// [order.Invalid].
+// [order.Invalid]. An answer that is no quote for them is an error of another kind than
+// [ErrPricingAway]: asking again does not help.
 func (p Pricing) Quote(ctx context.Context, items []order.Item) (contract.Money, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -45,6 +46,9 @@ func (p Pricing) Quote(ctx context.Context, items []order.Item) (contract.Money,
 	var remote *messaging.RemoteError
 	switch {
 	case err == nil:
+		if err := reply.Check(request.Items); err != nil {
+			return contract.Money{}, fmt.Errorf("a quote that cannot be: %w", err)
+		}
 		return reply.Total, nil
 	case errors.As(err, &remote) && (remote.Code == contract.CodeUnknownSKU || remote.Code == contract.CodeInvalidRequest):
 		if len(remote.Fields) == 0 {

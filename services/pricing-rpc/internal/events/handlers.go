@@ -4,6 +4,7 @@ package events
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -13,6 +14,10 @@ import (
 	"example.com/orderflow/services/pricing-rpc/internal/pricing"
 )
 
+// lookupTimeout is how long the database may take. Callers wait longer: they hear
+// "unavailable", and not nothing.
+const lookupTimeout = time.Second
+
 // Handlers answers calls from the store.
 type Handlers struct {
 	Store     *postgres.Store
@@ -20,16 +25,18 @@ type Handlers struct {
 	Log       *zap.Logger
 }
 
-// Calls handles the queue of calls.
+// Calls handles the queue of calls: there is one answer to each, and each is acknowledged.
 func (h *Handlers) Calls() messaging.Handler {
 	mux := messaging.NewMux("") // a call is worth nothing later: nobody replays it
 	mux.Handle(contract.Quote, messaging.Serve(h.Publisher, contract.QuoteProcedure, h.quote))
 	mux.Handle(contract.Catalogue, messaging.Serve(h.Publisher, contract.CatalogueProcedure, h.catalogue))
-	return mux.Handler()
+	return newRefuser(h.Publisher, h.Log).wrap(mux.Handler())
 }
 
 func (h *Handlers) quote(ctx context.Context, d *messaging.Delivery, request contract.QuoteRequest) (contract.QuoteReply, error) {
-	catalogue, err := h.Store.Catalogue(ctx)
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	catalogue, err := h.Store.Prices(ctx, pricing.SKUs(request.Items))
 	if err != nil {
 		return contract.QuoteReply{}, err
 	}
@@ -42,6 +49,8 @@ func (h *Handlers) quote(ctx context.Context, d *messaging.Delivery, request con
 }
 
 func (h *Handlers) catalogue(ctx context.Context, _ *messaging.Delivery, _ contract.CatalogueRequest) (contract.CatalogueReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
 	catalogue, err := h.Store.Catalogue(ctx)
 	if err != nil {
 		return contract.CatalogueReply{}, err
@@ -53,7 +62,7 @@ func (h *Handlers) catalogue(ctx context.Context, _ *messaging.Delivery, _ contr
 	return reply, nil
 }
 
-// remote is the one place where errors become codes.
+// remote is the one place where errors become codes. Any other error is "unavailable".
 func remote(err error) error {
 	var invalid pricing.Invalid
 	var unknown pricing.UnknownSKUs

@@ -30,22 +30,33 @@ func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool} }
 
 // Catalogue gives all prices, by SKU, as one version.
 func (s *Store) Catalogue(ctx context.Context) (pricing.Catalogue, error) {
-	var c pricing.Catalogue
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, `SELECT version FROM catalogue`).Scan(&c.Version); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, `SELECT sku, name, amount_minor, currency, version FROM prices ORDER BY sku`)
-		if err != nil {
-			return err
-		}
-		c.Prices, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (p pricing.Price, err error) {
-			return p, r.Scan(&p.SKU, &p.Name, &p.Price.AmountMinor, &p.Price.Currency, &p.Version)
-		})
-		return err
-	})
+	return s.read(ctx, `true`)
+}
+
+// Prices gives those of these SKUs that there are, as one version.
+func (s *Store) Prices(ctx context.Context, skus []string) (pricing.Catalogue, error) {
+	return s.read(ctx, `sku = ANY ($1)`, skus)
+}
+
+// read is one statement, and so sees one version, though prices change meanwhile.
+func (s *Store) read(ctx context.Context, which string, args ...any) (c pricing.Catalogue, err error) {
+	rows, err := s.pool.Query(ctx, `SELECT c.version, p.sku, p.name, p.amount_minor, p.currency, p.version
+		FROM catalogue c LEFT JOIN (SELECT * FROM prices WHERE `+which+`) p ON true ORDER BY p.sku`, args...)
 	if err != nil {
 		return c, fmt.Errorf("read the catalogue: %w", err)
+	}
+	var sku, name, currency *string // all are null in the one row of a catalogue without prices
+	var amount, version *int64
+	_, err = pgx.ForEachRow(rows, []any{&c.Version, &sku, &name, &amount, &currency, &version}, func() error {
+		if sku != nil {
+			c.Prices = append(c.Prices, pricing.Price{
+				SKU: *sku, Name: *name, Price: contract.Money{AmountMinor: *amount, Currency: *currency}, Version: *version,
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return pricing.Catalogue{}, fmt.Errorf("read the catalogue: %w", err)
 	}
 	return c, nil
 }

@@ -160,3 +160,43 @@ func TestPut(t *testing.T) {
 		require.Equal(t, []int64{2, 3, 4, 5, 6, 7, 8, 9}, told)
 	})
 }
+
+// A quote reads the prices that it needs, at the catalogue's version.
+func TestPrices(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	got, err := f.Prices(t.Context(), []string{"tshirt", "mug", "unicorn", "mug"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"mug", "tshirt"}, skus(got))
+	require.Equal(t, int64(1), got.Version)
+	for _, none := range [][]string{nil, {}, {"unicorn"}} {
+		got, err = f.Prices(t.Context(), none)
+		require.NoError(t, err)
+		require.Equal(t, pricing.Catalogue{Version: 1}, got)
+	}
+	_, err = f.pool.Exec(t.Context(), `DELETE FROM prices`)
+	require.NoError(t, err)
+	require.Equal(t, pricing.Catalogue{Version: 1}, f.catalogue(t), "a catalogue may be empty")
+}
+
+// Prices that change while they are read come from one version of the catalogue.
+func TestOneVersion(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const changes = 50
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for i := range changes {
+			if _, err := f.Put(t.Context(), price("mug", int64(1000+i))); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for version := int64(1); version < changes+1; {
+		got, err := f.Prices(t.Context(), []string{"mug"})
+		require.NoError(t, err)
+		version = got.Version
+		require.Equal(t, version, got.Prices[0].Version, "mug alone changes")
+	}
+	writing.Wait()
+}

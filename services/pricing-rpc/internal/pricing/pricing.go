@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -59,7 +60,22 @@ func (p Price) Validate() error {
 	return nil
 }
 
-// Catalogue is all prices at one version.
+// SKUs are those of the items that there can be, each once. It gives none for a number of
+// items that cannot be quoted, so that nobody looks for thousands.
+func SKUs(items []contract.OrderItem) []string {
+	if len(items) > contract.MaxItems {
+		return nil
+	}
+	var list []string
+	for _, item := range items {
+		if sku.MatchString(item.SKU) && !slices.Contains(list, item.SKU) {
+			list = append(list, item.SKU)
+		}
+	}
+	return list
+}
+
+// Catalogue is prices at one version: all of them, or those that somebody asked for.
 type Catalogue struct {
 	Prices  []Price
 	Version int64

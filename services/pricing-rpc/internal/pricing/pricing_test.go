@@ -1,6 +1,7 @@
 package pricing_test
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -110,4 +111,21 @@ func TestValidate(t *testing.T) {
 			require.Contains(t, invalid, c.field)
 		})
 	}
+}
+
+// Only what can be sold is looked for, and never more than an order may have.
+func TestSKUs(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"mug", "tea"}, pricing.SKUs([]contract.OrderItem{
+		{SKU: "mug"}, {SKU: "MUG"}, {SKU: "tea"}, {SKU: "mug"}, {SKU: ""}, {SKU: "a\x00b"}, {SKU: "\xff"},
+	}))
+	require.Len(t, pricing.SKUs(distinct(contract.MaxItems)), contract.MaxItems)
+	require.Empty(t, pricing.SKUs(distinct(contract.MaxItems+1)))
+}
+
+func distinct(n int) (items []contract.OrderItem) {
+	for i := range n {
+		items = append(items, contract.OrderItem{SKU: fmt.Sprint("sku-", i)})
+	}
+	return items
 }
