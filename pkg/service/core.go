@@ -111,7 +111,10 @@ func (c *Core) Hear(q messaging.Queue, bindings []messaging.Binding, h messaging
 }
 
 func (c *Core) add(name string, start func(messaging.Handler) (*messaging.Consumer, error), h messaging.Handler) error {
-	consumer, err := start(c.counted(h))
+	if h != nil { // else start says what is wrong
+		h = c.counted(h)
+	}
+	consumer, err := start(h)
 	if err != nil {
 		return err
 	}
