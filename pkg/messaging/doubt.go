@@ -71,7 +71,7 @@ func (s *subscription) hold(j *job) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.held = append(b.held, heldJob{*j, time.Now()})
-	j.delivery = nil
+	*j = job{}
 	b.busy = false
 	b.ended++
 	b.timer.Reset(doubtTime)

@@ -92,7 +92,8 @@ func (s *subscription) receive(j *job) bool {
 func (s *subscription) call(ctx context.Context, j *job) {
 	j.tried = time.Now()
 	deadline := j.tried.Add(s.timeout)
-	if !j.until.IsZero() && j.until.Before(deadline) {
+	cut := !j.until.IsZero() && j.until.Before(deadline)
+	if cut {
 		deadline = j.until
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -106,6 +107,7 @@ func (s *subscription) call(ctx context.Context, j *job) {
 	}()
 	out := judge(s.handler.Handle(ctx, j.delivery))
 	returned = true
+	out.away = out.away && (!cut || ctx.Err() == nil) // else it had too little time to know
 	j.out = out
 }
 

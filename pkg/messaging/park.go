@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -35,31 +36,39 @@ func (s *subscription) park(j *job) Verdict {
 	if s.queue.DeadLetter == nil {
 		return s.done(s.reject(j.raw, false), Discarded)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), parkTimeout)
-	defer cancel()
-	delivery := j.delivery
-	dead := delivery.Message
+	if err := s.publishDead(j); err != nil {
+		s.log.Error("parking failed, the broker dead-letters it without the reason",
+			zap.String("message_id", j.raw.MessageId), zap.Error(err))
+		return s.done(s.reject(j.raw, false), Parked)
+	}
+	return s.done(s.ack(j.raw), Parked)
+}
+
+// publishDead publishes the copy of a message as it came, whatever its handler has done
+// to the delivery.
+func (s *subscription) publishDead(j *job) error {
+	dead := newDelivery(j.raw, s.queueName).Message
 	if dead.ID == "" { // nothing else is sent without one
 		dead.ID = uuid.NewString()
 	}
 	dead.UserID = "" // the broker takes our own only; the original is in a header
 	dead.Expiration = 0
 	dead.Headers = map[string]any{}
-	maps.Copy(dead.Headers, delivery.Headers)
+	maps.Copy(dead.Headers, j.raw.Headers)
 	for _, h := range notForCopies {
 		delete(dead.Headers, h)
 	}
 	dead.Headers[HeaderDeadReason] = j.out.text
 	dead.Headers[HeaderDeadAttempts] = int64(j.attempt)
-	dead.Headers[HeaderDeadOrigin] = delivery.Exchange
-	dead.Headers[HeaderDeadUser] = delivery.UserID
-	err := s.conn.parking().Publish(ctx, Route{Exchange: s.queue.DeadLetter.Exchange, Key: s.queue.DeadLetter.Key}, dead, asReceived())
-	if err != nil {
-		s.log.Error("parking failed, the broker dead-letters it without the reason",
-			zap.String("message_id", delivery.ID), zap.Error(err))
-		return s.done(s.reject(j.raw, false), Parked)
-	}
-	return s.done(s.ack(j.raw), Parked)
+	dead.Headers[HeaderDeadOrigin] = j.raw.Exchange
+	dead.Headers[HeaderDeadUser] = j.raw.UserId
+	err := errors.New("a hook has ended its goroutine")
+	aside(s.log, "parking", func() {
+		ctx, cancel := context.WithTimeout(context.Background(), parkTimeout)
+		defer cancel()
+		err = s.conn.parking().Publish(ctx, Route{Exchange: s.queue.DeadLetter.Exchange, Key: s.queue.DeadLetter.Key}, dead, asReceived())
+	})
+	return err
 }
 
 // truncate cuts s to at most n bytes, at a character's border.

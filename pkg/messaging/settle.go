@@ -85,6 +85,7 @@ func (s *subscription) verdict(ctx context.Context, j *job) Verdict {
 func (s *subscription) report(j *job, verdict Verdict) {
 	delivery, took := j.delivery, time.Since(j.began)
 	j.delivery = nil // the hook is user code, and may end this goroutine
+	j.raw.Headers, j.raw.Body = nil, nil
 	if verdict != Acked && verdict != Away {
 		s.log.Warn("message "+string(verdict),
 			zap.String("message_id", delivery.ID),

@@ -117,6 +117,31 @@ func TestTriesInPlaceEndInTime(t *testing.T) {
 	require.Len(t, began, 1, "one more, with what was left")
 }
 
+// A try that is cut short says nothing about what is away.
+func TestATryThatIsCutIsNoOutage(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	queue := workQueue(t, b, func(q *messaging.Queue) { q.SingleActiveConsumer = true })
+	conn := b.Connect(t, b.Config())
+	_, err := conn.Consume(queue, messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
+		d.ID, d.Body = "another", nil // the copy is not made of this
+		timer := time.NewTimer(400 * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return errors.New("broken")
+		case <-ctx.Done():
+			return messaging.Unavailable(ctx.Err())
+		}
+	}), messaging.RetryInProcess(time.Second)) // tries after 0.5 and 1.1 s, and 0.3 s are left for that
+	require.NoError(t, err)
+	sent := publishTo(t, conn, "jobs", "x")
+	dead := get(t, raw(t, b), "jobs.dead")
+	require.Equal(t, sent.ID, dead.MessageId)
+	require.Equal(t, `"x"`, string(dead.Body))
+	require.Contains(t, dead.Headers[messaging.HeaderDeadReason], "still failing after 1s")
+}
+
 // An outage that is longer than the consumer timeout: the broker takes the message back
 // each time, uncounted, and it keeps its place.
 func TestAnOutageOutlastsTheConsumerTimeout(t *testing.T) {
