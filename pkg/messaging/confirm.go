@@ -16,8 +16,9 @@ type Confirmation struct {
 	route     Route
 	mandatory bool
 	received  bool // see limits
+	call      bool // it is a request, which expires with its context
 	started   time.Time
-	hooks     *Hooks
+	hooks     *Hooks      // nil when nobody is told
 	finish    func(error) // of Hooks.Publishing; may be nil
 
 	// Set when the message was sent; without a session the outcome is known already.
@@ -27,18 +28,20 @@ type Confirmation struct {
 	// Guarded by the session, where there is one.
 	returned *ReturnedError
 	settled  bool
+	done     chan struct{} // made when asked for
 	err      error
 }
 
-// settledAlready is the Done of what never was on its way.
+// settledAlready is the Done of what has its outcome.
 var settledAlready = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// Done is closed when the outcome is known.
+// Done is closed when the outcome is known. Behind a confirm that is late it may take
+// some milliseconds longer than [Confirmation.Wait].
 func (c *Confirmation) Done() <-chan struct{} {
 	if c.session == nil {
 		return settledAlready
 	}
-	return c.wire.Done()
+	return c.session.done(c)
 }
 
 // Err is the outcome, as [Publisher.Publish] would have returned it. Valid when Done is closed.
@@ -46,28 +49,29 @@ func (c *Confirmation) Err() error {
 	if !isDone(c.Done()) {
 		return nil
 	}
-	return c.outcome()
+	return c.err // never written again
 }
 
 // Wait waits for the outcome until ctx is done, whose error leaves it unknown.
 func (c *Confirmation) Wait(ctx context.Context) error {
+	if c.session == nil {
+		return c.err
+	}
 	select {
-	case <-c.Done():
-		return c.outcome()
+	case <-c.wire.Done():
+		if c.session.settle(c) {
+			return c.err
+		}
+		<-c.session.ended // at once: the channel is closed
+		return c.err
+	case <-c.session.ended:
+		return c.err
 	case <-ctx.Done():
 	}
 	if isDone(c.Done()) { // both at once: the outcome says more
-		return c.outcome()
+		return c.err
 	}
 	return fmt.Errorf("publish %s: outcome unknown: %w", c.id, context.Cause(ctx))
-}
-
-// outcome settles the confirmation if nobody has yet. Done is closed.
-func (c *Confirmation) outcome() error {
-	if c.session != nil {
-		c.session.settle(c)
-	}
-	return c.err // never written again
 }
 
 // resolve sets the outcome of what is not on its way.
@@ -76,9 +80,14 @@ func (c *Confirmation) resolve(err error) {
 	c.tell()
 }
 
-// tell calls the hooks with the outcome.
+// tell says the outcome to the lane and to the hooks.
 func (c *Confirmation) tell() {
-	c.hooks.Published(c.route, c.kind, c.err, time.Since(c.started))
+	if c.session != nil {
+		c.session.lanes.release(c.session.lane)
+	}
+	if c.hooks != nil {
+		c.hooks.Published(c.route, c.kind, c.err, time.Since(c.started))
+	}
 	if c.finish != nil {
 		c.finish(c.err)
 	}

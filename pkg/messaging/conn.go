@@ -32,15 +32,17 @@ type Conn struct {
 	closed    bool // takes no more consumers
 	drained   bool // and no more senders
 	consumers []*Consumer
-	readers   []*reading // of streams, while they are read
-	senders   []closer   // publishers and callers
+	readers   []*reading          // of streams, while they are read
+	senders   map[sender]struct{} // publishers and callers
 
 	park   sync.Once
 	parker *Publisher
 }
 
-type closer interface {
+// A sender is a [Publisher] or a [Caller].
+type sender interface {
 	Close(ctx context.Context) error
+	ready() error
 }
 
 // Connect dials the broker and returns when it is connected. Until then it tries
@@ -60,7 +62,7 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		return nil, err
 	}
 	life, end := context.WithCancelCause(context.Background())
-	return &Conn{config: c, user: c.user(), publish: publish, life: life, end: end}, nil
+	return &Conn{config: c, user: c.user(), publish: publish, life: life, end: end, senders: map[sender]struct{}{}}, nil
 }
 
 // Ready is nil when the publishing connection is up, the broker does not block it, every
@@ -70,7 +72,11 @@ func (c *Conn) Ready() error {
 	errs := []error{c.publish.ready()}
 	c.mu.Lock()
 	consumers, readers := slices.Clone(c.consumers), slices.Clone(c.readers)
+	senders := slices.Collect(maps.Keys(c.senders))
 	c.mu.Unlock()
+	for _, s := range senders {
+		errs = append(errs, s.ready())
+	}
 	for _, consumer := range consumers {
 		errs = append(errs, consumer.Ready())
 	}
@@ -101,11 +107,14 @@ func (c *Conn) Close(ctx context.Context) error {
 	errs = append(errs, results...)
 	c.mu.Lock()
 	c.drained = true // until now handlers could publish, and messages be parked
-	senders := c.senders
+	senders := slices.Collect(maps.Keys(c.senders))
 	c.mu.Unlock()
-	for _, s := range senders {
-		errs = append(errs, s.Close(ctx))
+	results = make([]error, len(senders))
+	for i, s := range senders { // at once: one that waits in vain takes no time from the others
+		wg.Go(func() { results[i] = s.Close(ctx) })
 	}
+	wg.Wait()
+	errs = append(errs, results...)
 	c.publish.close(ctx)
 	return errors.Join(errs...)
 }
@@ -190,16 +199,25 @@ func (c *Conn) forget(consumer *Consumer) {
 }
 
 // adopt makes a sender the Conn's to close: at once, when it has closed all others.
-func (c *Conn) adopt(sender closer) {
+func (c *Conn) adopt(s sender) {
+	c.mu.Lock()
+	drained := c.drained
+	if !drained {
+		c.senders[s] = struct{}{}
+	}
+	c.mu.Unlock()
+	if drained {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = s.Close(now) // nothing is on its way, there is nothing to wait for
+	}
+}
+
+// dismiss lets a sender go that is closed.
+func (c *Conn) dismiss(s sender) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.drained {
-		c.senders = append(c.senders, sender)
-		return
-	}
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = sender.Close(now) // nothing is on its way, there is nothing to wait for
+	delete(c.senders, s)
 }
 
 // parking is the publisher that consumers park messages with, made when first needed.

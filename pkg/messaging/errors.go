@@ -14,11 +14,19 @@ var (
 	// outcome was open: the broker may or may not have the message. Publish again
 	// with the same message id; consumers recognise it.
 	ErrConnectionLost = errors.New("messaging: connection lost, outcome unknown")
-	// ErrRefused says that the broker closed the channel over a message: no such
-	// exchange, no right to write, a false user id. With more than one on its way
-	// it does not say which, and each of them has this error and ErrConnectionLost:
-	// publish them again one by one.
+	// ErrRefused says that the broker closed the channel, or the connection, over a
+	// message: no such exchange, no right to write, a false user id.
+	//
+	// Without ErrConnectionLost that is known to be over this message, which is stored
+	// nowhere, or in the words of the protocol 541 perhaps not everywhere; to publish it
+	// again as it is helps only when the broker has changed. With ErrConnectionLost it
+	// was over this message or another one that was on its way at the same time, and
+	// nobody knows which are stored: publish them again one by one.
 	ErrRefused = errors.New("messaging: refused by the broker")
+	// ErrTooManyChannels says that a connection has all the channels that the broker
+	// allows, 2,047 by default: by publishers or callers that are made again and again,
+	// for each message perhaps, and never closed. Nothing was sent.
+	ErrTooManyChannels = errors.New("messaging: no channel left, close publishers and callers that are not needed any more")
 	// ErrInvalid says that AMQP, the client library or the broker cannot carry a
 	// message: it has no id, a name that is too long or not UTF-8, a header of a strange
 	// type, a body that is too large. The error names the field. Nothing was sent, and

@@ -264,9 +264,18 @@ func (ep *epoch) isBlocked() (bool, <-chan struct{}) {
 }
 
 // guard runs a synchronous AMQP method, which the library lets wait for ever, and
-// gives the connection up when it takes too long.
+// gives the connection up when it takes too long. The time that the broker blocks the
+// connection does not count: it reads nothing then.
 func (ep *epoch) guard(call func() error) error {
-	timer := time.AfterFunc(ep.callTimeout, func() { _ = ep.raw.Close() })
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Hour, func() {
+		if blocked, _ := ep.isBlocked(); blocked {
+			timer.Reset(ep.callTimeout)
+		} else {
+			_ = ep.raw.Close()
+		}
+	})
+	timer.Reset(ep.callTimeout)
 	defer timer.Stop()
 	return call()
 }
@@ -315,6 +324,12 @@ func (ep *epoch) channel() (*amqp.Channel, error) {
 // queue, counted as an attempt.
 func (ep *epoch) closeChannel(ch *amqp.Channel) {
 	_ = ep.guard(ch.Close)
+}
+
+// release closes a channel and waits for nothing: one that the broker has halted does
+// not answer, and stays until the connection ends, which others may still need.
+func (ep *epoch) release(ch *amqp.Channel) {
+	go func() { _ = ch.Close() }() // ends with the connection at the latest
 }
 
 // close ends the connection in bounded time, even where a write is stuck.

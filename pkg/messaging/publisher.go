@@ -7,26 +7,34 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
+	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// defaultWindow is how many messages may await their confirm at once.
+// defaultWindow is how many messages of a lane may await their confirm at once.
 const defaultWindow = 1000
 
 // Publisher publishes with confirms: many messages may be on their way at once,
 // and each gets its own outcome. It survives reconnects; while the broker is away
 // or blocks, publishing waits for as long as its context allows.
 //
-// Safe for concurrent use. Messages of one goroutine are sent in order.
+// Messages to different exchanges, and on the default exchange to different queues,
+// go out in lanes that do not disturb each other: when the broker refuses a message,
+// or does not answer because a queue has no leader, only those to the same exchange or
+// queue wait. There may be 64 lanes at once; a further route waits until one is idle.
+//
+// Safe for concurrent use. Messages of one goroutine to one route are sent in order.
 type Publisher struct {
 	conn     *Conn
 	confirms bool
 	window   int
-	session  current[session]
+	answers  func(amqp.Delivery) // of a [Caller]: gets what comes back on the lanes' channels
+	owner    sender              // that [Caller], or the publisher itself
 
-	closing chan struct{} // no more messages
+	lanes   *lanes
+	life    context.Context // ends by ErrClosed; then nothing is waited for
+	stop    context.CancelCauseFunc
+	running sync.WaitGroup // lanes, and what closes their connections
 	once    sync.Once
-	stop    context.CancelFunc
 	done    chan struct{}
 }
 
@@ -35,10 +43,13 @@ type PublisherOption func(*Publisher)
 
 // WithoutConfirms makes a fire-and-forget publisher: Publish returns when the
 // message is in the connection's write buffer, and nobody learns whether it
-// arrived. Messages are not mandatory.
+// arrived. Messages are not mandatory. The [Window] bounds them too.
 func WithoutConfirms() PublisherOption { return func(p *Publisher) { p.confirms = false } }
 
-// Window bounds how many messages may await their confirm at once. Defaults to 1000.
+// Window bounds how many messages to one exchange, or on the default exchange to one
+// queue, may await their confirm at once. Defaults to 1000. Where more than 32 do they
+// get a connection of their own: the broker stops reading from a connection on which
+// one channel has too many of them.
 func Window(n int) PublisherOption { return func(p *Publisher) { p.window = max(n, 1) } }
 
 // PublishOption changes one publish.
@@ -51,22 +62,23 @@ func AllowUnroutable() PublishOption { return func(c *Confirmation) { c.mandator
 // asReceived passes on what somebody else has sent, as it came.
 func asReceived() PublishOption { return func(c *Confirmation) { c.received = true } }
 
-// Publisher makes a publisher with a channel of its own.
+// Publisher makes a publisher. It opens a channel for each exchange or queue that is
+// published to, and keeps it until it is closed: make few, and close what is not used
+// any more. See [ErrTooManyChannels].
 func (c *Conn) Publisher(opts ...PublisherOption) *Publisher {
-	ctx, stop := context.WithCancel(context.Background())
-	p := &Publisher{
-		conn:     c,
-		confirms: true,
-		window:   defaultWindow,
-		closing:  make(chan struct{}),
-		stop:     stop,
-		done:     make(chan struct{}),
-	}
+	p := c.newPublisher()
 	for _, opt := range opts {
 		opt(p)
 	}
-	go p.run(ctx)
 	c.adopt(p)
+	return p
+}
+
+func (c *Conn) newPublisher() *Publisher {
+	p := &Publisher{conn: c, confirms: true, window: defaultWindow, done: make(chan struct{})}
+	p.owner = p
+	p.life, p.stop = context.WithCancelCause(context.Background())
+	p.lanes = newLanes(maxLanes, func(l *lane) { p.running.Go(func() { p.run(l) }) })
 	return p
 }
 
@@ -74,24 +86,19 @@ func (c *Conn) Publisher(opts ...PublisherOption) *Publisher {
 // quorum queue, until a majority has it on disk. nil says that every queue it was
 // routed to has it. It does not say that anybody consumed it.
 //
-// Errors: [ErrUnroutable], [ErrNacked], [ErrConnectionLost] (outcome unknown), with
-// [ErrRefused] where the broker closed the channel, [ErrClosed], and ctx's own,
-// which leaves the outcome unknown too. What cannot be carried is an [ErrInvalid],
-// before anything is sent: see [Message] for what can.
+// Errors: [ErrUnroutable], [ErrNacked], [ErrRefused] and [ErrConnectionLost], whose
+// documentation says what is known after which, [ErrTooManyChannels], [ErrClosed], and
+// ctx's own, which leaves the outcome unknown unless it says "not sent". What cannot be
+// carried is an [ErrInvalid], before anything is sent: see [Message] for what can.
 func (p *Publisher) Publish(ctx context.Context, route Route, m Message, opts ...PublishOption) error {
 	return p.PublishAsync(ctx, route, m, opts...).Wait(ctx)
 }
 
 // PublishAsync sends a message and returns as soon as it is on its way; the
-// [Confirmation] gets the outcome. It blocks while the window is full, the
-// connection is down or the broker blocks it, until ctx is done.
+// [Confirmation] gets the outcome. It blocks, until ctx is done, while the window is
+// full, the connection is down or the broker blocks it, and while the outcome of the
+// first message to the exchange or queue on a new channel is open.
 func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, opts ...PublishOption) *Confirmation {
-	if m.AppID == "" {
-		m.AppID = p.conn.config.AppID
-	}
-	if m.UserID == "" {
-		m.UserID = p.conn.user
-	}
 	c := &Confirmation{
 		id:        m.ID,
 		kind:      m.Type,
@@ -99,6 +106,12 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 		mandatory: p.confirms,
 		started:   time.Now(),
 		hooks:     &p.conn.config.Hooks,
+	}
+	if m.AppID == "" {
+		m.AppID = p.conn.config.AppID
+	}
+	if m.UserID == "" {
+		m.UserID = p.conn.user
 	}
 	if c.hooks.Publishing != nil {
 		m, c.finish = p.conn.publishing(ctx, route, m)
@@ -110,12 +123,35 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 		c.resolve(fmt.Errorf("publish %s: %w", m.ID, err))
 		return c
 	}
-	if err := p.send(ctx, c, &m); err != nil {
-		c.resolve(err)
-	} else if !p.confirms {
-		c.resolve(nil)
+	onItsWay := c
+	if !p.confirms {
+		onItsWay = &Confirmation{id: c.id, route: route} // whose outcome nobody is told
 	}
+	err := p.send(ctx, onItsWay, &m)
+	switch {
+	case err == nil && p.confirms:
+		return c
+	case err == nil, errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrConnectionLost), errors.Is(err, ErrTooManyChannels):
+		err = fmt.Errorf("publish %s: %w", m.ID, err)
+	default:
+		err = fmt.Errorf("publish %s: not sent: %w", m.ID, err)
+	}
+	c.resolve(err)
 	return c
+}
+
+// send puts a message on its way, in the lane of its route.
+func (p *Publisher) send(ctx context.Context, c *Confirmation, m *Message) error {
+	l, err := p.lanes.take(ctx, c.route, time.Now())
+	if err != nil {
+		return err
+	}
+	if err := l.send(ctx, c, m); err != nil {
+		p.lanes.release(l)
+		return err
+	}
+	return nil // released when the outcome is known
 }
 
 // PublishBatch sends messages to one route and waits for all their confirms, in
@@ -135,67 +171,35 @@ func (p *Publisher) PublishBatch(ctx context.Context, route Route, messages []Me
 }
 
 // Close refuses new messages, waits for the outstanding confirms until ctx is
-// done, and closes the channel. What is unconfirmed then gets [ErrConnectionLost].
+// done, and closes the channels. What is unconfirmed then gets [ErrConnectionLost].
 func (p *Publisher) Close(ctx context.Context) error {
-	p.once.Do(func() { close(p.closing) })
+	p.lanes.close()
+	p.once.Do(func() {
+		go func() {
+			p.running.Wait()
+			p.stop(ErrClosed)
+			p.conn.dismiss(p.owner)
+			close(p.done)
+		}()
+	})
 	select {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
-		p.stop()
-		return fmt.Errorf("close the publisher: %w", context.Cause(ctx))
 	}
+	if isDone(p.done) { // both at once
+		return nil
+	}
+	p.stop(ErrClosed)
+	return fmt.Errorf("close the publisher: %w", context.Cause(ctx))
 }
 
-// run owns the channel, one session after another.
-func (p *Publisher) run(ctx context.Context) {
-	defer close(p.done)
-	defer p.stop()
-	for wait := newBackoff(p.conn.config.MaxBackoff); ; {
-		ep, err := p.conn.publish.epochs.await(ctx, p.closing) // a closing publisher has nothing left to send
-		if err != nil {
-			return
+// ready says whether the broker blocks the publisher.
+func (p *Publisher) ready() (err error) {
+	p.lanes.each(func(l *lane) {
+		if l.blocked() {
+			err = errors.New("a publishing connection is blocked by the broker (resource alarm)")
 		}
-		s, err := p.open(ep)
-		if err == nil {
-			p.session.set(s)
-			err = s.run(ctx)
-			p.session.set(nil)
-			if s.confirmed.Load() {
-				wait.reset()
-			}
-		}
-		if err == nil {
-			return
-		}
-		p.conn.config.Logger.Debug("publisher channel ended", zap.Error(err))
-		if !wait.sleep(ctx) {
-			return
-		}
-	}
-}
-
-// send puts a message on its way, in the first session that takes it.
-func (p *Publisher) send(ctx context.Context, c *Confirmation, m *Message) error {
-	for {
-		s, err := p.session.await(ctx, p.closing)
-		if err == nil {
-			err = s.ep.writable(ctx, p.closing)
-		}
-		if err == nil {
-			err = s.send(ctx, c, m)
-		}
-		switch {
-		case errors.Is(err, errSessionOver):
-			continue
-		case errors.Is(err, ErrClosed):
-			return ErrClosed
-		case errors.Is(err, ErrConnectionLost):
-			return fmt.Errorf("publish %s: %w", m.ID, err)
-		case err != nil:
-			return fmt.Errorf("publish %s: not sent: %w", m.ID, err)
-		default:
-			return nil
-		}
-	}
+	})
+	return err
 }

@@ -1,0 +1,198 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.uber.org/zap"
+)
+
+// A lane is a supervised channel for the messages to one exchange, or to one queue on
+// the default exchange. What the broker does to the channel over one of them, such as
+// closing or halting it, happens to no other lane.
+//
+// Lanes share one connection, as long as they cannot harm each other there:
+//
+//	new, for an exchange     a connection of its own, until the broker has confirmed
+//	                         something: a wrong name may cost the connection
+//	few on their way         the shared connection, with sharedWindow places
+//	many on their way        a connection of its own, with the publisher's window:
+//	                         see sharedWindow
+//	its connection was       a connection of its own, until the broker has confirmed
+//	closed over a message    something there; if that is closed too, it stays there
+type lane struct {
+	key     Route // see laneOf
+	session current[session]
+	users   atomic.Int64 // messages that wait or are on their way
+	used    atomic.Int64 // when somebody took it last
+
+	once   sync.Once
+	over   chan struct{} // closed when it takes no more
+	reason error         // why; read after over
+
+	crowded atomic.Bool // had more on their way than sharedWindow, or wanted to
+
+	// The goroutine in run has these.
+	alone  bool  // must not share a connection
+	killer bool  // its own connection was closed over its messages
+	own    *link // its own connection; nil while it has none
+}
+
+func newLane(key Route) *lane {
+	return &lane{key: key, over: make(chan struct{}), alone: key.Exchange != ""}
+}
+
+func (l *lane) hold(now time.Time) {
+	l.users.Add(1)
+	l.used.Store(now.UnixNano())
+}
+
+// end lets the lane take no more. It ends when nothing of it is on its way.
+func (l *lane) end(reason error) {
+	l.once.Do(func() { l.reason = reason; close(l.over) })
+}
+
+// name is how connections and logs call it.
+func (l *lane) name() string {
+	if l.key.Exchange != "" {
+		return "publish to exchange " + l.key.Exchange
+	}
+	return "publish to queue " + l.key.Key
+}
+
+// run keeps the lane's channel open, one session after another.
+func (p *Publisher) run(l *lane) {
+	defer p.hangUp(l)
+	for wait := newBackoff(p.conn.config.MaxBackoff); ; {
+		s, err := p.open(l)
+		if err == nil {
+			l.session.set(s)
+			err = s.run()
+			if isDone(s.proven) || s.refused != nil && closesChannel(s.refused.reason) {
+				wait.reset() // the lane works: who publishes what is refused sets the pace
+			}
+		}
+		switch {
+		case isDone(l.over):
+			return
+		case err == nil:
+			continue // it moves to another connection
+		case errors.Is(err, ErrTooManyChannels):
+			l.end(err)
+			p.lanes.remove(l)
+			return
+		}
+		p.conn.config.Logger.Debug("publishing channel ended", zap.String("lane", l.name()), zap.Error(err))
+		if !wait.sleepUnless(p.life, l.over) {
+			return
+		}
+	}
+}
+
+// open opens the lane's next session, where it belongs now.
+func (p *Publisher) open(l *lane) (*session, error) {
+	ep, own, err := p.connection(l)
+	if err != nil {
+		return nil, err
+	}
+	// The broker reads nothing from a connection that it blocks.
+	if err := ep.writable(p.life, l.over); err != nil {
+		return nil, err
+	}
+	s, err := p.openSession(l, ep, own)
+	if errors.Is(err, amqp.ErrChannelMax) {
+		return nil, fmt.Errorf("%w: %d are open on the connection", ErrTooManyChannels, ep.conn.Config.ChannelMax)
+	}
+	return s, err
+}
+
+// connection gives the connection where the lane belongs now, and says whether it is
+// its own.
+func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
+	switch {
+	case l.alone:
+		ep, err = p.ownLink(l).epochs.await(p.life, l.over)
+		return ep, true, err
+	case l.crowded.Load():
+		if ep, _ := p.ownLink(l).epochs.get(); ep != nil {
+			return ep, true, nil
+		}
+	default:
+		p.hangUp(l)
+	}
+	ep, err = p.conn.publish.epochs.await(p.life, l.over)
+	return ep, false, err
+}
+
+// ownLink dials, if the lane has no connection of its own.
+func (p *Publisher) ownLink(l *lane) *link {
+	if l.own == nil {
+		l.own = startLink(p.conn.config, l.name())
+	}
+	return l.own
+}
+
+// hangUp closes the lane's own connection in the background.
+func (p *Publisher) hangUp(l *lane) {
+	own := l.own
+	l.own = nil
+	if own != nil {
+		p.running.Go(func() { own.close(p.life) })
+	}
+}
+
+// suspect lets a lane go on alone that had messages on their way when the broker closed
+// the connection over a message.
+func (p *Publisher) suspect(l *lane, wasAlone bool, reason *amqp.Error) {
+	before := [...]bool{l.alone, l.killer}
+	l.alone, l.killer = true, l.killer || wasAlone
+	if before != [...]bool{l.alone, l.killer} {
+		p.conn.config.Logger.Warn("the broker has closed a connection over a message, a lane that was on it goes on alone",
+			zap.String("lane", l.name()), zap.Bool("was_alone", wasAlone), zap.Error(reason))
+	}
+}
+
+// closesChannel says whether the broker has closed a channel over what was sent on it.
+func closesChannel(e *amqp.Error) bool { return e != nil && e.Server && e.Recover }
+
+// closesConnection says whether the broker has closed a connection over what was sent
+// on it. 320 is an operator's, or a broker's that stops.
+func closesConnection(e *amqp.Error) bool {
+	return e != nil && e.Server && !e.Recover && e.Code != amqp.ConnectionForced
+}
+
+// blocked says whether the lane has a connection of its own that the broker blocks.
+func (l *lane) blocked() bool {
+	s, _ := l.session.get()
+	if s == nil || !s.own {
+		return false
+	}
+	blocked, _ := s.ep.isBlocked()
+	return blocked
+}
+
+// send puts a message on its way, in the first session that takes it.
+func (l *lane) send(ctx context.Context, c *Confirmation, m *Message) error {
+	for {
+		s, err := l.session.await(ctx, l.over)
+		if err == nil {
+			err = s.ep.writable(ctx, l.over)
+		}
+		if err == nil {
+			err = s.send(ctx, c, m)
+		}
+		switch {
+		case errors.Is(err, errSessionOver):
+			continue
+		case errors.Is(err, ErrClosed):
+			return l.reason
+		default:
+			return err
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package messaging
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxLanes is how many lanes a publisher or a caller may have at once.
+const maxLanes = 64
+
+// lanes are those of one publisher or caller: a lane for each exchange, and on the
+// default exchange for each queue. They are made when first used. When there are too
+// many, the idle one that was not used for the longest time is closed.
+type lanes struct {
+	limit int
+	start func(*lane) // runs a new one
+
+	mu      sync.RWMutex
+	all     map[Route]*lane
+	closed  bool
+	waiting atomic.Bool   // somebody waits for room
+	room    chan struct{} // for those; nil while nobody does
+}
+
+func newLanes(limit int, start func(*lane)) *lanes {
+	return &lanes{limit: limit, start: start, all: map[Route]*lane{}}
+}
+
+// laneOf is the part of a route that decides its lane. Answers by direct reply-to have
+// one lane: each has a key of its own, and none of them can refuse or wait.
+func laneOf(route Route) Route {
+	switch {
+	case route.Exchange != "":
+		return Route{Exchange: route.Exchange}
+	case strings.HasPrefix(route.Key, directReplyTo):
+		return Route{Key: directReplyTo}
+	default:
+		return route
+	}
+}
+
+// take gives the lane of a route. Whoever has it lets it go with release. When there is
+// no room for a new one it waits until a lane is idle, until ctx is done.
+func (ls *lanes) take(ctx context.Context, route Route, now time.Time) (*lane, error) {
+	key := laneOf(route)
+	for {
+		ls.mu.RLock()
+		l := ls.all[key]
+		if l != nil {
+			l.hold(now)
+		}
+		ls.mu.RUnlock()
+		if l != nil {
+			return l, nil
+		}
+		l, room, err := ls.add(key, now)
+		if l != nil || err != nil {
+			return l, err
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// add makes a lane if there is room, or somebody else has made it. Else it gives what
+// tells of room.
+func (ls *lanes) add(key Route, now time.Time) (*lane, <-chan struct{}, error) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.closed {
+		return nil, nil, ErrClosed
+	}
+	l := ls.all[key]
+	if l == nil {
+		ls.waiting.Store(true) // before the look at who is idle: see release
+		if !ls.makeRoom() {
+			if ls.room == nil {
+				ls.room = make(chan struct{})
+			}
+			return nil, ls.room, nil
+		}
+		ls.waiting.Store(ls.room != nil)
+		l = newLane(key)
+		ls.all[key] = l
+		ls.start(l)
+	}
+	l.hold(now)
+	return l, nil, nil
+}
+
+// makeRoom closes the lane that is idle for the longest time, if there are too many.
+func (ls *lanes) makeRoom() bool {
+	if len(ls.all) < ls.limit {
+		return true
+	}
+	var oldest *lane
+	for _, l := range ls.all {
+		if l.users.Load() == 0 && (oldest == nil || l.used.Load() < oldest.used.Load()) {
+			oldest = l
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(ls.all, oldest.key)
+	oldest.end(ErrClosed)
+	return true
+}
+
+// release lets a lane go.
+func (ls *lanes) release(l *lane) {
+	if l.users.Add(-1) > 0 || !ls.waiting.Load() {
+		return
+	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.tellOfRoom()
+}
+
+func (ls *lanes) tellOfRoom() {
+	ls.waiting.Store(false)
+	if ls.room != nil {
+		close(ls.room)
+		ls.room = nil
+	}
+}
+
+// remove takes a lane out that has ended by itself.
+func (ls *lanes) remove(l *lane) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.all[l.key] == l {
+		delete(ls.all, l.key)
+		ls.tellOfRoom()
+	}
+}
+
+// close ends all lanes: each when nothing of it is on its way.
+func (ls *lanes) close() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.closed = true
+	for _, l := range ls.all {
+		l.end(ErrClosed)
+	}
+	ls.tellOfRoom()
+}
+
+// each calls f for every lane.
+func (ls *lanes) each(f func(*lane)) {
+	ls.mu.RLock()
+	defer ls.mu.RUnlock()
+	for _, l := range ls.all {
+		f(l)
+	}
+}

@@ -1,0 +1,410 @@
+package messaging_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+// unspeakable is an exchange that does not exist, and of which the broker cannot say
+// so: its text is cut in the middle of a character, and it closes the connection (541).
+var unspeakable = messaging.Route{Exchange: strings.Repeat("é", 115)}
+
+// observed connects with a log to look into.
+func observed(t *testing.T, b *messagingtest.BrokerInfo, config messaging.Config) (*messaging.Conn, *observer.ObservedLogs) {
+	t.Helper()
+	core, log := observer.New(zap.InfoLevel)
+	config.Logger = zap.New(core)
+	return b.Connect(t, config), log
+}
+
+// steady publishes from goroutines until it is stopped, and counts what is confirmed.
+// No message may fail.
+func steady(t *testing.T, p *messaging.Publisher, routes ...messaging.Route) (confirmed *atomic.Int64, stop func()) {
+	t.Helper()
+	confirmed = new(atomic.Int64)
+	ctx, cancel := context.WithCancel(context.Background())
+	var publishers sync.WaitGroup
+	for _, route := range routes {
+		publishers.Go(func() {
+			for ctx.Err() == nil {
+				m, err := messaging.NewMessage(work, "x")
+				if err == nil {
+					err = p.Publish(context.WithoutCancel(ctx), route, m)
+				}
+				if err != nil {
+					t.Errorf("to %+v: %v", route, err)
+					return
+				}
+				confirmed.Add(1)
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() { cancel(); publishers.Wait() })
+	t.Cleanup(stop)
+	return confirmed, stop
+}
+
+// goOn requires that many more are confirmed.
+func goOn(t *testing.T, confirmed *atomic.Int64, more int64) {
+	t.Helper()
+	want := confirmed.Load() + more
+	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
+		n := confirmed.Load()
+		return n >= want, fmt.Sprintf("%d of %d", n, want)
+	})
+}
+
+// wells declares queues and gives routes to them: two by the default exchange, and two
+// by exchanges.
+func wells(t *testing.T, ch *amqp.Channel) []messaging.Route {
+	t.Helper()
+	routes := []messaging.Route{{Key: "well1"}, {Key: "well2"}, {Exchange: "well3"}, {Exchange: "well4"}}
+	for n := range routes {
+		name := fmt.Sprint("well", n+1)
+		declare(t, ch, name, 20)
+		require.NoError(t, ch.ExchangeDeclare(name, "fanout", true, false, false, false, nil))
+		require.NoError(t, ch.QueueBind(name, "", name, false, nil))
+	}
+	return routes
+}
+
+func TestARefusedMessageStopsNoOtherLane(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	p := b.Connect(t, b.Config()).Publisher()
+	confirmed, stop := steady(t, p, wells(t, raw(t, b))...)
+	for n := range 50 {
+		err := p.Publish(within(t, 20*time.Second), messaging.Route{Exchange: "missing", Key: fmt.Sprint(n)}, message(t, n))
+		require.ErrorIs(t, err, messaging.ErrRefused)
+		require.NotErrorIs(t, err, messaging.ErrConnectionLost, "which one it was is known")
+		require.ErrorContains(t, err, "no exchange 'missing'")
+	}
+	goOn(t, confirmed, 100)
+	stop()
+}
+
+func TestManyAtOnceToAnExchangeThatIsMissing(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	p := b.Connect(t, b.Config()).Publisher()
+	ctx := within(t, 20*time.Second)
+	var all []*messaging.Confirmation
+	var publishing sync.WaitGroup
+	var mu sync.Mutex
+	for n := range 100 {
+		publishing.Go(func() {
+			m, err := messaging.NewMessage(work, n)
+			if err != nil {
+				t.Error(err)
+			}
+			c := p.PublishAsync(ctx, messaging.Route{Exchange: "missing"}, m)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, c)
+		})
+	}
+	publishing.Wait()
+	for _, c := range all {
+		err := c.Wait(ctx)
+		require.ErrorIs(t, err, messaging.ErrRefused)
+		require.NotErrorIs(t, err, messaging.ErrConnectionLost)
+	}
+}
+
+// Of several messages to one exchange the broker refuses one and does not say which.
+// Whoever publishes those again one by one finds it.
+func TestOneOfSeveralInALaneIsRefused(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	routes := wells(t, raw(t, b))
+	p := b.Connect(t, b.Config()).Publisher()
+	ctx := within(t, 30*time.Second)
+	route := routes[2]
+	require.NoError(t, p.Publish(ctx, route, message(t, "the first of this channel")))
+	var messages []messaging.Message
+	var confirmations []*messaging.Confirmation
+	for n := range 20 {
+		m := message(t, n)
+		if n == 10 {
+			m.UserID = "somebody else"
+		}
+		messages = append(messages, m)
+		confirmations = append(confirmations, p.PublishAsync(ctx, route, m))
+	}
+	for n, c := range confirmations {
+		if err := c.Wait(ctx); n == 10 || err != nil {
+			require.ErrorIs(t, err, messaging.ErrRefused)
+		}
+	}
+	for n, m := range messages {
+		err := p.Publish(ctx, route, m)
+		if n == 10 {
+			require.ErrorIs(t, err, messaging.ErrRefused)
+			require.NotErrorIs(t, err, messaging.ErrConnectionLost)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+}
+
+func TestAMessageThatCostsTheConnectionStopsNoOtherLane(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	conn, log := observed(t, b, b.Config())
+	p := conn.Publisher()
+	confirmed, stop := steady(t, p, wells(t, raw(t, b))...)
+	for range 5 {
+		err := p.Publish(within(t, 20*time.Second), unspeakable, message(t, "x"))
+		require.ErrorIs(t, err, messaging.ErrRefused)
+		require.NotErrorIs(t, err, messaging.ErrConnectionLost)
+		require.ErrorContains(t, err, "541")
+	}
+	goOn(t, confirmed, 100)
+	stop()
+	for _, lost := range log.FilterMessage("connection lost").All() {
+		require.Equal(t, "publish to exchange "+unspeakable.Exchange, lost.ContextMap()["connection"])
+	}
+}
+
+// A message that costs the connection, to a queue to which others go as well: those
+// that share the connection learn once that the outcome is not known. From then on the
+// lane of that queue is alone.
+func TestAMessageThatCostsTheSharedConnectionDoesSoOnce(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	routes := wells(t, raw(t, b))
+	conn, log := observed(t, b, b.Config())
+	p := conn.Publisher()
+	ctx := within(t, 60*time.Second)
+	for _, route := range routes {
+		require.NoError(t, p.Publish(ctx, route, message(t, "x")))
+	}
+	fatal := message(t, "x")
+	fatal.UserID = strings.Repeat("é", 100) // the broker cannot say that it is not ours
+	err := p.Publish(ctx, routes[0], fatal)
+	require.ErrorIs(t, err, messaging.ErrRefused)
+	require.ErrorIs(t, err, messaging.ErrConnectionLost)
+	confirmed, stop := steady(t, p, routes[1:]...)
+	goOn(t, confirmed, 20)
+	for range 3 {
+		err = p.Publish(ctx, routes[0], fatal)
+		require.ErrorIs(t, err, messaging.ErrRefused)
+		require.NotErrorIs(t, err, messaging.ErrConnectionLost)
+		require.NoError(t, p.Publish(ctx, routes[0], message(t, "another one")))
+	}
+	goOn(t, confirmed, 20)
+	stop()
+	shared := log.FilterMessage("connection lost").FilterField(zap.String("connection", "publish"))
+	require.Equal(t, 1, shared.Len())
+}
+
+// The broker halts a channel that publishes for the first time to a queue without a
+// leader. It does not even close it.
+func TestAHaltedChannelStopsNoOtherLane(t *testing.T) {
+	t.Parallel()
+	for name, frozen := range map[string]messaging.Route{
+		"by the default exchange": {Key: "frozen"},
+		"by an exchange":          {Exchange: "cold"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := messagingtest.Broker(t)
+			ch := raw(t, b)
+			declare(t, ch, "frozen", 20)
+			require.NoError(t, ch.ExchangeDeclare("cold", "fanout", true, false, false, false, nil))
+			require.NoError(t, ch.QueueBind("frozen", "", "cold", false, nil))
+			routes := wells(t, ch)
+			b.Freeze(t, "frozen")
+			config := b.Config()
+			config.CallTimeout = time.Second // it would cost the connection
+			conn, log := observed(t, b, config)
+			p := conn.Publisher()
+			confirmed, stop := steady(t, p, routes...)
+
+			other := conn.Publisher()
+			hurry := within(t, 2*time.Second)
+			late := other.PublishAsync(hurry, frozen, message(t, "x"))
+			require.ErrorIs(t, other.Publish(hurry, frozen, message(t, "y")), context.DeadlineExceeded)
+			require.ErrorIs(t, late.Wait(hurry), context.DeadlineExceeded)
+			goOn(t, confirmed, 100)
+			require.ErrorIs(t, other.Close(hurry), context.DeadlineExceeded)
+			require.ErrorIs(t, late.Wait(within(t, 5*time.Second)), messaging.ErrConnectionLost)
+			select {
+			case <-late.Done():
+			case <-time.After(5 * time.Second):
+				t.Error("a closed publisher leaves an outcome open")
+			}
+			more := time.Now().Add(3 * config.CallTimeout)
+			for time.Now().Before(more) {
+				goOn(t, confirmed, 20)
+			}
+			stop()
+			require.Zero(t, log.FilterMessage("connection lost").FilterField(zap.String("connection", "publish")).Len())
+			began := time.Now()
+			require.NoError(t, conn.Close(within(t, 10*time.Second)))
+			require.Less(t, time.Since(began), 5*time.Second)
+		})
+	}
+}
+
+// A queue stops confirming in the middle of a flood. On one connection with the others
+// the broker would soon read nothing from it.
+func TestAFloodedQueueThatFreezesStopsNoOtherLane(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	declare(t, ch, "frozen", 20)
+	p := b.Connect(t, b.Config()).Publisher()
+	confirmed, stop := steady(t, p, wells(t, ch)...)
+	flood, cancel := context.WithCancel(t.Context())
+	var sent atomic.Int64
+	var flooding sync.WaitGroup
+	flooding.Go(func() {
+		for flood.Err() == nil {
+			m, err := messaging.NewMessage(work, "x")
+			if err != nil {
+				t.Error(err)
+			}
+			p.PublishAsync(flood, messaging.Route{Key: "frozen"}, m)
+			sent.Add(1)
+		}
+	})
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) { return sent.Load() > 2000, "few are sent" })
+	thaw := b.Freeze(t, "frozen")
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) { // until the window is full
+		n := sent.Load()
+		<-time.After(200 * time.Millisecond)
+		return sent.Load() == n, "still sending"
+	})
+	goOn(t, confirmed, 500)
+	stop()
+	thaw()
+	goOn(t, &sent, 100)
+	cancel()
+	flooding.Wait()
+}
+
+// Messages of one goroutine keep their order while their lane moves to a connection of
+// its own and back.
+func TestOrderHoldsWhileALaneMoves(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	declare(t, ch, "jobs", 20)
+	require.NoError(t, ch.ExchangeDeclare("x", "fanout", true, false, false, false, nil))
+	require.NoError(t, ch.QueueBind("jobs", "", "x", false, nil))
+	for _, route := range []messaging.Route{{Key: "jobs"}, {Exchange: "x"}} {
+		p := b.Connect(t, b.Config()).Publisher()
+		ctx := within(t, 60*time.Second)
+		const many = 600
+		var all []*messaging.Confirmation
+		for n := range many {
+			all = append(all, p.PublishAsync(ctx, route, message(t, n)))
+			if n < 100 { // slowly at first
+				require.NoError(t, all[n].Wait(ctx))
+			}
+		}
+		for _, c := range all {
+			require.NoError(t, c.Wait(ctx))
+		}
+		for n := range many {
+			d, ok, err := ch.Get("jobs", true)
+			require.NoError(t, err)
+			require.True(t, ok)
+			require.Equal(t, fmt.Sprint(n), string(d.Body))
+		}
+	}
+}
+
+func TestMoreRoutesThanLanes(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	ch := raw(t, b)
+	const many = 150
+	for n := range many {
+		_, err := ch.QueueDeclare(fmt.Sprint("q", n), true, false, false, false, nil)
+		require.NoError(t, err)
+	}
+	p := b.Connect(t, b.Config()).Publisher()
+	ctx := within(t, 60*time.Second)
+	var publishing sync.WaitGroup
+	for n := range many {
+		publishing.Go(func() {
+			for range 3 {
+				m, err := messaging.NewMessage(work, "x")
+				if err == nil {
+					err = p.Publish(ctx, messaging.Route{Key: fmt.Sprint("q", n)}, m)
+				}
+				if err != nil {
+					t.Errorf("queue %d: %v", n, err)
+				}
+			}
+		})
+	}
+	publishing.Wait()
+	for n := range many {
+		require.Equal(t, 3, b.Depth(t, fmt.Sprint("q", n)))
+	}
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		n := strings.Count(b.Exec(t, "rabbitmqctl", "-q", "-p", b.VHost, "list_channels", "--no-table-headers", "vhost"), b.VHost)
+		return n <= 64+1, fmt.Sprint(n, " channels") // and the test's own
+	})
+}
+
+// A publisher for each message, never closed, says what is wrong with that.
+func TestTooManyChannels(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	_, err := raw(t, b).QueueDeclare("jobs", true, false, false, false, nil)
+	require.NoError(t, err)
+	conn := b.Connect(t, b.Config())
+	ctx := within(t, 5*time.Minute)
+	publish := func(p *messaging.Publisher) error {
+		m, err := messaging.NewMessage(work, "x")
+		if err == nil {
+			m.Transient = true
+			err = p.Publish(ctx, messaging.Route{Key: "jobs"}, m)
+		}
+		return err
+	}
+	const most = 2047
+	publishers := make([]*messaging.Publisher, most)
+	var publishing sync.WaitGroup
+	for first := range 16 {
+		publishing.Go(func() {
+			for n := first; n < most; n += 16 {
+				publishers[n] = conn.Publisher()
+				if err := publish(publishers[n]); err != nil {
+					t.Errorf("number %d: %v", n, err)
+				}
+			}
+		})
+	}
+	publishing.Wait()
+	began := time.Now()
+	err = publish(conn.Publisher())
+	require.ErrorIs(t, err, messaging.ErrTooManyChannels)
+	require.ErrorContains(t, err, "2047")
+	_, err = messaging.Call(ctx, conn.Caller(), messaging.Procedure[string, string]{Route: messaging.Route{Key: "jobs"}, Request: work, Reply: work}, "x")
+	require.ErrorIs(t, err, messaging.ErrTooManyChannels)
+	require.Less(t, time.Since(began), 10*time.Second)
+
+	require.NoError(t, publishers[7].Close(ctx))
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+		err := publish(conn.Publisher())
+		return err == nil, fmt.Sprint(err)
+	})
+}

@@ -1,0 +1,73 @@
+package messaging
+
+import "time"
+
+const (
+	// vacateTimeout bounds for how long a lane sends nothing in order to change its
+	// connection, and vacateAgain is when it tries again.
+	vacateTimeout = 100 * time.Millisecond
+	vacateAgain   = time.Second
+)
+
+// A mover brings a lane that has much to send from the shared connection to one of its
+// own. It does so when nothing is on its way, or a later message could overtake an
+// earlier one.
+type mover struct {
+	*session
+	changed <-chan struct{}  // the new connection is there, or is gone again
+	again   <-chan time.Time // the next attempt
+	done    bool             // the session has ended
+}
+
+// look moves the lane if it should and can.
+func (m *mover) look() {
+	m.changed, m.again = nil, nil
+	if m.own || m.answers != nil || !m.lane.crowded.Load() {
+		return
+	}
+	ep, changed := m.ownLink(m.lane).epochs.get()
+	switch {
+	case ep == nil:
+		m.changed = changed
+	case m.vacate():
+		m.done = m.finish()
+	default:
+		m.again = time.After(vacateAgain)
+	}
+}
+
+// vacate takes all places of the window, so that nothing is on its way any more. It
+// gives up when a confirm is late.
+func (m *mover) vacate() bool {
+	late := time.NewTimer(vacateTimeout)
+	defer late.Stop()
+	for taken := range cap(m.places) {
+		if !m.takePlace(late) {
+			for range taken {
+				<-m.places
+			}
+			return false
+		}
+	}
+	return true
+}
+
+// takePlace takes a free place, or that of the next message that is confirmed.
+func (m *mover) takePlace(late *time.Timer) bool {
+	select {
+	case m.places <- struct{}{}:
+		return true
+	case c := <-m.inflight:
+		select {
+		case <-c.wire.Done():
+			if m.settle(c) {
+				return true // its place stays taken
+			}
+		case <-late.C:
+		}
+		m.inflight <- c
+		return false
+	case <-late.C:
+		return false
+	}
+}

@@ -1,0 +1,126 @@
+package messaging
+
+import (
+	"fmt"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// fate is the error of a message that was on its way when the channel ended. known says
+// that it was the reason.
+func fate(reason *amqp.Error, known bool) error {
+	switch {
+	case reason == nil:
+		return fmt.Errorf("%w: %w", ErrConnectionLost, ErrClosed)
+	case known:
+		return fmt.Errorf("%w: %w", ErrRefused, reason)
+	case closesChannel(reason), closesConnection(reason):
+		return fmt.Errorf("%w: %w: %w", ErrConnectionLost, ErrRefused, reason)
+	default:
+		return fmt.Errorf("%w: %w", ErrConnectionLost, reason)
+	}
+}
+
+// A rejection is why the broker has closed a channel over one message.
+type rejection struct {
+	reason *amqp.Error
+	route  Route
+}
+
+// next is the error of a message that has waited while the session ended: the broker
+// would refuse it as well, or it goes to the next session.
+func (s *session) next(route Route) error {
+	r := s.refused
+	switch {
+	case r == nil:
+	case r.reason.Code == amqp.NotFound, r.reason.Code == amqp.AccessRefused && r.route == route:
+		return fate(r.reason, true)
+	}
+	return errSessionOver
+}
+
+// settle sets the outcome of a message whose wait for the confirm is over. Where that
+// is because the channel was closed it says false: end finds out.
+func (s *session) settle(c *Confirmation) bool {
+	s.mu.Lock()
+	settled := c.settled
+	if !settled {
+		if !c.wire.Acked() && s.ch.IsClosed() {
+			s.mu.Unlock()
+			return false
+		}
+		s.collect() // a return comes before the confirm of its message: it is here already
+		s.decide(c, ErrNacked)
+		if !isDone(s.proven) {
+			close(s.proven)
+		}
+	}
+	s.mu.Unlock()
+	if !settled {
+		c.tell()
+	}
+	return true
+}
+
+// decide sets the outcome. The error is that of a message that was not confirmed.
+func (s *session) decide(c *Confirmation, unconfirmed error) {
+	if s.ids[c.id] == c {
+		delete(s.ids, c.id)
+	}
+	switch {
+	case c.returned != nil:
+		c.err = c.returned
+	case !c.wire.Acked():
+		c.err = fmt.Errorf("publish %s: %w", c.id, unconfirmed)
+	}
+	c.settled = true
+	if c.done != nil {
+		close(c.done)
+	}
+}
+
+// collect joins the returns that have arrived with their messages.
+func (s *session) collect() {
+	for {
+		select {
+		case r, ok := <-s.returns:
+			if !ok {
+				s.returns = nil
+			} else if c := s.ids[r.MessageId]; c != nil {
+				c.returned = returned(r)
+			}
+		default:
+			return
+		}
+	}
+}
+
+// done gives what is closed when the message has its outcome.
+func (s *session) done(c *Confirmation) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.settled {
+		return settledAlready
+	}
+	if c.done == nil {
+		c.done = make(chan struct{})
+	}
+	return c.done
+}
+
+// answered notes that a call which was sent here is over.
+func (s *session) answered() {
+	s.mu.Lock()
+	s.calls--
+	s.mu.Unlock()
+	s.lookAgain()
+}
+
+func returned(r amqp.Return) *ReturnedError {
+	return &ReturnedError{
+		MessageID: r.MessageId,
+		Route:     Route{Exchange: r.Exchange, Key: r.RoutingKey},
+		Code:      r.ReplyCode,
+		Text:      r.ReplyText,
+	}
+}

@@ -1,0 +1,146 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// send writes a message when there is a place in the window and no other with its
+// id on the way: a return names its message by the id alone.
+func (s *session) send(ctx context.Context, c *Confirmation, m *Message) error {
+	if err := s.place(ctx, c.route); err != nil {
+		return err
+	}
+	for {
+		same, err := s.write(ctx, c, m)
+		if same == nil && err == nil {
+			return nil
+		}
+		if same != nil {
+			err = s.await(ctx, same)
+		}
+		if err == nil {
+			continue
+		}
+		<-s.places
+		if !isDone(s.proven) {
+			<-s.first // it is ours
+		}
+		if errors.Is(err, amqp.ErrClosed) { // nothing was sent
+			return s.over(ctx, c.route)
+		}
+		return err
+	}
+}
+
+// over waits until the session has ended, which it is about to.
+func (s *session) over(ctx context.Context, route Route) error {
+	select {
+	case <-s.ended:
+		return s.next(route)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// place waits for a place in the window, and for the outcome of the first message.
+func (s *session) place(ctx context.Context, route Route) error {
+	select {
+	case s.places <- struct{}{}:
+	default:
+		s.crowd()
+		select {
+		case s.places <- struct{}{}:
+		case <-s.ended:
+			return s.next(route)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if len(s.places) > sharedWindow {
+		s.crowd()
+	}
+	if isDone(s.proven) {
+		return nil
+	}
+	select {
+	case s.first <- struct{}{}:
+		return nil
+	case <-s.proven:
+		return nil
+	case <-s.ended:
+		<-s.places
+		return s.next(route)
+	case <-ctx.Done():
+		<-s.places
+		return context.Cause(ctx)
+	}
+}
+
+// crowd notes that the lane has more to send than may be on its way on the shared
+// connection.
+func (s *session) crowd() {
+	if s.window > sharedWindow && s.lane.crowded.CompareAndSwap(false, true) {
+		s.lookAgain()
+	}
+}
+
+func (s *session) lookAgain() {
+	select {
+	case s.look <- struct{}{}:
+	default:
+	}
+}
+
+// write hands a message to the library. With another one of the same id on its
+// way it gives that back and writes nothing. ErrClosed of the library says that
+// nothing was sent; after any other of its errors nobody knows.
+func (s *session) write(ctx context.Context, c *Confirmation, m *Message) (same *Confirmation, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if isDone(s.ended) {
+		return nil, amqp.ErrClosed
+	}
+	if same := s.ids[c.id]; c.mandatory && same != nil {
+		return same, nil
+	}
+	if c.call {
+		if m.Expiration, err = remaining(ctx); err != nil { // last, for there may have been a long wait
+			return nil, err
+		}
+	}
+	wire, err := s.ch.PublishWithDeferredConfirm(c.route.Exchange, c.route.Key, c.mandatory, false, publishing091(m))
+	if err != nil && !errors.Is(err, amqp.ErrClosed) {
+		err = fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.session, c.wire = s, wire
+	if c.mandatory {
+		s.ids[c.id] = c
+	}
+	if c.call {
+		s.calls++
+	}
+	s.inflight <- c // there is room: it is as large as the window
+	return nil, nil
+}
+
+// await waits until the message is not on its way any more.
+func (s *session) await(ctx context.Context, c *Confirmation) error {
+	select {
+	case <-c.wire.Done():
+		if s.settle(c) {
+			return nil
+		}
+		return amqp.ErrClosed
+	case <-s.ended:
+		return amqp.ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
