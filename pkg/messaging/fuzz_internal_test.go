@@ -141,26 +141,6 @@ func FuzzProperties(f *testing.F) {
 	})
 }
 
-// A message survives the outbox, which keeps it as JSON.
-func FuzzMessageJSON(f *testing.F) {
-	f.Add("id", "type", "key", []byte("body"), uint8(4), true, int64(1000))
-	f.Add("", "", "\x00\xff", []byte(nil), uint8(255), false, int64(-1))
-	f.Fuzz(func(t *testing.T, id, typ, header string, body []byte, priority uint8, transient bool, expiration int64) {
-		in := Message{ID: id, Type: typ, Body: body, Priority: priority, Transient: transient, Headers: map[string]any{"h": header}}
-		encoded, err := json.Marshal(in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out Message
-		if err := json.Unmarshal(encoded, &out); err != nil {
-			t.Fatal(err)
-		}
-		if string(out.Body) != string(body) || out.Priority != priority || out.Transient != transient {
-			t.Fatalf("%+v came back as %+v", in, out)
-		}
-	})
-}
-
 func FuzzVersion(f *testing.F) {
 	for _, v := range []string{"4.3.6", "4.3.1", "4.3.0", "4.10.0", "5", "", "4.3.6-rc.1", "x.y.z", "4..3"} {
 		f.Add(v)

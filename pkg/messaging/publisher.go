@@ -194,6 +194,9 @@ func (p *Publisher) Close(ctx context.Context) error {
 	return fmt.Errorf("close the publisher: %w", context.Cause(ctx))
 }
 
+// Confirms says whether the publisher waits for confirms: see [WithoutConfirms].
+func (p *Publisher) Confirms() bool { return p.confirms }
+
 // ready says whether the broker blocks the publisher.
 func (p *Publisher) ready() (err error) {
 	p.lanes.each(func(l *lane) {

@@ -85,8 +85,9 @@ const replyTimeout = 5 * time.Second
 
 // Serve makes a function the handler of a procedure's requests. There is one answer
 // to a request, and the request is acknowledged: a *[RemoteError] goes back as it
-// is, an undecodable request as "invalid_request", any other error and a panic as
-// "unavailable" without its text. The function's context ends with the caller's
+// is, an undecodable request as "invalid_request", any other error, a panic and a reply
+// that cannot be sent (too large, not JSON) as "unavailable" without its text, and the
+// log says why. The function's context ends with the caller's
 // deadline or the consumer's [HandlerTimeout], and the answer is sent even then.
 //
 // Not answered are a request whose deadline has passed or that names nobody to
@@ -95,9 +96,10 @@ const replyTimeout = 5 * time.Second
 // queue, for another server.
 //
 // An answer to a caller that is gone is lost, and nobody is told. The request is
-// acknowledged when the answer is confirmed; with a publisher [WithoutConfirms] when
-// it is on its way, which is sooner, and a connection that breaks then takes the
-// answer along: the caller's deadline tells it.
+// acknowledged when the answer is confirmed; an answer whose confirm is lost is sent
+// again, with the same message id. With a publisher [WithoutConfirms] it is acknowledged
+// when the answer is on its way, which is sooner, and a connection that breaks then takes
+// the answer along: the caller's deadline tells it.
 func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx context.Context, d *Delivery, request Req) (Rep, error)) Handler {
 	if p == nil || serve == nil {
 		return nil
@@ -126,21 +128,33 @@ func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx 
 	})
 }
 
-// respond sends an answer; an empty one is "unavailable".
+// respond sends an answer; an empty one is "unavailable". So is one that cannot be sent,
+// because it is too large, for example. When the connection is lost over it, or over
+// another one, it goes out again, perhaps for the second time.
 func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m Message) error {
-	if m.ID == "" {
-		var err error
-		if m, err = refusal(kind, unavailable); err != nil {
-			return err
-		}
-	}
-	m.Transient, m.CorrelationID = true, d.CorrelationID
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyTimeout)
 	defer cancel()
-	if err := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable()); err != nil {
-		return fmt.Errorf("send the reply: %w", err)
+	var why error // the caller is told "unavailable"
+	for {
+		if m.ID == "" {
+			var err error
+			if m, err = refusal(kind, unavailable); err != nil {
+				return errors.Join(why, err)
+			}
+		}
+		m.Transient, m.CorrelationID = true, d.CorrelationID
+		err := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable())
+		switch {
+		case err == nil:
+			return why
+		case errors.Is(err, ErrConnectionLost):
+			continue
+		case why == nil && (errors.Is(err, ErrInvalid) || errors.Is(err, ErrRefused)):
+			m, why = Message{}, fmt.Errorf("the reply cannot be sent: %w", err)
+		default:
+			return errors.Join(why, fmt.Errorf("send the reply: %w", err))
+		}
 	}
-	return nil
 }
 
 // attempt decodes a request, serves it and makes the answer, and says whether there shall

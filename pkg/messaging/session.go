@@ -42,7 +42,7 @@ type session struct {
 	ended chan struct{} // closed when nothing is sent any more
 
 	mu      sync.Mutex
-	refused *rejection                 // it has ended over one message; read after ended
+	refused *rejection               // it has ended over one message; read after ended
 	ids     map[string]*Confirmation // mandatory and on their way, by message id
 	calls   int                      // sent here, whose answers come here
 }

@@ -9,7 +9,6 @@ package outbox
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 
@@ -28,27 +27,24 @@ const VersionTable = "outbox_version"
 // Migrations are goose migrations that make the table outbox.
 func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 
+// maxKey is how many bytes a key may have: it is in an index.
+const maxKey = 1000
+
 // Add writes a message to the outbox, in the caller's transaction: it goes out if
 // and only if that commits. Call [Relay.Wake] after the commit.
 //
-// The key is what order matters for (here the order's id). The order of a key's
-// messages is the order of commits only if their writers exclude each other, so
+// The key is what order matters for (here the order's id), at most 1,000 bytes. The order
+// of a key's messages is the order of commits only if their writers exclude each other, so
 // the caller has locked the key's own row before (SELECT ... FOR UPDATE).
 //
-// The message is kept as JSON: use strings and booleans as headers, since numbers
-// would come out as float64, times and bytes as strings. What AMQP could not carry
-// then (a nested table, for one) is refused here: [messaging.ErrInvalid].
+// The message goes out as it is, every header with its type; an int becomes an int64, as
+// by a [messaging.Publisher]. What AMQP could not carry or PostgreSQL not keep, such as
+// text with a zero byte, is a [messaging.ErrInvalid], before any statement: the caller's
+// transaction can go on.
 func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m messaging.Message) error {
-	encoded, err := json.Marshal(m)
+	encoded, err := check(key, route, m)
 	if err != nil {
-		return fmt.Errorf("encode message %s for the outbox: %w", m.ID, err)
-	}
-	var kept messaging.Message // as the relay will find it
-	if err := json.Unmarshal(encoded, &kept); err != nil {
-		return fmt.Errorf("decode message %s for the outbox: %w", m.ID, err)
-	}
-	if err := kept.Validate(route); err != nil {
-		return fmt.Errorf("add message %s to the outbox: %w", m.ID, err)
+		return fmt.Errorf("add message %.40q to the outbox: %w", m.ID, err)
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO outbox (key, exchange, route, message) VALUES ($1, $2, $3, $4)`,
 		key, route.Exchange, route.Key, encoded)
@@ -56,6 +52,22 @@ func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m me
 		return fmt.Errorf("add message %s to the outbox: %w", m.ID, err)
 	}
 	return nil
+}
+
+// check refuses what would stop in the table or on its way out, and encodes the rest.
+func check(key string, route messaging.Route, m messaging.Message) ([]byte, error) {
+	if err := m.Validate(route); err != nil {
+		return nil, err
+	}
+	for _, f := range [...]struct{ name, value string }{{"key", key}, {"Route.Exchange", route.Exchange}, {"Route.Key", route.Key}} {
+		if err := checkText(f.name, f.value); err != nil {
+			return nil, err
+		}
+	}
+	if len(key) > maxKey {
+		return nil, fmt.Errorf("%w: key: has %d bytes, at most %d can be kept", messaging.ErrInvalid, len(key), maxKey)
+	}
+	return encode(m)
 }
 
 // Count says how many messages wait, and how many of them are held back: refused, to

@@ -2,7 +2,7 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -17,14 +17,14 @@ import (
 const (
 	// batchSize bounds one round, and so how long it holds its transaction.
 	batchSize = 500
-	// roundTimeout bounds the publishing of one round. PostgreSQL ends a transaction
-	// that idles for longer, by idleSlack: a process that is frozen, or cut off, in
-	// the middle of a round holds up the other replicas until then.
-	roundTimeout = 5 * time.Second
+	// roundTimeout is for how long one round sends; then it waits for what is on its way,
+	// at most for their patience. PostgreSQL ends a transaction that idles for longer, by
+	// idleSlack: a process that is frozen, or cut off, in the middle of a round holds up
+	// the other replicas until then.
+	roundTimeout = 4 * time.Second
 	idleSlack    = time.Second
-	// stopTimeout is what a running round gets for its confirms, at most, when the relay
-	// is stopped, and what any round gets to write down what they were.
-	stopTimeout = 5 * time.Second
+	// recordTimeout is what a round gets to write down the outcomes.
+	recordTimeout = 5 * time.Second
 	// pollInterval finds what replicas that are gone have left behind.
 	pollInterval = 250 * time.Millisecond
 	// firstDelay and maxDelay bound how long a failure holds a key back.
@@ -41,21 +41,39 @@ const (
 // Relay publishes what is in an outbox. Every replica of a service runs one; they
 // take turns, since a round holds a lock for the length of its transaction.
 //
+// A message that the broker refuses holds back its own key, for half a second at first
+// and up to 30 s when it happens again. When the broker closes the channel or the
+// connection over one message of several and does not say which, each of them is sent
+// again alone, beside everything else, until it is found.
+//
 // A message whose confirm is late (its queue has lost its leader, say) holds back its
-// own key, and the exchange when there are too many of them. It stays on its way over
-// many rounds, and this relay does not send it again. Its row is held back for a
-// moment; then every other replica may send it once, since this one may be gone.
+// own key, and the others to its exchange, or on the default exchange to its queue, when
+// there are too many of them. It stays on its way over many rounds, and this relay does
+// not send it again. Its row is held back for a moment; then every other replica may
+// send it once, since this one may be gone.
 type Relay struct {
 	pool *pgxpool.Pool
 	pub  *messaging.Publisher
 	log  *zap.Logger
 	wake chan struct{}
-	late map[int64]sent // on their way since an earlier round, by the row's id
+
+	// The goroutine in Run has these.
+	life     context.Context // until Run returns
+	stop     context.CancelFunc
+	lanes    map[messaging.Route]*lane
+	sendings map[int64]*sending // handed to the publisher, and without an outcome, by the row's id
+	expected int                // outcomes that will come
+	results  chan *sending
+	arrived  outcomes // of rows of earlier rounds, to be written down
 }
 
-// NewRelay makes a relay; [Relay.Run] runs it.
+// NewRelay makes a relay; [Relay.Run] runs it. The publisher may have other users; it
+// has to wait for confirms. No logger, nil, logs nothing.
 func NewRelay(pool *pgxpool.Pool, pub *messaging.Publisher, log *zap.Logger) *Relay {
-	return &Relay{pool: pool, pub: pub, log: log, wake: make(chan struct{}, 1), late: map[int64]sent{}}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	return &Relay{pool: pool, pub: pub, log: log, wake: make(chan struct{}, 1)}
 }
 
 // Wake says that something was committed. It never blocks.
@@ -66,9 +84,21 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run relays until ctx is done; the round that then runs gets at most 5 s for its
-// confirms and 5 s to write down what they were. It returns nil.
+// Run relays until ctx is done; the round that then runs gets a second for its confirms
+// and 5 s to write down what they were. Then it returns nil. It returns an error at once
+// when the relay was made without a pool, or without a publisher that waits for confirms.
+// A relay is run once at a time.
 func (r *Relay) Run(ctx context.Context) error {
+	switch {
+	case r.pool == nil:
+		return errors.New("outbox: the relay has no database")
+	case r.pub == nil || !r.pub.Confirms():
+		return errors.New("outbox: the relay has no publisher that waits for confirms")
+	}
+	r.life, r.stop = context.WithCancel(context.WithoutCancel(ctx))
+	r.lanes, r.sendings, r.arrived = map[messaging.Route]*lane{}, map[int64]*sending{}, outcomes{}
+	r.results = make(chan *sending)
+	defer r.abandon()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {
@@ -86,6 +116,8 @@ func (r *Relay) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.wake:
+		case s := <-r.results:
+			r.finish(s)
 		case <-poll.C:
 		}
 	}
@@ -111,28 +143,29 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 	if err := r.lock(stop, tx); err != nil {
 		return false, err
 	}
-	arrived := r.arrived()
-	if err := r.record(stop, tx, arrived); err != nil {
+	r.collect()
+	if err := r.record(stop, tx, r.arrived); err != nil {
 		return false, err
 	}
 	rows, err := r.take(stop, tx)
-	if err != nil || len(rows) == 0 && arrived.empty() {
+	if err != nil || len(rows) == 0 && r.arrived.empty() {
 		return false, err
 	}
-	// From here on a stop waits a little: what is published and not recorded would
-	// be published again.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(stop), roundTimeout)
+	// What is published and not recorded would be published again: a stop lets nothing
+	// more be sent, and waits a little for what is on its way.
+	ctx, cancel := context.WithTimeout(stop, roundTimeout)
 	defer cancel()
-	unhook := context.AfterFunc(stop, func() { time.AfterFunc(stopTimeout, cancel) })
-	defer unhook()
+	arrived := r.arrived // and what arrives while the round runs is for the next one
+	r.arrived = outcomes{}
 	out := r.publish(ctx, rows)
-	// The outcomes are known now: writing them down may take longer than the round may.
-	recording, recorded := context.WithTimeout(context.WithoutCancel(stop), stopTimeout)
+	recording, recorded := context.WithTimeout(context.WithoutCancel(stop), recordTimeout)
 	defer recorded()
-	if err := r.record(recording, tx, out); err != nil {
-		return false, err
+	err = r.record(recording, tx, out)
+	if err == nil {
+		err = tx.Commit(recording)
 	}
-	if err := tx.Commit(recording); err != nil {
+	if err != nil {
+		r.arrived.join(arrived) // it was not written down after all
 		return false, fmt.Errorf("commit a relay round: %w", err)
 	}
 	return len(rows) == batchSize, out.broken
@@ -140,7 +173,7 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 
 // lock locks out other relays.
 func (r *Relay) lock(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+idleSlack).Milliseconds()))
+	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+patience+idleSlack).Milliseconds()))
 	if err != nil {
 		return fmt.Errorf("limit the relay's transaction: %w", err)
 	}
@@ -167,7 +200,7 @@ func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
 		var o row
 		var encoded []byte
 		err := scan.Scan(&o.id, &o.key, &o.route.Exchange, &o.route.Key, &encoded, &o.attempts)
-		o.bad = json.Unmarshal(encoded, &o.message)
+		o.message, o.bad = decode(encoded)
 		return o, err
 	})
 	if err != nil {
@@ -192,7 +225,7 @@ func (r *Relay) record(ctx context.Context, tx pgx.Tx, out outcomes) error {
 		batch.Queue(`
 			UPDATE outbox SET attempts = attempts + 1, last_error = $2,
 				not_before = clock_timestamp() + make_interval(secs => $3) WHERE id = $1`,
-			f.id, f.err.Error(), delay.Seconds())
+			f.id, storable(f.err.Error()), delay.Seconds())
 		r.log.Warn("message held back", zap.String("key", f.key), zap.Int64("outbox_id", f.id),
 			zap.Int("attempts", f.attempts+1), zap.Duration("delay", delay), zap.Error(f.err))
 	}

@@ -1,0 +1,184 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// failure is a row that was refused.
+type failure struct {
+	row
+	err error
+}
+
+// outcomes are what became of rows.
+type outcomes struct {
+	done   []int64   // confirmed
+	late   []int64   // not confirmed yet, or not sent because of those that are not
+	lost   []int64   // were late, and nobody will ever know
+	failed []failure // refused
+	broken error     // why rows were left as they are
+}
+
+func (o *outcomes) empty() bool { return len(o.done)+len(o.late)+len(o.lost)+len(o.failed) == 0 }
+
+// add notes what became of a row.
+func (o *outcomes) add(s *sending) {
+	switch s.result {
+	case confirmed:
+		o.done = append(o.done, s.id)
+	case refused:
+		o.failed = append(o.failed, failure{s.row, s.err})
+	case unknown:
+		o.broken = fmt.Errorf("publish from the outbox: %w", s.err)
+		if s.late {
+			o.lost = append(o.lost, s.id)
+		}
+	case suspected: // not yet
+	}
+}
+
+// join adds what others say.
+func (o *outcomes) join(other outcomes) {
+	o.done = append(o.done, other.done...)
+	o.lost = append(o.lost, other.lost...)
+	o.failed = append(o.failed, other.failed...)
+}
+
+// A round sends the rows of one transaction: the first of each key, and when that is
+// confirmed the next one. A key whose row is refused or late sends no more.
+type round struct {
+	*Relay
+	open    context.Context // until nothing more is sent
+	queues  map[string][]row
+	running map[int64]*sending
+	unsent  []*sending // were not taken in time
+	out     outcomes
+}
+
+// publish sends rows until ctx is done, and waits for those that are on their way as
+// long as they are not late.
+func (r *Relay) publish(ctx context.Context, rows []row) outcomes {
+	open, shut := context.WithCancel(ctx)
+	defer shut()
+	b := &round{Relay: r, open: open, queues: map[string][]row{}, running: map[int64]*sending{}}
+	var keys []string
+	for _, o := range rows {
+		if b.queues[o.key] == nil {
+			keys = append(keys, o.key)
+		}
+		b.queues[o.key] = append(b.queues[o.key], o)
+	}
+	for _, key := range keys {
+		b.next(key)
+	}
+	b.wait()
+	shut()
+	b.leave()
+	return b.out
+}
+
+// next sends the first row of a key, if it may go now.
+func (b *round) next(key string) {
+	if len(b.queues[key]) == 0 || b.open.Err() != nil {
+		return
+	}
+	o := b.queues[key][0]
+	l := b.lane(o.route)
+	switch {
+	case o.bad != nil:
+		b.out.failed = append(b.out.failed, failure{o, fmt.Errorf("decode the message: %w", o.bad)})
+	case b.sendings[o.id] != nil, l.busy(): // it is late, or would be
+		b.out.late = append(b.out.late, o.id)
+	default:
+		s := &sending{row: o, lane: l, until: time.Now().Add(l.patience()), sent: make(chan struct{})}
+		b.running[o.id] = s
+		b.send(b.open, s)
+	}
+}
+
+// wait takes outcomes until all rows that have none are late.
+func (b *round) wait() {
+	timer := time.NewTimer(shortPatience)
+	defer timer.Stop()
+	for len(b.running) > 0 {
+		select {
+		case s := <-b.results:
+			b.ended(s)
+		case <-timer.C:
+			left := b.left()
+			if left <= 0 {
+				return
+			}
+			timer.Reset(left)
+		}
+	}
+}
+
+// left is how long it takes until all rows that are running are late.
+func (b *round) left() time.Duration {
+	var last time.Time
+	for _, s := range b.running {
+		if s.until.After(last) {
+			last = s.until
+		}
+	}
+	return time.Until(last)
+}
+
+// ended takes an outcome, of this round or of an earlier one.
+func (b *round) ended(s *sending) {
+	b.finish(s)
+	if b.running[s.id] == nil || s.result == suspected {
+		return
+	}
+	delete(b.running, s.id)
+	if s.result == unknown && !isClosed(s.sent) && b.open.Err() != nil {
+		b.unsent = append(b.unsent, s)
+		return
+	}
+	b.out.add(s)
+	if s.result == confirmed {
+		b.queues[s.key] = b.queues[s.key][1:]
+		b.next(s.key)
+	}
+}
+
+// leave lets what is late to later rounds. What the publisher has not taken yet it does
+// not take any more.
+func (b *round) leave() {
+	for _, s := range b.running {
+		for b.running[s.id] != nil && !isClosed(s.sent) {
+			select {
+			case <-s.sent:
+			case other := <-b.results:
+				b.ended(other)
+			}
+		}
+	}
+	for _, s := range b.running {
+		s.late = true
+		s.lane.late++
+		b.out.late = append(b.out.late, s.id)
+		b.log.Warn("message not confirmed yet", zap.String("key", s.key), zap.Int64("outbox_id", s.id))
+	}
+	for _, s := range b.unsent {
+		if s.lane.late > 0 || len(b.out.done) > 0 { // it is its lane that waits, not all of them
+			b.out.late = append(b.out.late, s.id)
+		} else {
+			b.out.add(s)
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
