@@ -57,12 +57,14 @@ func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Deli
 	defer func() { conn.config.Hooks.Published(route, m.Type, err, time.Since(started)) }()
 	m.AppID = conn.config.AppID
 	m.UserID = conn.user
+	m.ReplyTo = directReplyTo // the hook sees that it is a call
 	if conn.config.Hooks.Publishing != nil {
 		var finish func(error)
 		if m, finish = conn.publishing(ctx, route, m); finish != nil {
 			defer func() { finish(err) }()
 		}
 	}
+	m.ReplyTo = "" // anybody else is refused with it
 	if err := conn.validate(route, &m); err != nil {
 		return nil, err
 	}

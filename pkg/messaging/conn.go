@@ -35,6 +35,8 @@ type Conn struct {
 	readers   []*reading          // of streams, while they are read
 	senders   map[sender]struct{} // publishers and callers
 
+	channels channels // on the shared connection
+
 	park   sync.Once
 	parker *Publisher
 }

@@ -104,11 +104,27 @@ func (p *Publisher) open(l *lane) (*session, error) {
 	if err := ep.writable(p.life, l.over); err != nil {
 		return nil, err
 	}
-	s, err := p.openSession(l, ep, own)
-	if errors.Is(err, amqp.ErrChannelMax) {
-		return nil, fmt.Errorf("%w: %d are open on the connection", ErrTooManyChannels, ep.conn.Config.ChannelMax)
+	open, all := 1, &p.conn.channels
+	if !own {
+		if open, err = all.take(); err != nil {
+			return nil, err
+		}
 	}
-	return s, err
+	s, err := p.openSession(l, ep, own)
+	if err == nil {
+		return s, nil
+	}
+	limit, none := exhausted(err)
+	if none {
+		err = fmt.Errorf("%w: %w", ErrTooManyChannels, err)
+	}
+	if limit && !own {
+		all.limited(open)
+	}
+	if !own {
+		all.put()
+	}
+	return nil, err
 }
 
 // connection gives the connection where the lane belongs now, and says whether it is
@@ -116,8 +132,9 @@ func (p *Publisher) open(l *lane) (*session, error) {
 func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
 	switch {
 	case l.alone:
-		ep, err = p.ownLink(l).epochs.await(p.life, l.over)
-		return ep, true, err
+		if ep, err := p.ownConnection(l); ep != nil || err != nil {
+			return ep, true, err
+		}
 	case l.crowded.Load():
 		if ep, _ := p.ownLink(l).epochs.get(); ep != nil {
 			return ep, true, nil
@@ -127,6 +144,30 @@ func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
 	}
 	ep, err = p.conn.publish.epochs.await(p.life, l.over)
 	return ep, false, err
+}
+
+// ownConnection waits for the lane's own connection. It gives none when the broker lets
+// the lane have none, perhaps because of a limit: then it is better on the shared one
+// than nowhere, unless it is known to harm the others there.
+func (p *Publisher) ownConnection(l *lane) (*epoch, error) {
+	own := p.ownLink(l)
+	for {
+		ep, changed := own.epochs.get()
+		switch {
+		case ep != nil:
+			return ep, nil
+		case isDone(l.over):
+			return nil, ErrClosed
+		case !l.killer && own.failure() != nil && p.conn.publish.ready() == nil:
+			return nil, nil
+		}
+		select {
+		case <-changed:
+		case <-l.over:
+		case <-p.life.Done():
+			return nil, ErrClosed
+		}
+	}
 }
 
 // ownLink dials, if the lane has no connection of its own.
@@ -161,9 +202,9 @@ func (p *Publisher) suspect(l *lane, wasAlone bool, reason *amqp.Error) {
 func closesChannel(e *amqp.Error) bool { return e != nil && e.Server && e.Recover }
 
 // closesConnection says whether the broker has closed a connection over what was sent
-// on it. 320 is an operator's, or a broker's that stops.
+// on it. 320 is an operator's, or a broker's that stops; 530 is a limit.
 func closesConnection(e *amqp.Error) bool {
-	return e != nil && e.Server && !e.Recover && e.Code != amqp.ConnectionForced
+	return e != nil && e.Server && !e.Recover && e.Code != amqp.ConnectionForced && e.Code != amqp.NotAllowed
 }
 
 // blocked says whether the lane has a connection of its own that the broker blocks.

@@ -184,14 +184,18 @@ func (l *link) set(ep *epoch, err error) {
 // await gives the current epoch, and waits for one while the broker is away.
 func (l *link) await(ctx context.Context) (*epoch, error) { return l.epochs.await(ctx, l.done) }
 
+// failure is why the link is not connected; nil while it is, or nothing is known yet.
+func (l *link) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lastErr
+}
+
 // ready is nil while the link is connected and not blocked.
 func (l *link) ready() error {
 	ep, _ := l.epochs.get()
-	l.mu.Lock()
-	last := l.lastErr
-	l.mu.Unlock()
 	if ep == nil {
-		return fmt.Errorf("%s connection is down: %w", l.role, errors.Join(last, ErrConnectionLost))
+		return fmt.Errorf("%s connection is down: %w", l.role, errors.Join(l.failure(), ErrConnectionLost))
 	}
 	if blocked, _ := ep.isBlocked(); blocked {
 		return fmt.Errorf("%s connection is blocked by the broker (resource alarm)", l.role)

@@ -198,8 +198,16 @@ func (s *session) finish() bool {
 	}
 	s.lane.session.set(nil)
 	close(s.ended)
-	s.ep.release(s.ch)
+	s.release()
 	return true
+}
+
+// release closes the channel.
+func (s *session) release() {
+	s.ep.release(s.ch)
+	if !s.own {
+		s.conn.channels.put()
+	}
 }
 
 // end settles what is left. All confirms that will ever come are here. The reason is
@@ -236,7 +244,7 @@ func (s *session) end(reason *amqp.Error) error {
 	if open > 0 && closesConnection(reason) {
 		s.suspect(s.lane, s.own, reason)
 	}
-	s.ep.release(s.ch)
+	s.release()
 	return why
 }
 

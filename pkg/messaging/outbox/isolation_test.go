@@ -159,3 +159,16 @@ func TestARelayWithoutWhatItNeeds(t *testing.T) {
 	stop()
 	require.NoError(t, <-done)
 }
+
+// More than a round takes into memory at once.
+func TestLargeMessagesLeaveInSeveralRounds(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const many = 50
+	for n := range many {
+		f.put(t, fmt.Sprint("key", n%20), messaging.Route{Key: "events"}, func(m *messaging.Message) { m.Body = make([]byte, 1<<20) })
+	}
+	f.relay(t, f.conn.Publisher())
+	f.empty(t)
+	require.Len(t, f.received(t, "events"), many, "each once")
+}

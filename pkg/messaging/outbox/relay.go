@@ -15,8 +15,11 @@ import (
 )
 
 const (
-	// batchSize bounds one round, and so how long it holds its transaction.
-	batchSize = 500
+	// batchSize and batchBytes bound one round, and so how long it holds its transaction
+	// and how much memory it needs. firstFetch is how many rows are read at first.
+	batchSize  = 500
+	batchBytes = 32 << 20
+	firstFetch = 10
 	// roundTimeout is for how long one round sends; then it waits for what is on its way,
 	// at most for their patience. PostgreSQL ends a transaction that idles for longer, by
 	// idleSlack: a process that is frozen, or cut off, in the middle of a round holds up
@@ -147,7 +150,7 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 	if err := r.record(stop, tx, r.arrived); err != nil {
 		return false, err
 	}
-	rows, err := r.take(stop, tx)
+	rows, more, err := r.take(stop, tx)
 	if err != nil || len(rows) == 0 && r.arrived.empty() {
 		return false, err
 	}
@@ -168,7 +171,7 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 		r.arrived.join(arrived) // it was not written down after all
 		return false, fmt.Errorf("commit a relay round: %w", err)
 	}
-	return len(rows) == batchSize, out.broken
+	return more, out.broken
 }
 
 // lock locks out other relays.
@@ -184,29 +187,45 @@ func (r *Relay) lock(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// take selects the rows whose key is not held back. Times are the clock's and not
-// the transaction's, which may have waited long.
-func (r *Relay) take(ctx context.Context, tx pgx.Tx) ([]row, error) {
-	found, err := tx.Query(ctx, `
+// take selects the rows whose key is not held back, as many as a round may have, and
+// says whether there may be more. Times are the clock's and not the transaction's, which
+// may have waited long.
+func (r *Relay) take(ctx context.Context, tx pgx.Tx) (rows []row, more bool, err error) {
+	_, err = tx.Exec(ctx, fmt.Sprintf(`
+		DECLARE candidates NO SCROLL CURSOR FOR
 		SELECT id, key, exchange, route, message, attempts FROM outbox o
 		WHERE NOT EXISTS (
 			SELECT FROM outbox held
 			WHERE held.key = o.key AND held.id <= o.id AND held.not_before > clock_timestamp())
-		ORDER BY id LIMIT $1`, batchSize)
+		ORDER BY id LIMIT %d`, batchSize))
 	if err != nil {
-		return nil, fmt.Errorf("read the outbox: %w", err)
+		return nil, false, fmt.Errorf("read the outbox: %w", err)
 	}
-	rows, err := pgx.CollectRows(found, func(scan pgx.CollectableRow) (row, error) {
-		var o row
-		var encoded []byte
-		err := scan.Scan(&o.id, &o.key, &o.route.Exchange, &o.route.Key, &encoded, &o.attempts)
-		o.message, o.bad = decode(encoded)
-		return o, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the outbox: %w", err)
+	// A few at first, and then as many as have room if they are as large as those.
+	size := 0
+	for count := firstFetch; len(rows) < batchSize && size < batchBytes; count = (batchBytes - size) / max(size/len(rows), 1) {
+		count = min(max(count, 1), batchSize-len(rows))
+		found, err := tx.Query(ctx, fmt.Sprintf(`FETCH %d FROM candidates`, count))
+		if err != nil {
+			return nil, false, fmt.Errorf("read the outbox: %w", err)
+		}
+		fetched, err := pgx.CollectRows(found, func(scan pgx.CollectableRow) (row, error) {
+			var o row
+			var encoded []byte
+			err := scan.Scan(&o.id, &o.key, &o.route.Exchange, &o.route.Key, &encoded, &o.attempts)
+			o.message, o.bad = decode(encoded)
+			size += len(encoded)
+			return o, err
+		})
+		if err != nil {
+			return nil, false, fmt.Errorf("read the outbox: %w", err)
+		}
+		rows = append(rows, fetched...)
+		if len(fetched) < count {
+			return rows, false, nil
+		}
 	}
-	return rows, nil
+	return rows, true, nil
 }
 
 // record deletes what is done and pushes back what is not.
