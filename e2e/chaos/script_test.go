@@ -49,7 +49,7 @@ func TestHowLongARunTakes(t *testing.T) {
 		"^PostgreSQL away":            {9 * time.Minute, 1}, // once
 		"never answers":               {11 * time.Minute, 1},
 		"never answers|^SMTP":         {11 * time.Minute, 2}, // beside each other
-		"^orders' database closed":    {9 * time.Minute, 1}, // only when it is asked for
+		"^orders' database closed":    {9 * time.Minute, 1},  // only when it is asked for
 		"^broker (killed|frozen)":     {2 * time.Minute, 3},
 		"away for 6|refuses with 401": {18 * time.Minute, 3},
 	} {
