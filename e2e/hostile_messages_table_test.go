@@ -133,8 +133,8 @@ var special = map[string][]spoiler{
 		{"missing field", set("payment_token", ""), "payment_token: required"},
 		{"missing field", set("payment_id", ""), "payment_id: required"},
 		{"NUL", set("order_id", "a\x00b"), "invalid byte sequence"},
-		{"NUL", set("payment_token", "tok_\x00ok"), "refused"},
-		{"unknown token", set("payment_token", "tok_broken"), "refused"},
+		{"NUL", set("payment_token", "tok_\x00ok"), "payment provider: 422"},
+		{"unknown token", set("payment_token", "tok_broken"), "payment provider: 422"},
 	}),
 	contract.BillingRefund.Name: join(withoutID, money("amount"), []spoiler{
 		{"missing field", set("order_id", ""), "order_id: required"},

@@ -2,7 +2,6 @@ package messaging_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -171,7 +170,7 @@ func TestAReplyThatCannotBeSent(t *testing.T) {
 	require.NoError(t, err)
 	_, err = messaging.Call(within(t, 20*time.Second), caller, large, "x")
 	require.ErrorContains(t, err, messaging.CodeUnavailable)
-	require.True(t, errors.Is(failed.Load().(error), messaging.ErrInvalid))
+	require.ErrorIs(t, failed.Load().(error), messaging.ErrInvalid)
 }
 
 // A server that may not answer says so in its log; the caller's deadline tells it.

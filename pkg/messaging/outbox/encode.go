@@ -161,7 +161,7 @@ func decode(encoded []byte) (messaging.Message, error) {
 	}
 	headers, err := decodeTable(s.Headers)
 	if err != nil {
-		return m, fmt.Errorf("Headers: %w", err)
+		return m, fmt.Errorf("decode the headers: %w", err)
 	}
 	m.Headers = headers
 	return m, nil
