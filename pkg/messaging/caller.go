@@ -105,7 +105,7 @@ func (c *Caller) wait(ctx context.Context, request *Confirmation, answers <-chan
 	}
 }
 
-// remaining is how long an answer is still wanted. What is too late is an error, and
+// remaining is how long an answer is still wanted, as far as the broker can count. What is too late is an error, and
 // never sent: without a time to live it would stay for ever.
 func remaining(ctx context.Context) (time.Duration, error) {
 	if ctx.Err() != nil {
@@ -116,7 +116,7 @@ func remaining(ctx context.Context) (time.Duration, error) {
 	if left <= 0 { // the context's timer is about to tell
 		return 0, context.DeadlineExceeded
 	}
-	return left, nil
+	return min(left, maxWait), nil
 }
 
 // expect notes an open call.

@@ -29,7 +29,7 @@ func FuzzNewDelivery(f *testing.F) {
 					Expiration: expiration, Redelivered: redelivered, Body: body,
 					Headers: amqp.Table{"x-death": death, "x-delivery-count": counted, "x-acquired-count": counted, "x-stream-offset": offset},
 				}, queue)
-				if d.Queue != queue || string(d.Body) != string(body) || d.Offset != offset {
+				if d.Queue != queue || string(d.Body) != string(body) || d.Offset != 0 { // a header is not believed: the reader of a stream knows
 					t.Fatalf("changed on the way: %+v", d)
 				}
 				for _, death := range d.Deaths {
