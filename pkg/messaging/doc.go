@@ -30,6 +30,10 @@
 //
 // nil means that every queue it was routed to has it. [ErrConnectionLost] means
 // that nobody knows: publish the same message again, consumers recognise its id.
+// [ErrRefused] alone means that the broker does not take this message.
+//
+// Each exchange, and on the default exchange each queue, has a lane of its own: what
+// the broker does to a channel over one message happens to no other lane.
 // Package outbox does that for messages that belong to a database transaction.
 //
 // # Consuming

@@ -97,3 +97,22 @@ func TestLanesMakeRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestWhatIsClosedIsForgotten(t *testing.T) {
+	t.Parallel()
+	conn := &Conn{config: Config{}.withDefaults(), senders: map[sender]struct{}{}}
+	for range 3 {
+		p, c := conn.Publisher(), conn.Caller()
+		if len(conn.senders) != 2 {
+			t.Fatalf("%d senders", len(conn.senders))
+		}
+		for _, s := range []sender{p, c} {
+			if err := s.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(conn.senders) != 0 {
+			t.Fatalf("%d of 2 are kept", len(conn.senders))
+		}
+	}
+}
