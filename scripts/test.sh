@@ -9,8 +9,8 @@ remove_leftovers
 
 cd "$root"
 "$(dirname "$0")/tools.sh" gotestsum
-say "running all tests (about 15 min)"
+say "running all tests (about 20 min)"
 report="$cache/tests.json"
-"$root/.bin/gotestsum" --format pkgname --jsonfile "$report" -- -race -count=1 -timeout 20m work
+"$root/.bin/gotestsum" --format pkgname --jsonfile "$report" -- -race -count=1 -timeout 30m work
 skipped=$(grep -c '"Action":"skip","Package":"[^"]*","Test"' "$report" || true)
 [ "$skipped" = 0 ] || die "$skipped tests were skipped: a skipped test shows nothing"
