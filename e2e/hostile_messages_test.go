@@ -178,11 +178,11 @@ func TestHostileCalls(t *testing.T) {
 			m.Headers = amqp.Table{messaging.HeaderDeadline: time.Now().Add(-time.Second).UnixMilli()}
 		}, silence},
 		{"expired", func(m *amqp.Publishing) { m.Headers = amqp.Table{messaging.HeaderDeadline: int64(-1)} }, silence},
-		{"nobody", func(m *amqp.Publishing) { m.UserId = "" }, silence},
+		{"nobody", func(m *amqp.Publishing) { m.UserId = "" }, contract.CodeNotAllowed},
 		{"missing id", func(m *amqp.Publishing) { m.MessageId = "" }, anAnswer},
 		{"duplicate id", func(m *amqp.Publishing) { m.MessageId = twice }, anAnswer}, // a question is not remembered
 		{"duplicate id", func(m *amqp.Publishing) { m.MessageId = twice; items(item("no such thing", 1))(m) }, contract.CodeUnknownSKU},
-		{"wrong version", func(m *amqp.Publishing) { m.Type = "pricing.quote.v2" }, silence},
+		{"wrong version", func(m *amqp.Publishing) { m.Type = "pricing.quote.v2" }, contract.CodeUnknownType},
 		{"empty", items(), contract.CodeInvalidRequest},
 		{"negative amount", items(item("mug", -1)), contract.CodeInvalidRequest},
 		{"number out of range", items(item("mug", 1e18)), contract.CodeInvalidRequest},

@@ -143,7 +143,7 @@ func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m
 			}
 		}
 		m.Transient, m.CorrelationID = true, d.CorrelationID
-		err := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable(), asReceived()) // the correlation id is as the caller has made it
+		err := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable())
 		switch {
 		case err == nil:
 			return why
