@@ -305,8 +305,10 @@ func TestWhatCannotBeRouted(t *testing.T) {
 			require.NoError(t, err)
 			return strings.Contains(reason, "NO_ROUTE"), reason
 		})
-		_, metrics := s.get(s.orders[0].Admin + "/metrics")
-		require.Contains(t, metrics, "outbox_held_back 1")
+		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { // the figure is cached
+			_, metrics := s.get(s.orders[0].Admin + "/metrics")
+			return strings.Contains(metrics, "outbox_held_back 1"), "nothing is held back"
+		})
 		require.NoError(t, ch.QueueBind(contract.BillingCharge.Name, "charge", contract.BillingCommands, false, nil))
 		s.startBilling(2)
 		s.becomes(o.ID, "paid")
