@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -273,7 +274,12 @@ func ApplyUsers(ctx context.Context, a Admin, users []User, password func(user s
 	api := a.management()
 	defer api.close()
 	for i, u := range users {
-		if err := api.putUser(ctx, u, secrets[i]); err != nil {
+		err := api.putUser(ctx, u, secrets[i])
+		var refused *mgmtError
+		if errors.As(err, &refused) && refused.status == http.StatusBadRequest {
+			err = api.putUser(ctx, u, secrets[i]) // somebody else has made it at the same moment
+		}
+		if err != nil {
 			return fmt.Errorf("apply user %q: %w", u.Name, err)
 		}
 		if err := api.putPermission(ctx, u); err != nil {
