@@ -130,16 +130,16 @@ func (p *Publisher) open(l *lane) (*session, error) {
 // connection gives the connection where the lane belongs now, and says whether it is
 // its own.
 func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
-	switch {
-	case l.alone:
+	if l.own != nil && !l.killer {
+		if ep, _ := l.own.epochs.get(); ep != nil && (l.alone || l.crowded.Load()) {
+			return ep, true, nil
+		}
+		p.hangUp(l) // it is lost, or not needed; a new one says by itself whether it can be had
+	}
+	if l.alone {
 		if ep, err := p.ownConnection(l); ep != nil || err != nil {
 			return ep, true, err
 		}
-	case l.crowded.Load():
-		if ep, _ := p.ownLink(l).epochs.get(); ep != nil {
-			return ep, true, nil
-		}
-	default:
 		p.hangUp(l)
 	}
 	ep, err = p.conn.publish.epochs.await(p.life, l.over)

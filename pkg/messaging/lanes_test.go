@@ -328,3 +328,40 @@ func TestOrderHoldsWhileALaneMoves(t *testing.T) {
 		}
 	}
 }
+
+// A lane that has much to send gets its own connection back after a loss.
+func TestAFloodGetsItsOwnConnectionAgain(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	declare(t, raw(t, b), "jobs", 20)
+	p := b.Connect(t, b.Config()).Publisher()
+	flood, cancel := context.WithCancel(t.Context())
+	var flooding sync.WaitGroup
+	flooding.Go(func() {
+		for flood.Err() == nil {
+			m, err := messaging.NewMessage(work, "x")
+			if err != nil {
+				t.Error(err)
+			}
+			p.PublishAsync(flood, messaging.Route{Key: "jobs"}, m)
+		}
+	})
+	defer func() { cancel(); flooding.Wait() }()
+	own := func() string {
+		out := b.Exec(t, "rabbitmqctl", "-q", "list_connections", "--no-table-headers", "vhost", "pid", "client_properties")
+		for _, line := range strings.Split(out, "\n") {
+			fields := strings.Split(line, "\t")
+			if len(fields) == 3 && fields[0] == b.VHost && strings.Contains(fields[2], "/publish to queue jobs") {
+				return fields[1]
+			}
+		}
+		return ""
+	}
+	var before string
+	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { before = own(); return before != "", "none of its own" })
+	b.CloseAllConnections(t)
+	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
+		after := own()
+		return after != "" && after != before, "none of its own: " + after
+	})
+}

@@ -4,9 +4,11 @@ import "time"
 
 const (
 	// vacateTimeout bounds for how long a lane sends nothing in order to change its
-	// connection, and vacateAgain is when it tries again.
+	// connection, and vacateAgain is when it tries again. dialAgain is when it does so
+	// after it could not get a connection of its own.
 	vacateTimeout = 100 * time.Millisecond
 	vacateAgain   = time.Second
+	dialAgain     = 10 * time.Second
 )
 
 // A mover brings a lane that has much to send from the shared connection to one of its
@@ -25,8 +27,12 @@ func (m *mover) look() {
 	if m.own || m.answers != nil || !m.lane.crowded.Load() {
 		return
 	}
-	ep, changed := m.ownLink(m.lane).epochs.get()
+	own := m.ownLink(m.lane)
+	ep, changed := own.epochs.get()
 	switch {
+	case ep == nil && own.failure() != nil:
+		m.hangUp(m.lane)
+		m.again = time.After(dialAgain)
 	case ep == nil:
 		m.changed = changed
 	case m.vacate():

@@ -112,8 +112,9 @@ func (s *session) run() error {
 	defer late.Stop()
 	over := s.lane.over
 	move := mover{session: s}
+	move.look() // it may have been crowded before
 	for {
-		if s.mayLeave() && s.finish() {
+		if move.done || s.mayLeave() && s.finish() {
 			return nil
 		}
 		select {
@@ -133,9 +134,6 @@ func (s *session) run() error {
 			return s.end(reason)
 		case <-s.life.Done():
 			return s.end(nil)
-		}
-		if move.done {
-			return nil
 		}
 	}
 }
@@ -183,7 +181,7 @@ func (s *session) sweep() {
 // where it is, since later answers come there.
 func (s *session) mayLeave() bool {
 	l := s.lane
-	if s.own && isDone(s.proven) && !l.killer {
+	if isDone(s.proven) && !l.killer {
 		l.alone = false
 	}
 	return isDone(l.over) || s.own && !l.alone && !l.crowded.Load() && s.answers == nil
