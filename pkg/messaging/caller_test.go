@@ -14,6 +14,25 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
+// unobserved lets a server serve more requests than its channels have room for.
+func (s *server) unobserved(t *testing.T) *server {
+	t.Helper()
+	done := make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for {
+			select {
+			case <-s.asked:
+			case <-s.verdicts:
+			case <-done:
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { close(done); reading.Wait() })
+	return s
+}
+
 // calling calls upper again and again until it is stopped. No call may fail.
 func calling(t *testing.T, caller *messaging.Caller) (answered *atomic.Int64, stop func()) {
 	t.Helper()
@@ -56,7 +75,7 @@ func TestACallFailsAlone(t *testing.T) {
 			t.Parallel()
 			b := messagingtest.Broker(t)
 			ch := raw(t, b)
-			serve(t, b)
+			serve(t, b).unobserved(t)
 			declare(t, ch, "frozen", 20)
 			require.NoError(t, ch.ExchangeDeclare("cold", "fanout", true, false, false, false, nil))
 			require.NoError(t, ch.QueueBind("frozen", "", "cold", false, nil))
@@ -120,7 +139,7 @@ func TestCloseFailsTheOpenCalls(t *testing.T) {
 func TestAReplyThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	s := serve(t, b, messaging.Prefetch(16))
+	s := serve(t, b, messaging.Prefetch(16)).unobserved(t)
 	ch := raw(t, b)
 	_, err := ch.QueueDeclare("odd", true, false, false, false, nil)
 	require.NoError(t, err)
