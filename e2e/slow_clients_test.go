@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +41,10 @@ func TestSlowClients(t *testing.T) {
 	}
 	deaf := make(chan error, 5)
 	for range cap(deaf) {
-		conn := dial("")
+		conn, err := (&net.Dialer{Control: smallBuffers}).Dial("tcp", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
 		go func() { deaf <- sendWithoutReading(conn) }()
 	}
 
@@ -58,14 +62,20 @@ func TestSlowClients(t *testing.T) {
 	s.becomes(s.place("last", contract.TierExpress, "tok_ok").ID, "paid")
 }
 
+// smallBuffers keeps what the two kernels hold of an answer small. With the usual
+// buffers, of megabytes, thousands of answers would fit before the server notices.
+func smallBuffers(_, _ string, raw syscall.RawConn) error {
+	var size, segment error
+	err := raw.Control(func(fd uintptr) {
+		size = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10)
+		segment = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536)
+	})
+	return errors.Join(err, size, segment)
+}
+
 // sendWithoutReading asks and asks, until the answers are stuck and the server has
 // closed the connection.
 func sendWithoutReading(conn net.Conn) error {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		if err := tcp.SetReadBuffer(4 << 10); err != nil {
-			return err
-		}
-	}
 	for {
 		_, err := io.WriteString(conn, "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		switch {

@@ -141,19 +141,21 @@ func (s *session) run() error {
 // take settles the message, or looks at the others while it is overdue. It says whether
 // the session has ended meanwhile, and why.
 func (s *session) take(c *Confirmation, late *time.Timer) (over bool, reason error) {
-	if isDone(c.wire.Done()) && s.settle(c) {
+	var closed *amqp.Error
+	if !isDone(c.wire.Done()) {
+		late.Reset(overdue)
+		select {
+		case <-c.wire.Done():
+		case <-late.C:
+		case closed = <-s.closed:
+			over = true
+		case <-s.life.Done():
+			over = true
+		}
+	}
+	if !over && isDone(c.wire.Done()) && s.settle(c) {
 		<-s.places
 		return false, nil
-	}
-	late.Reset(overdue)
-	var closed *amqp.Error
-	select {
-	case <-c.wire.Done():
-	case <-late.C:
-	case closed = <-s.closed:
-		over = true
-	case <-s.life.Done():
-		over = true
 	}
 	s.inflight <- c // there is room: it still has its place
 	if over {
