@@ -23,6 +23,21 @@ func (f fault) long() bool { return f.takes > time.Minute }
 // for them.
 func (f fault) beside() bool { return slices.Contains(besides, f.name) }
 
+// turn says which faults come earlier: what goes on beside the others begins, and the
+// queue is deleted when no charge is in it, also none that the provider never answers.
+func (f fault) turn() int {
+	switch {
+	case f.beside():
+		return 0
+	case f.name == queueDeletedName:
+		return 2
+	default:
+		return 1
+	}
+}
+
+const queueDeletedName = "queue deleted under its consumers"
+
 var (
 	brokerKilled = fault{"broker killed", 10 * time.Second, func(ctx context.Context, d *run) error {
 		return d.steps(ctx, d.kill("rabbitmq"), d.brokerBack)
@@ -81,7 +96,7 @@ var (
 	killedAfterCommit  = fault{"billing killed between commit and ack", 6 * time.Second, killAfterCommit}
 	killedAfterConfirm = fault{"orders killed between confirm and the outbox's commit", 4 * time.Second, killAfterConfirm}
 	consumerTimeout    = fault{"consumer timeout of billing.charge", 6 * time.Second, timeOut}
-	queueDeleted       = fault{"queue deleted under its consumers", 18 * time.Second, deleteQueue}
+	queueDeleted       = fault{queueDeletedName, 18 * time.Second, deleteQueue}
 	poisoned           = fault{"poison in every queue", 2 * time.Second, injectPoison}
 	neverAnswered      = fault{"a charge that the provider never answers", 9 * time.Minute, neverAnswer}
 )

@@ -102,15 +102,7 @@ func seeded(c *settings) ([]strike, error) {
 	}
 	random := rand.New(rand.NewPCG(c.seed, 1))
 	random.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
-	slices.SortStableFunc(chosen, func(a, b fault) int { // what goes on beside the others begins
-		switch {
-		case a.beside() && !b.beside():
-			return -1
-		case b.beside() && !a.beside():
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(chosen, func(a, b fault) int { return a.turn() - b.turn() })
 	var script []strike
 	at := firstStrike
 	add := func(faults ...fault) {
