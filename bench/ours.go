@@ -40,7 +40,10 @@ func ourPublish(ctx context.Context, b *broker, n int) (job, error) {
 	if err != nil {
 		return job{}, err
 	}
-	p := conn.Publisher()
+	p, err := conn.Publisher()
+	if err != nil {
+		return job{}, err
+	}
 	run := func(ctx context.Context) ([]time.Duration, error) {
 		var outstanding []*messaging.Confirmation
 		for i := range n {
@@ -73,7 +76,10 @@ func ourPublishAndWait(goroutines int) func(context.Context, *broker, int) (job,
 		if err != nil {
 			return job{}, err
 		}
-		p := conn.Publisher()
+		p, err := conn.Publisher()
+		if err != nil {
+			return job{}, err
+		}
 		run := func(ctx context.Context) ([]time.Duration, error) {
 			return nil, parallel(goroutines, n, func(_, i int) error {
 				m, err := ourMessage()
@@ -125,8 +131,12 @@ func ourCalls(callers int) func(context.Context, *broker, int) (job, error) {
 		if err != nil {
 			return job{}, err
 		}
+		replies, err := server.Publisher(messaging.WithoutConfirms())
+		if err != nil {
+			return job{}, err
+		}
 		mux := messaging.NewMux("")
-		mux.Handle(ask.Request, messaging.Serve(server.Publisher(messaging.WithoutConfirms()), ask,
+		mux.Handle(ask.Request, messaging.Serve(replies, ask,
 			func(_ context.Context, _ *messaging.Delivery, q question) (answer, error) {
 				return answer{Order: q.Order, Total: 4200}, nil
 			}))
@@ -158,7 +168,10 @@ func ourPaced(ctx context.Context, b *broker, n int) (job, error) {
 	if err != nil {
 		return job{}, err
 	}
-	p := conn.Publisher()
+	p, err := conn.Publisher()
+	if err != nil {
+		return job{}, err
+	}
 	l := newLatencies(n)
 	var handled atomic.Int64
 	done := make(chan struct{})

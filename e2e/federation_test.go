@@ -180,7 +180,7 @@ func TestTwoRegions(t *testing.T) {
 		arrived := map[string]bool{}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		for d, err := range us.broker.Connect(t, us.broker.Config()).Stream(contract.AuditStream, messaging.FirstOffset()).All(ctx) {
+		for d, err := range us.broker.Connect(t, us.broker.Config()).Stream(ctx, contract.AuditStream, messaging.FirstOffset()) {
 			require.NoError(t, err)
 			if d.Type == contract.OrderPaid.Name && slices.Contains(placed, d.CorrelationID) {
 				require.Equal(t, contract.OrdersUser, d.UserID)

@@ -124,7 +124,7 @@ func TestOneOrdersPath(t *testing.T) {
 	t.Run("audit has heard all of it", func(t *testing.T) {
 		types := map[string]bool{}
 		ctx := t.Context()
-		for d, err := range s.broker.Connect(t, s.broker.Config()).Stream(contract.AuditStream, messaging.FirstOffset()).All(ctx) {
+		for d, err := range s.broker.Connect(t, s.broker.Config()).Stream(ctx, contract.AuditStream, messaging.FirstOffset()) {
 			require.NoError(t, err)
 			types[d.Type] = true
 			if len(types) == 7 {

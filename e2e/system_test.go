@@ -208,7 +208,8 @@ func (s *system) publish(user string, route messaging.Route, messages ...messagi
 	s.t.Helper()
 	config := s.broker.Config()
 	config.User, config.Password = user, password
-	p := s.broker.Connect(s.t, config).Publisher()
+	p, err := s.broker.Connect(s.t, config).Publisher()
+	require.NoError(s.t, err)
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
 	for _, m := range messages {

@@ -22,7 +22,7 @@ func TestAcknowledgementsInMultiplesTakeNothingAlong(t *testing.T) {
 	b := messagingtest.Broker(t)
 	queue := declare(t, raw(t, b), "jobs", 20)
 	conn := b.Connect(t, b.Config())
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	number := map[string]int{} // by id
 	batch := make([]messaging.Message, messages)
 	for i := range batch {

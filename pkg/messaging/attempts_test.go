@@ -35,7 +35,7 @@ func TestAnIncompleteDescriptionLosesNothing(t *testing.T) {
 			queue.Name = "live"
 			config := b.Config()
 			verdicts := make(chan messaging.Verdict, 10)
-			config.Hooks.Settled = func(_ *messaging.Delivery, v messaging.Verdict, _ time.Duration) { verdicts <- v }
+			config.Observers = []messaging.Observer{onSettle(func(e messaging.SettleEvent) { verdicts <- e.Verdict })}
 			conn := b.Connect(t, config)
 			_, err := conn.Consume(queue, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error {
 				return messaging.Permanent(errors.New("broken"))

@@ -63,7 +63,7 @@ var (
 type away struct {
 	queue string
 	log   *zap.Logger
-	hook  func(queue string, err error)
+	to    *observers
 
 	active atomic.Bool // false as long as there is nothing to know: the path of every message
 
@@ -77,12 +77,12 @@ type away struct {
 	lastGood   time.Time            // when the latest call began that succeeded
 	remembered map[string]time.Time // messages that failed so: when
 
-	telling sync.Mutex // held over the hook
-	told    bool       // it was told that something is away
+	telling sync.Mutex // held while observers are called
+	told    bool       // they were told that something is away
 }
 
-func newAway(queue string, log *zap.Logger, hooks Hooks) *away {
-	return &away{queue: queue, log: log, hook: hooks.Away, remembered: map[string]time.Time{}}
+func newAway(queue string, log *zap.Logger, to *observers) *away {
+	return &away{queue: queue, log: log, to: to, remembered: map[string]time.Time{}}
 }
 
 // state is nil, or says what is away.
@@ -128,7 +128,7 @@ func (a *away) up(handled bool) {
 	a.err = nil
 }
 
-// tell calls the hook when it does not know how things are.
+// tell tells observers who do not know how things are.
 func (a *away) tell() {
 	a.telling.Lock()
 	defer a.telling.Unlock()
@@ -137,11 +137,11 @@ func (a *away) tell() {
 	a.mu.Unlock()
 	if (err != nil) != a.told {
 		a.told = err != nil
-		aside(a.log, "Hooks.Away", func() { a.hook(a.queue, err) })
+		a.to.isAway(AwayEvent{Queue: a.queue, Err: err})
 	}
 }
 
-// end tells the hook that nothing is away, since nobody looks any more.
+// end tells observers that nothing is away, since nobody looks any more.
 func (a *away) end() {
 	a.mu.Lock()
 	a.err = nil

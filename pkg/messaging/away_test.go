@@ -26,7 +26,7 @@ type outage struct {
 	down  atomic.Bool
 	calls atomic.Int32
 	done  chan string // bodies that were handled
-	told  chan error  // by Hooks.Away
+	told  chan error  // by OnAway
 }
 
 // newOutage begins with the database away.
@@ -36,11 +36,13 @@ func newOutage(t *testing.T, b *messagingtest.BrokerInfo) *outage {
 	o.deliveries, o.verdicts = map[string][]counts{}, map[string][]messaging.Verdict{}
 	o.down.Store(true)
 	config := b.Config()
-	config.Hooks.Settled = o.settled
-	config.Hooks.Away = func(_ string, err error) { o.told <- err }
+	config.Observers = []messaging.Observer{o}
 	o.conn = b.Connect(t, config)
 	return o
 }
+
+// OnAway passes on what an observer is told.
+func (o *outage) OnAway(e messaging.AwayEvent) { o.told <- e.Err }
 
 // Handle fails for everything while the database is away, and always for "poison".
 func (o *outage) Handle(_ context.Context, d *messaging.Delivery) error {
@@ -160,7 +162,7 @@ func TestPoisonThatClaimsAnOutage(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			var load sync.WaitGroup
 			load.Go(func() { // others come and are handled
-				p := o.conn.Publisher()
+				p := publisher(t, o.conn)
 				for ctx.Err() == nil {
 					m, err := messaging.NewMessage(work, "other")
 					if err != nil || p.Publish(ctx, messaging.Route{Key: "jobs"}, m) != nil {

@@ -33,7 +33,7 @@ type Caller struct {
 
 // Caller makes a caller. Make few, as of publishers.
 func (c *Conn) Caller() *Caller {
-	caller := &Caller{requests: c.newPublisher(), closing: make(chan struct{}), open: map[string]chan<- *Delivery{}}
+	caller := &Caller{requests: c.newPublisher(publisherConfig{confirms: true, window: defaultWindow}), closing: make(chan struct{}), open: map[string]chan<- *Delivery{}}
 	caller.requests.answers, caller.requests.owner = caller.answer, caller
 	c.adopt(caller)
 	return caller
@@ -53,18 +53,22 @@ func (c *Caller) ready() error { return c.requests.ready() }
 
 // call sends a request and waits for its answer. ctx has a deadline.
 func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Delivery, err error) {
-	conn, started := c.requests.conn, time.Now()
-	defer func() { conn.config.Hooks.Published(route, m.Type, err, time.Since(started)) }()
+	conn := c.requests.conn
+	to := conn.config.observers
 	m.AppID = conn.config.AppID
 	m.UserID = conn.user
-	m.ReplyTo = directReplyTo // the hook sees that it is a call
-	if conn.config.Hooks.Publishing != nil {
-		var finish func(error)
-		if m, finish = conn.publishing(ctx, route, m); finish != nil {
-			defer func() { finish(err) }()
+	if len(to.confirm) > 0 || len(to.publish) > 0 {
+		started := time.Now()
+		var finish func(ConfirmEvent)
+		if len(to.publish) > 0 {
+			m, finish = to.publishing(ctx, route, m, true)
 		}
+		defer func() {
+			to.confirmed(finish, ConfirmEvent{
+				Route: route, MessageID: m.ID, Type: m.Type, Call: true, Err: err, Took: time.Since(started),
+			})
+		}()
 	}
-	m.ReplyTo = "" // anybody else is refused with it
 	if err := conn.validate(route, &m); err != nil {
 		return nil, err
 	}
@@ -72,7 +76,7 @@ func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Deli
 	answers := make(chan *Delivery, 1)
 	c.expect(m.CorrelationID, answers)
 	defer c.take(m.CorrelationID)
-	request := &Confirmation{id: m.ID, route: route, mandatory: true, call: true}
+	request := &Confirmation{message: Message{ID: m.ID}, route: route, mandatory: true, call: true}
 	if err := c.requests.send(ctx, request, &m); err != nil {
 		return nil, err
 	}

@@ -154,7 +154,7 @@ func TestAReplyThatCannotBeSent(t *testing.T) {
 		"a code that is too large": func() (string, error) { return "", &messaging.RemoteError{Code: string(make([]byte, 200<<10))} },
 		"an error that is nil":     func() (string, error) { return "", (*messaging.RemoteError)(nil) },
 	}
-	_, err = generous.Consume(messaging.Queue{Name: "odd", Type: messaging.Classic}, messaging.Serve(generous.Publisher(), odd,
+	_, err = generous.Consume(messaging.Queue{Name: "odd", Type: messaging.Classic}, messaging.Serve(publisher(t, generous), odd,
 		func(_ context.Context, _ *messaging.Delivery, what string) (string, error) { return replies[what]() }), messaging.Concurrency(4))
 	require.NoError(t, err)
 	caller := s.conn.Caller()
@@ -176,13 +176,13 @@ func TestAReplyThatCannotBeSent(t *testing.T) {
 	require.NoError(t, ch.QueueBind("large", "large", "calls", false, nil))
 	var failed atomic.Value
 	config = b.Config()
-	config.Hooks.Published = func(_ messaging.Route, _ string, err error, _ time.Duration) {
-		if err != nil {
-			failed.Store(err)
+	config.Observers = []messaging.Observer{onConfirm(func(e messaging.ConfirmEvent) {
+		if e.Err != nil {
+			failed.Store(e.Err)
 		}
-	}
+	})}
 	strict := b.Connect(t, config)
-	_, err = strict.Consume(messaging.Queue{Name: "large", Type: messaging.Classic}, messaging.Serve(strict.Publisher(), large,
+	_, err = strict.Consume(messaging.Queue{Name: "large", Type: messaging.Classic}, messaging.Serve(publisher(t, strict), large,
 		func(context.Context, *messaging.Delivery, string) (string, error) {
 			return string(make([]byte, 17<<20)), nil
 		}))
@@ -204,7 +204,7 @@ func TestAServerThatMayNotAnswer(t *testing.T) {
 	config := b.Config()
 	config.URLs = []string{b.WithUser(t, mute.Name, "x")}
 	conn, log := observed(t, b, config)
-	_, err := conn.Consume(messaging.Queue{Name: "calls", Type: messaging.Classic}, messaging.Serve(conn.Publisher(), upper,
+	_, err := conn.Consume(messaging.Queue{Name: "calls", Type: messaging.Classic}, messaging.Serve(publisher(t, conn), upper,
 		func(_ context.Context, _ *messaging.Delivery, word string) (string, error) { return word, nil }))
 	require.NoError(t, err)
 	_, err = messaging.Call(within(t, 2*time.Second), b.Connect(t, b.Config()).Caller(), upper, "x")

@@ -33,7 +33,7 @@ func TestWhatIsLetThroughArrives(t *testing.T) {
 		return nil
 	}))
 	require.NoError(t, err)
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	send := func(m messaging.Message) *messaging.Delivery {
 		t.Helper()
 		require.NoError(t, p.Publish(within(t, time.Minute), messaging.Route{Key: "jobs"}, m))
@@ -106,9 +106,9 @@ func TestTheLargestHeadersSurviveAttemptsAndDeath(t *testing.T) {
 	m.ID, m.Type, m.CorrelationID, m.ReplyTo, m.AppID, m.ContentType, m.ContentEncoding = long("i"), long("t"), long("c"), long("r"), long("a"), long("c"), long("e")
 	m.Expiration, m.Priority = time.Hour, 4
 	m.Headers = map[string]any{"h": strings.Repeat("v", 124<<10-2*5-2)}
-	require.NoError(t, conn.Publisher().Publish(within(t, time.Minute), messaging.Route{Key: work}, m))
+	require.NoError(t, publisher(t, conn).Publish(within(t, time.Minute), messaging.Route{Key: work}, m))
 	m.Headers["h"] = m.Headers["h"].(string) + "v"
-	require.ErrorIs(t, conn.Publisher().Publish(within(t, time.Minute), messaging.Route{Key: work}, m), messaging.ErrInvalid)
+	require.ErrorIs(t, publisher(t, conn).Publish(within(t, time.Minute), messaging.Route{Key: work}, m), messaging.ErrInvalid)
 
 	failing := raw(t, b)
 	for range 2 { // by hand, so that the broker dead-letters it and nobody parks it
@@ -137,7 +137,7 @@ func TestHeadersOfAStream(t *testing.T) {
 	stream := messaging.Queue{Name: "log", Type: messaging.Stream}
 	require.NoError(t, messaging.Apply(within(t, time.Minute), b.Admin(), messaging.Topology{Queues: []messaging.Queue{stream}}))
 	conn := b.Connect(t, b.Config())
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	m := message(t, "x")
 	m.Headers = headers(8128) // the broker adds the offset
 	m.Headers["x-stream-filter-value"], m.Headers["x-basic-type"], m.Headers["n"] = "eu", "kind", 3_000_000_000
@@ -146,7 +146,7 @@ func TestHeadersOfAStream(t *testing.T) {
 	delete(m.Headers, "2")
 	m.Timestamp = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 	require.NoError(t, p.Publish(within(t, time.Minute), messaging.Route{Key: "log"}, m))
-	for d, err := range conn.Stream(stream, messaging.FirstOffset()).All(within(t, time.Minute)) {
+	for d, err := range conn.Stream(within(t, time.Minute), stream, messaging.FirstOffset()) {
 		require.NoError(t, err)
 		require.Equal(t, m.ID, d.ID)
 		require.EqualValues(t, 3_000_000_000, d.Headers["n"])
@@ -162,7 +162,7 @@ func TestMaxMessageSize(t *testing.T) {
 	declare(t, raw(t, b), "jobs", 20)
 	config := b.Config()
 	config.MaxMessageSize = 100
-	p := b.Connect(t, config).Publisher()
+	p := publisher(t, b.Connect(t, config))
 	m := message(t, "x")
 	m.Body = make([]byte, 101)
 	others := p.PublishAsync(within(t, time.Minute), messaging.Route{Key: "jobs"}, message(t, "x"))

@@ -22,7 +22,7 @@ func TestMoreRoutesThanLanes(t *testing.T) {
 		_, err := ch.QueueDeclare(fmt.Sprint("q", n), true, false, false, false, nil)
 		require.NoError(t, err)
 	}
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	ctx := within(t, 60*time.Second)
 	var publishing sync.WaitGroup
 	for n := range many {
@@ -70,7 +70,7 @@ func TestTooManyChannels(t *testing.T) {
 	for first := range 16 {
 		publishing.Go(func() {
 			for n := first; n < most; n += 16 {
-				publishers[n] = conn.Publisher()
+				publishers[n] = publisher(t, conn)
 				if err := publish(publishers[n]); err != nil {
 					t.Errorf("number %d: %v", n, err)
 				}
@@ -79,7 +79,7 @@ func TestTooManyChannels(t *testing.T) {
 	}
 	publishing.Wait()
 	began := time.Now()
-	err = publish(conn.Publisher())
+	err = publish(publisher(t, conn))
 	require.ErrorIs(t, err, messaging.ErrTooManyChannels)
 	_, err = messaging.Call(ctx, conn.Caller(), messaging.Procedure[string, string]{Route: messaging.Route{Key: "jobs"}, Request: work, Reply: work}, "x")
 	require.ErrorIs(t, err, messaging.ErrTooManyChannels)
@@ -87,7 +87,7 @@ func TestTooManyChannels(t *testing.T) {
 
 	require.NoError(t, publishers[7].Close(ctx))
 	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
-		err := publish(conn.Publisher())
+		err := publish(publisher(t, conn))
 		return err == nil, fmt.Sprint(err)
 	})
 }
@@ -111,16 +111,16 @@ func TestALimitOfChannelsIsReachedOnce(t *testing.T) {
 	}
 	var publishers []*messaging.Publisher
 	for range most {
-		publishers = append(publishers, conn.Publisher())
+		publishers = append(publishers, publisher(t, conn))
 		require.NoError(t, publish(publishers[len(publishers)-1]))
 	}
-	require.ErrorIs(t, publish(conn.Publisher()), messaging.ErrTooManyChannels)
+	require.ErrorIs(t, publish(publisher(t, conn)), messaging.ErrTooManyChannels)
 	for _, p := range publishers { // their channels are open again
 		require.NoError(t, publish(p))
 	}
 	lost := log.FilterMessage("connection lost").Len()
 	for range 5 {
-		require.ErrorIs(t, publish(conn.Publisher()), messaging.ErrTooManyChannels)
+		require.ErrorIs(t, publish(publisher(t, conn)), messaging.ErrTooManyChannels)
 	}
 	for _, p := range publishers {
 		require.NoError(t, publish(p))
@@ -139,7 +139,7 @@ func TestALaneThatGetsNoConnectionOfItsOwn(t *testing.T) {
 	b.Exec(t, "rabbitmqctl", "-q", "set_user_limits", limited.Name, `{"max-connections": 1}`)
 	config := b.Config()
 	config.URLs = []string{b.WithUser(t, limited.Name, "x")}
-	p := b.Connect(t, config).Publisher()
+	p := publisher(t, b.Connect(t, config))
 	ctx := within(t, 60*time.Second)
 	for _, route := range routes {
 		require.NoError(t, p.Publish(ctx, route, message(t, "x")))

@@ -19,7 +19,7 @@ func TestWhatIsMadeFromAClosedConnIsClosed(t *testing.T) {
 	ctx := within(t, 20*time.Second)
 	require.NoError(t, conn.Close(ctx))
 
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	require.ErrorIs(t, p.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x")), messaging.ErrClosed)
 	require.NoError(t, p.Close(ctx))
 	caller := conn.Caller()
@@ -50,7 +50,7 @@ func TestHandlersPublishAndParkWhileTheConnCloses(t *testing.T) {
 		<-proceed
 		result, err := messaging.NewMessage(work, "x")
 		if err == nil {
-			err = conn.Publisher().Publish(ctx, messaging.Route{Key: "results"}, result)
+			err = publisher(t, conn).Publish(ctx, messaging.Route{Key: "results"}, result)
 		}
 		published <- err
 		return messaging.Permanent(errors.New("to be parked"))

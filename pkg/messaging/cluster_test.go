@@ -67,7 +67,7 @@ func TestCluster(t *testing.T) {
 			}
 		}
 		events := make(chan int, 1)
-		orderly := far.Publisher()
+		orderly := publisher(t, far)
 		publishers.Go(func() { events <- ordered.publish(ctx, t, orderly, "", "ordered") })
 		more := func(n int) {
 			t.Helper()
@@ -138,7 +138,7 @@ type jobsClient struct {
 
 func newJobsClient(t *testing.T, conn *messaging.Conn) *jobsClient {
 	t.Helper()
-	c := &jobsClient{t: t, publisher: conn.Publisher(), tried: map[string]bool{}, done: map[string]bool{}, handled: map[string]int{}}
+	c := &jobsClient{t: t, publisher: publisher(t, conn), tried: map[string]bool{}, done: map[string]bool{}, handled: map[string]int{}}
 	_, err := conn.Consume(messaging.Queue{Name: "jobs", Type: messaging.Quorum}, messaging.HandlerFunc(
 		func(_ context.Context, d *messaging.Delivery) error {
 			c.mu.Lock()

@@ -1,8 +1,8 @@
 package messaging
 
 import (
-	"context"
 	"crypto/tls"
+	"slices"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -45,28 +45,12 @@ type Config struct {
 	// broker takes (max_message_size). It closes the channel over a larger one. Defaults
 	// to [DefaultMaxMessageSize].
 	MaxMessageSize int
-	// Logger defaults to none.
+	// Logger defaults to none. It never gets a body.
 	Logger *zap.Logger
-	// Hooks are called for every message; each may be nil.
-	Hooks Hooks
-}
+	// Observers are told what happens, for metrics and traces: see [Observer].
+	Observers []Observer
 
-// Hooks is where metrics come in. They run on the path of every message: return
-// at once and never block. A panic is logged and changes nothing else.
-type Hooks struct {
-	// Publishing is called before a message or a call is sent, with the context of
-	// whoever sends it, and may add headers. What it returns, which may be nil, is
-	// called with the outcome. m.Headers is the hook's to change.
-	Publishing func(ctx context.Context, route Route, m *Message) (done func(err error))
-	// Published is called when the outcome of a publish or a call is known. A call's
-	// is its answer, whatever that says, and it took until then.
-	Published func(route Route, messageType string, err error, took time.Duration)
-	// Settled is called when a delivery has got its verdict.
-	Settled func(d *Delivery, verdict Verdict, took time.Duration)
-	// Away is called when a consumer finds that what its handlers need is away, with the
-	// handler's error (see [Unavailable]), and with nil when it is back or the consumer
-	// stops. The calls of one consumer come one after the other.
-	Away func(queue string, err error)
+	observers *observers // Observers and Logger, by what they want to know; set by withDefaults
 }
 
 func (c Config) withDefaults() Config {
@@ -93,10 +77,13 @@ func (c Config) withDefaults() Config {
 	if c.MaxMessageSize == 0 {
 		c.MaxMessageSize = DefaultMaxMessageSize
 	}
+	observers := slices.Clone(c.Observers)
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	} else {
+		observers = slices.Insert(observers, 0, Observer(logObserver{c.Logger}))
 	}
-	c.Hooks = c.Hooks.caught(c.Logger)
+	c.observers = newObservers(observers, c.Logger)
 	return c
 }
 

@@ -11,15 +11,13 @@ import (
 
 // Confirmation is the outcome, still to come, of a message that was published.
 type Confirmation struct {
-	id        string
-	kind      string
+	message   Message // as it was given
 	route     Route
 	mandatory bool
-	received  bool // see limits
 	call      bool // it is a request, which expires with its context
 	started   time.Time
-	hooks     *Hooks      // nil when nobody is told
-	finish    func(error) // of Hooks.Publishing; may be nil
+	observers *observers         // nil when nobody is told
+	finish    func(ConfirmEvent) // of a PublishObserver; may be nil
 
 	// Set when the message was sent; without a session the outcome is known already.
 	session *session
@@ -31,6 +29,13 @@ type Confirmation struct {
 	done     chan struct{} // made when asked for
 	err      error
 }
+
+// Message is what was published, as it was given to [Publisher.PublishAsync]: to publish it
+// again, for example.
+func (c *Confirmation) Message() Message { return c.message }
+
+// Route is where it was published to.
+func (c *Confirmation) Route() Route { return c.route }
 
 // settledAlready is the Done of what has its outcome.
 var settledAlready = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
@@ -71,7 +76,7 @@ func (c *Confirmation) Wait(ctx context.Context) error {
 	if isDone(c.Done()) { // both at once: the outcome says more
 		return c.err
 	}
-	return fmt.Errorf("publish %s: outcome unknown: %w", c.id, context.Cause(ctx))
+	return fmt.Errorf("publish %s: outcome unknown: %w", c.message.ID, context.Cause(ctx))
 }
 
 // resolve sets the outcome of what is not on its way.
@@ -80,17 +85,17 @@ func (c *Confirmation) resolve(err error) {
 	c.tell()
 }
 
-// tell says the outcome to the lane and to the hooks.
+// tell says the outcome to the lane and to observers.
 func (c *Confirmation) tell() {
 	if c.session != nil {
 		c.session.lanes.release(c.session.lane)
 	}
-	if c.hooks != nil {
-		c.hooks.Published(c.route, c.kind, c.err, time.Since(c.started))
+	if c.started.IsZero() || c.observers == nil {
+		return
 	}
-	if c.finish != nil {
-		c.finish(c.err)
-	}
+	c.observers.confirmed(c.finish, ConfirmEvent{
+		Route: c.route, MessageID: c.message.ID, Type: c.message.Type, Err: c.err, Took: time.Since(c.started),
+	})
 }
 
 // publishing091 puts a message into the client library's form.

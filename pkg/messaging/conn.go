@@ -163,16 +163,6 @@ func (c *Conn) QueueState(ctx context.Context, name string) (QueueState, error) 
 	return QueueState{Messages: q.Messages, Consumers: q.Consumers}, nil
 }
 
-// publishing calls the hook with a copy of the message, whose headers it may change.
-// By value, so that without a hook no message is moved to the heap.
-func (c *Conn) publishing(ctx context.Context, route Route, m Message) (Message, func(error)) {
-	headers := make(map[string]any, len(m.Headers)+2)
-	maps.Copy(headers, m.Headers)
-	m.Headers = headers
-	finish := c.config.Hooks.Publishing(ctx, route, &m)
-	return m, finish
-}
-
 // untilClosed is ctx, ended by ErrClosed when the Conn is closed before.
 func (c *Conn) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -224,6 +214,9 @@ func (c *Conn) dismiss(s sender) {
 
 // parking is the publisher that consumers park messages with, made when first needed.
 func (c *Conn) parking() *Publisher {
-	c.park.Do(func() { c.parker = c.Publisher() })
+	c.park.Do(func() {
+		c.parker = c.newPublisher(publisherConfig{confirms: true, window: defaultWindow})
+		c.adopt(c.parker)
+	})
 	return c.parker
 }

@@ -4,28 +4,65 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"reflect"
 	"time"
-
-	"go.uber.org/zap"
 )
 
-// ConsumeOption changes how a [Consumer] works.
-type ConsumeOption func(*Consumer)
+// ConsumeOption is a setting of [Conn.Consume] and [Conn.ConsumeAll]; each [ListenOption]
+// is one too. Nil is none.
+type ConsumeOption interface{ applyConsume(c *consumerConfig) }
 
-// Concurrency is how many messages are handled at once. Defaults to 1.
-func Concurrency(n int) ConsumeOption { return func(c *Consumer) { c.concurrency = n } }
+// ListenOption is a setting of [Conn.Listen], and of [Conn.Consume] as well. Nil is none.
+type ListenOption interface {
+	ConsumeOption
+	forListen()
+}
 
-// Prefetch is how many unsettled messages the broker sends ahead. Defaults to the
-// concurrency. Small is good: everything prefetched counts an attempt when the
-// connection drops, overtakes messages of higher priority, and its consumer timeout
-// already runs. At most 65,535.
-func Prefetch(n int) ConsumeOption { return func(c *Consumer) { c.prefetch = n } }
+type consumeOption func(c *consumerConfig)
 
-// HandlerTimeout is the deadline of each handler. Defaults to 30 s. It must be
-// well below the queue's consumer timeout, after which the broker gives the
-// message to somebody else without counting an attempt.
-func HandlerTimeout(d time.Duration) ConsumeOption { return func(c *Consumer) { c.timeout = d } }
+func (f consumeOption) applyConsume(c *consumerConfig) { f(c) }
+
+type listenOption struct{ consumeOption }
+
+func (listenOption) forListen() {}
+
+// consumerConfig is what the options of a [Consumer] say.
+type consumerConfig struct {
+	concurrency int
+	prefetch    int
+	timeout     time.Duration // 0 for none
+	retryInside time.Duration
+	tag         string
+	priority    int
+	tenure      time.Duration // 0 for ever
+	exclusive   bool
+	autoAck     bool
+	onSubscribe func()
+}
+
+// likeConcurrency is a prefetch that was not set.
+const likeConcurrency = math.MinInt
+
+// Concurrency is how many messages are handled at once: 1 to 65,535. Defaults to 1.
+func Concurrency(n int) ListenOption {
+	return listenOption{func(c *consumerConfig) { c.concurrency = n }}
+}
+
+// Prefetch is how many unsettled messages the broker sends ahead: at least the
+// concurrency, which is the default, and at most 65,535. Small is good: everything
+// prefetched counts an attempt when the connection drops, overtakes messages of higher
+// priority, and its consumer timeout already runs.
+func Prefetch(n int) ConsumeOption {
+	return consumeOption(func(c *consumerConfig) { c.prefetch = n })
+}
+
+// HandlerTimeout is the deadline of each handler. Defaults to 30 s; 0 is for none. It must
+// be well below the queue's consumer timeout, after which the broker gives the message to
+// somebody else without counting an attempt. A handler that goes on after its deadline
+// holds its message, and one of the consumer's places, until it returns: the log and an
+// [OverdueObserver] tell of it a second later.
+func HandlerTimeout(d time.Duration) ListenOption {
+	return listenOption{func(c *consumerConfig) { c.timeout = d }}
+}
 
 // RetryInProcess repeats a failing handler with backoff for this long, counted from
 // its first failure, before its error becomes [Permanent]. It is for queues that must
@@ -34,100 +71,108 @@ func HandlerTimeout(d time.Duration) ConsumeOption { return func(c *Consumer) { 
 // handler timeout, cut to what is left: all of them together take no longer than the
 // handler timeout and this, as long as handlers honour their context. To park it
 // afterwards takes 10 s at most. Waiting for what is [Unavailable] is not counted.
-func RetryInProcess(d time.Duration) ConsumeOption { return func(c *Consumer) { c.retryInside = d } }
+func RetryInProcess(d time.Duration) ConsumeOption {
+	return consumeOption(func(c *consumerConfig) { c.retryInside = d })
+}
 
 // ConsumerTag names the consumer in the management UI. Defaults to a unique name.
-func ConsumerTag(tag string) ConsumeOption { return func(c *Consumer) { c.tag = tag } }
+func ConsumerTag(tag string) ListenOption {
+	return listenOption{func(c *consumerConfig) { c.tag = tag }}
+}
 
 // ConsumerPriority makes this consumer get messages before those with a lower
 // one, as long as it has room (https://www.rabbitmq.com/docs/consumer-priority).
-// Defaults to 0. Refused on a queue with a single active consumer: RabbitMQ 4.3
+// Defaults to 0; 32 bits. Refused on a queue with a single active consumer: RabbitMQ 4.3
 // keeps one that dies while a higher one is taking over, and later makes that ghost
 // the active consumer for ever; see DESIGN.md.
-func ConsumerPriority(n int) ConsumeOption { return func(c *Consumer) { c.priority = n } }
+func ConsumerPriority(n int) ConsumeOption {
+	return consumeOption(func(c *consumerConfig) { c.priority = n })
+}
 
 // Tenure is how long a consumer of a queue with a single active consumer stays the
 // active one, about: after it the consumer goes behind the others that wait, with
 // the acknowledgement of a message, so order holds. That spreads many such queues
 // over the replicas; without it the one that starts first would be active for all.
 // Each time is drawn anew, between half of it and half more. Defaults to one minute;
-// zero is for ever.
-func Tenure(d time.Duration) ConsumeOption { return func(c *Consumer) { c.tenure = d } }
+// 0 is for ever.
+func Tenure(d time.Duration) ConsumeOption {
+	return consumeOption(func(c *consumerConfig) { c.tenure = d })
+}
 
 // ExclusiveConsumer asks to be the queue's only consumer. While there is another
 // one, subscribing fails and is tried again. Classic queues without a single active
 // consumer only: a quorum queue takes others beside it and says nothing.
-func ExclusiveConsumer() ConsumeOption { return func(c *Consumer) { c.exclusive = true } }
-
-// AutoAck takes messages as acknowledged when they are sent: fast, and what the
-// handler fails or does not get to is lost. The prefetch has no effect: the broker
-// sends all it has, and what the handler does not keep up with waits in this
-// process's memory, without bound. Refused on a queue with a single active consumer,
-// which hands over with an acknowledgement.
-func AutoAck() ConsumeOption { return func(c *Consumer) { c.autoAck = true } }
-
-// OnSubscribe is called after each subscription, before the first delivery: the
-// place to drop a cache, since messages may have been missed. It must not block. Nil
-// is nothing.
-func OnSubscribe(f func()) ConsumeOption { return func(c *Consumer) { c.onSubscribe = f } }
-
-// newConsumer makes a consumer of its description, and refuses what cannot work.
-func (c *Conn) newConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer, error) {
-	q := consumer.queue
-	consumer.conn = c
-	consumer.log = c.config.Logger.With(zap.String("queue", q.Name))
-	consumer.concurrency = 1
-	consumer.timeout = 30 * time.Second
-	consumer.keepsOrder = q.SingleActiveConsumer
-	if q.SingleActiveConsumer {
-		consumer.retryInside = 75 * time.Second
-		consumer.tenure = time.Minute
-	}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(consumer)
-		}
-	}
-	if consumer.prefetch == 0 {
-		consumer.prefetch = consumer.concurrency
-	}
-	// A queue of others may be described in part; an exclusive one is declared.
-	if err := errors.Join(q.validate(q.Exclusive), consumer.validate()); err != nil {
-		return nil, err
-	}
-	consumer.retries = retriesOf(q, consumer.retryInside)
-	consumer.draining = make(chan struct{})
-	consumer.done = make(chan struct{})
-	consumer.state = fmt.Errorf("queue %q: not subscribed yet", q.Name)
-	consumer.trouble = trouble{log: consumer.log, fails: "subscription ended, trying again", works: "subscribed again"}
-	consumer.away = newAway(q.Name, consumer.log, c.config.Hooks)
-	return consumer, nil
+func ExclusiveConsumer() ConsumeOption {
+	return consumeOption(func(c *consumerConfig) { c.exclusive = true })
 }
 
-// validate names the option that is wrong.
-func (c *Consumer) validate() error {
-	q := c.queue
+// AutoAck takes messages as acknowledged when they are sent: fast, and what the
+// handler fails or does not get to is lost. The broker sends all it has, so it is refused
+// with a [Prefetch], and what the handler does not keep up with waits in this process's
+// memory, without bound. Refused on a queue with a single active consumer, which hands
+// over with an acknowledgement.
+func AutoAck() ConsumeOption {
+	return consumeOption(func(c *consumerConfig) { c.autoAck = true })
+}
+
+// OnSubscribe is called after each subscription, before the first delivery: the
+// place to drop a cache, since messages may have been missed. It must not block. A nil
+// function is none.
+func OnSubscribe(f func()) ListenOption {
+	return listenOption{func(c *consumerConfig) { c.onSubscribe = f }}
+}
+
+// newConsumerConfig is what options, laid over the defaults of a queue, say about its
+// consumer.
+func newConsumerConfig[O ConsumeOption](q Queue, autoAck bool, opts []O) (consumerConfig, error) {
+	c := consumerConfig{concurrency: 1, prefetch: likeConcurrency, timeout: 30 * time.Second, autoAck: autoAck}
+	if q.SingleActiveConsumer {
+		c.retryInside = 75 * time.Second
+		c.tenure = time.Minute
+	}
+	for _, opt := range opts {
+		if any(opt) != nil {
+			opt.applyConsume(&c)
+		}
+	}
+	err := c.validate(q)
+	if c.prefetch == likeConcurrency {
+		c.prefetch = c.concurrency
+	}
+	return c, err
+}
+
+// validate names the option that is wrong, by itself or for the queue.
+func (c consumerConfig) validate(q Queue) error {
 	if err := checkText(c.tag); err != nil {
 		return fmt.Errorf("messaging: ConsumerTag: %w", err)
 	}
+	given := c.prefetch != likeConcurrency
 	switch {
-	case isNil(c.handler):
-		return errors.New("messaging: Consume: the handler is nil")
 	case c.concurrency < 1 || c.concurrency > maxPrefetch:
 		return fmt.Errorf("messaging: Concurrency: must be from 1 to %d", maxPrefetch)
-	case c.prefetch < c.concurrency:
+	case given && c.autoAck:
+		return errors.New("messaging: Prefetch: has no effect with AutoAck")
+	case given && c.prefetch < c.concurrency:
 		return errors.New("messaging: Prefetch: must not be below Concurrency")
-	case c.prefetch > maxPrefetch:
+	case given && c.prefetch > maxPrefetch:
 		return fmt.Errorf("messaging: Prefetch: AMQP allows at most %d", maxPrefetch)
-	case c.timeout <= 0 || c.timeout > maxWait:
-		return fmt.Errorf("messaging: HandlerTimeout: must be positive, and at most %s", maxWait)
+	case c.timeout < 0 || c.timeout > maxWait:
+		return fmt.Errorf("messaging: HandlerTimeout: must not be negative, and at most %s", maxWait)
 	case c.retryInside < 0 || c.retryInside > maxWait:
 		return fmt.Errorf("messaging: RetryInProcess: must not be negative, and at most %s", maxWait)
 	case c.tenure < 0 || c.tenure > maxWait:
 		return fmt.Errorf("messaging: Tenure: must not be negative, and at most %s", maxWait)
 	case c.priority < math.MinInt32 || c.priority > math.MaxInt32:
 		return errors.New("messaging: ConsumerPriority: must fit into 32 bits")
-	case q.SingleActiveConsumer && c.prefetch != 1:
+	}
+	return c.validateFor(q)
+}
+
+// validateFor names the option that is wrong for the queue.
+func (c consumerConfig) validateFor(q Queue) error {
+	switch {
+	case q.SingleActiveConsumer && max(c.concurrency, c.prefetch) != 1:
 		return errors.New("messaging: Prefetch: a single active consumer keeps order with 1 only")
 	case q.SingleActiveConsumer && c.priority != 0:
 		return errors.New("messaging: ConsumerPriority: not for a single active consumer, see its documentation")
@@ -139,12 +184,8 @@ func (c *Consumer) validate() error {
 		return errors.New("messaging: Tenure: for a single active consumer only")
 	case q.ConsumerTimeout > 0 && c.timeout+c.retryInside >= q.ConsumerTimeout:
 		return fmt.Errorf("messaging: HandlerTimeout: must, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
+	case q.ConsumerTimeout > 0 && c.timeout == 0:
+		return fmt.Errorf("messaging: HandlerTimeout: must be given, since the queue has a consumer timeout of %s", q.ConsumerTimeout)
 	}
 	return nil
-}
-
-// isNil says whether there is no handler, or one that is a nil function.
-func isNil(h Handler) bool {
-	v := reflect.ValueOf(h)
-	return h == nil || v.Kind() == reflect.Func && v.IsNil()
 }

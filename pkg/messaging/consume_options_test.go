@@ -73,7 +73,7 @@ func TestConsumeRefusesNilHandlers(t *testing.T) {
 		"nil":                       nil,
 		"a nil function":            messaging.HandlerFunc(nil),
 		"JSON of nil":               messaging.JSON[int](nil),
-		"Serve of nil":              messaging.Serve[int, int](c.Publisher(), messaging.Procedure[int, int]{}, nil),
+		"Serve of nil":              messaging.Serve[int, int](publisher(t, c), messaging.Procedure[int, int]{}, nil),
 		"Serve with no publisher":   messaging.Serve(nil, messaging.Procedure[int, int]{}, func(context.Context, *messaging.Delivery, int) (int, error) { return 0, nil }),
 		"middleware around nothing": messaging.Chain(nil, messaging.Timeout(time.Second)),
 	} {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -35,24 +35,15 @@ type Consumer struct {
 	queue    Queue
 	bindings []Binding
 	handler  Handler
+	config   consumerConfig
+	retries  retries
 	log      *zap.Logger
 
-	concurrency int
-	prefetch    int
-	timeout     time.Duration
-	retryInside time.Duration
-	retries     retries
-	tag         string
-	ownQueue    string // the exclusive queue that was declared last
-	ownEpoch    *epoch // and the connection that it belongs to
-	onSubscribe func()
-	autoAck     bool
-	exclusive   bool
-	priority    int
-	keepsOrder  bool // see subscription.drain
-	tenure      time.Duration
-	away        *away
-	trouble     trouble
+	ownQueue   string // the exclusive queue that was declared last
+	ownEpoch   *epoch // and the connection that it belongs to
+	keepsOrder bool   // see subscription.drain
+	away       *away
+	trouble    trouble
 
 	handlers context.Context // parent of all handlers' contexts
 	abort    context.CancelCauseFunc
@@ -61,8 +52,9 @@ type Consumer struct {
 	halt     context.CancelFunc // gives up waiting for the broker
 	done     chan struct{}
 
-	mu    sync.Mutex
-	state error // nil while subscribed
+	mu      sync.Mutex
+	state   error    // nil while subscribed
+	watches []*watch // of the handlers that may run
 }
 
 // errHandedOver ends a subscription whose tenure is over.
@@ -93,11 +85,15 @@ func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, er
 //
 // A queue that you name cannot be declared again until the broker has noticed that
 // the connection before is gone; the consumer waits for that.
-func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ConsumeOption) (*Consumer, error) {
+func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ListenOption) (*Consumer, error) {
 	if err := validateListen(q, bindings); err != nil {
 		return nil, err
 	}
-	consumer, err := c.newConsumer(&Consumer{queue: q, bindings: bindings, handler: h, autoAck: true}, opts)
+	config, err := newConsumerConfig(q, true, opts)
+	if err != nil {
+		return nil, err
+	}
+	consumer, err := c.newConsumer(q, bindings, h, config)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +101,40 @@ func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ConsumeOpt
 		return nil, err
 	}
 	return consumer, nil
+}
+
+// newConsumer makes a consumer of its description, and refuses what cannot work.
+func (c *Conn) newConsumer(q Queue, bindings []Binding, h Handler, config consumerConfig) (*Consumer, error) {
+	if isNil(h) {
+		return nil, errors.New("messaging: Consume: the handler is nil")
+	}
+	// A queue of others may be described in part; an exclusive one is declared.
+	if err := q.validate(q.Exclusive); err != nil {
+		return nil, err
+	}
+	if config.tag == "" {
+		tag, err := uniqueTag(c.config.Name)
+		if err != nil {
+			return nil, err
+		}
+		config.tag = tag
+	}
+	log := c.config.Logger.With(zap.String("queue", q.Name))
+	return &Consumer{
+		conn:       c,
+		queue:      q,
+		bindings:   bindings,
+		handler:    h,
+		config:     config,
+		retries:    retriesOf(q, config.retryInside),
+		log:        log,
+		keepsOrder: q.SingleActiveConsumer,
+		away:       newAway(q.Name, log, c.config.observers),
+		trouble:    trouble{log: log, fails: "subscription ended, trying again", works: "subscribed again"},
+		draining:   make(chan struct{}),
+		done:       make(chan struct{}),
+		state:      fmt.Errorf("queue %q: not subscribed yet", q.Name),
+	}, nil
 }
 
 // start starts consumers, all or none.
@@ -169,8 +199,32 @@ func (c *Consumer) Drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		c.abort(ErrStopping)
-		return fmt.Errorf("drain the consumer of %q: %w", c.queue.Name, context.Cause(ctx))
+		return fmt.Errorf("drain the consumer of %q: %w (%s)", c.queue.Name, context.Cause(ctx), c.busyWith())
 	}
+}
+
+// maxNamed is how many messages an error names.
+const maxNamed = 5
+
+// busyWith says what a drain waits for.
+func (c *Consumer) busyWith() string {
+	c.mu.Lock()
+	ids := handling(c.watches)
+	c.mu.Unlock()
+	if len(ids) == 0 {
+		return "no handler runs, the broker does not answer"
+	}
+	more := ""
+	if n := len(ids) - maxNamed; n > 0 {
+		ids, more = ids[:maxNamed], fmt.Sprintf(" and %d more", n)
+	}
+	return "still handled: " + strings.Join(ids, ", ") + more
+}
+
+func (c *Consumer) setWatches(watches []*watch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watches = watches
 }
 
 // Stop is Drain for those in a hurry: the contexts of running handlers are

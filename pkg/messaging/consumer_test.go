@@ -242,7 +242,7 @@ func TestSingleActiveConsumerKeepsOrderAcrossAHandOver(t *testing.T) {
 		}
 	})
 	const n = 200
-	p := conns[0].Publisher()
+	p := publisher(t, conns[0])
 	for i := range n {
 		require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Key: "shard"}, message(t, i)))
 	}
@@ -306,7 +306,7 @@ func TestShardsSpreadOverReplicas(t *testing.T) {
 		})
 	}
 	ready(start(0))
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	for n := range each {
 		if n == alone {
 			ready(start(1))
@@ -355,7 +355,7 @@ func TestListenHearsEverything(t *testing.T) {
 		require.NoError(t, err)
 	}
 	say := func(what string) {
-		p := b.Connect(t, b.Config()).Publisher()
+		p := publisher(t, b.Connect(t, b.Config()))
 		require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Exchange: "news"}, message(t, what)))
 		for _, l := range listeners {
 			require.Equal(t, `"`+what+`"`, next(t, l.heard))

@@ -39,10 +39,12 @@ func (l *ledger) delivered(d *messaging.Delivery) {
 	l.deliveries[body] = append(l.deliveries[body], c)
 }
 
-func (l *ledger) settled(d *messaging.Delivery, v messaging.Verdict, _ time.Duration) {
+// OnSettle notes a verdict.
+func (l *ledger) OnSettle(e messaging.SettleEvent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.verdicts[string(d.Body)] = append(l.verdicts[string(d.Body)], v)
+	body := string(e.Delivery.Body)
+	l.verdicts[body] = append(l.verdicts[body], e.Verdict)
 }
 
 // has says whether a message has had these verdicts.
@@ -176,7 +178,7 @@ func TestWhatTheBrokerCounts(t *testing.T) {
 			s := &scene{broker: b, queue: workQueue(t, b, c.queue), handle: c.handle, inHand: make(chan struct{})}
 			s.deliveries, s.verdicts = map[string][]counts{}, map[string][]messaging.Verdict{}
 			config := b.Config()
-			config.Hooks.Settled = s.settled
+			config.Observers = []messaging.Observer{s}
 			s.conn = b.Connect(t, config)
 			if name == "a deadline" {
 				s.options = append(s.options, messaging.HandlerTimeout(300*time.Millisecond))
@@ -223,7 +225,7 @@ func TestParkingWithoutACopy(t *testing.T) {
 	queue.DeadLetter = &messaging.DeadLetter{Exchange: "missing", Key: "jobs"} // the policy has another one
 	config := b.Config()
 	settled := make(chan messaging.Verdict, 10)
-	config.Hooks.Settled = func(_ *messaging.Delivery, v messaging.Verdict, _ time.Duration) { settled <- v }
+	config.Observers = []messaging.Observer{onSettle(func(e messaging.SettleEvent) { settled <- e.Verdict })}
 	conn := b.Connect(t, config)
 	_, err := conn.Consume(queue, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
 		if d.Attempt == 1 {

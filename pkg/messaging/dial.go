@@ -11,7 +11,6 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
-	"go.uber.org/zap"
 )
 
 // dial tries each URL once, in random order. refused says that waiting will not
@@ -20,7 +19,9 @@ func (l *link) dial(ctx context.Context) (ep *epoch, refused bool, err error) {
 	errs := make([]error, len(l.config.URLs)) // in the order of the URLs, so that one state has one text
 	refused = true
 	for _, i := range rand.Perm(len(l.config.URLs)) {
+		started := time.Now()
 		ep, err := l.dialOne(ctx, l.config.URLs[i])
+		l.tellAttempt(ctx, l.config.URLs[i], ep, err, started)
 		if err == nil {
 			return ep, false, nil
 		}
@@ -80,8 +81,7 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 		err := fmt.Errorf("%w: %s:%d runs RabbitMQ %q, at least %s is needed", ErrBrokerTooOld, uri.Host, uri.Port, version, MinBrokerVersion)
 		return nil, errors.Join(err, conn.CloseDeadline(time.Now().Add(time.Second)))
 	}
-	l.log.Info("connected", zap.String("node", fmt.Sprintf("%s:%d", uri.Host, uri.Port)), zap.String("broker_version", version))
-	return newEpoch(conn, raw, c.CallTimeout), nil
+	return newEpoch(l, conn, raw), nil
 }
 
 // login is the mechanism PLAIN for a client that wants to be told when it is refused.

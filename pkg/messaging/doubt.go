@@ -55,7 +55,7 @@ func (s *subscription) next(j *job) bool {
 	if len(b.failing) == 0 {
 		return false
 	}
-	*j = b.failing[0]
+	j.become(b.failing[0])
 	j.out.away = false
 	b.failing = b.failing[1:]
 	return true
@@ -71,7 +71,7 @@ func (s *subscription) hold(j *job) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.held = append(b.held, heldJob{*j, time.Now()})
-	*j = job{}
+	j.become(job{})
 	b.busy = false
 	b.ended++
 	b.timer.Reset(doubtTime)
@@ -93,7 +93,7 @@ func (s *subscription) over() bool {
 // settled judges the held messages anew, after another one has ended: one that began
 // later and succeeded shows that they have failed alone.
 func (s *subscription) settled(j *job) {
-	if !s.away.active.Load() || s.autoAck {
+	if !s.away.active.Load() || s.config.autoAck {
 		return
 	}
 	succeeded := !j.out.failed

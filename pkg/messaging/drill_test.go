@@ -25,14 +25,14 @@ func TestStaleAcknowledgements(t *testing.T) {
 	queue := declare(t, raw(t, b), "jobs", 20)
 	config := b.Config()
 	var stale atomic.Int32
-	config.Hooks.Settled = func(_ *messaging.Delivery, v messaging.Verdict, _ time.Duration) {
-		if v == messaging.Stale {
+	config.Observers = []messaging.Observer{onSettle(func(e messaging.SettleEvent) {
+		if e.Verdict == messaging.Stale {
 			stale.Add(1)
 		}
-	}
+	})}
 	conn := b.Connect(t, config)
 	sent := map[string]int{} // by id: its number
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	for i := range messages {
 		m := message(t, i)
 		sent[m.ID] = i
@@ -102,7 +102,7 @@ func TestNoFalseConfirms(t *testing.T) {
 	config := b.Config()
 	config.URLs = []string{proxy.URL}
 	conn := b.Connect(t, config)
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	ctx := within(t, 3*time.Minute)
 
 	const rounds = 20
@@ -176,7 +176,7 @@ func TestPublishingUnderAMemoryAlarm(t *testing.T) {
 	b := messagingtest.Broker(t)
 	declare(t, raw(t, b), "jobs", 20)
 	conn := b.Connect(t, b.Config())
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	large := message(t, string(make([]byte, 256<<10)))
 	require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Key: "jobs"}, large))
 
@@ -195,7 +195,7 @@ func TestPublishingUnderAMemoryAlarm(t *testing.T) {
 	publishesGiveUpInTime(t, p)
 	// Closing takes at most its deadline, and a little.
 	other := b.Connect(t, b.Config())
-	stuck := other.Publisher()
+	stuck := publisher(t, other)
 	ctx, cancel2 := context.WithTimeout(t.Context(), time.Second)
 	defer cancel2()
 	stuck.PublishAsync(ctx, messaging.Route{Key: "jobs"}, message(t, "x"))

@@ -79,7 +79,7 @@ func (e *permanentError) Unwrap() error { return e.err }
 // nothing is parked however long it lasts: the consumer gives all that it has in hand
 // back, pauses for 1 s to 30 s, and tries again with one message, then two, and up to
 // 32. On a queue that keeps order it keeps the message, and tries again in place after the
-// same pauses, also through consumer timeouts. [Conn.Ready] and [Hooks] say what is away.
+// same pauses, also through consumer timeouts. [Conn.Ready] and an [AwayObserver] say what is away.
 //
 // A message that alone fails so, while others of its queue that began later are handled,
 // has failed like with any other error. So messages that need different things belong
@@ -147,6 +147,37 @@ func (e *ReturnedError) Error() string {
 
 // Is makes a ReturnedError an [ErrUnroutable].
 func (e *ReturnedError) Is(target error) bool { return target == ErrUnroutable }
+
+// BatchError says which messages of a batch were not published, see
+// [Publisher.PublishBatch]. errors.Is and errors.As find what any of them failed with.
+type BatchError struct {
+	// Messages is how many the batch has.
+	Messages int
+	// Failed are those that are not known to be stored, in the order of the batch.
+	Failed []FailedMessage
+}
+
+// FailedMessage is a message of a batch, by its index, that is not known to be stored.
+type FailedMessage struct {
+	Index     int
+	MessageID string
+	// Err is what [Publisher.Publish] would have returned.
+	Err error
+}
+
+// Error counts the failed messages, and has the error of the first.
+func (e *BatchError) Error() string {
+	return fmt.Sprintf("messaging: %d of %d messages failed, the first: %v", len(e.Failed), e.Messages, e.Failed[0].Err)
+}
+
+// Unwrap gives the errors of all that failed.
+func (e *BatchError) Unwrap() []error {
+	errs := make([]error, len(e.Failed))
+	for i, f := range e.Failed {
+		errs[i] = f.Err
+	}
+	return errs
+}
 
 // RemoteError is the coded answer of an RPC server: the call arrived, and the
 // server refused it. Code is the caller's to switch on, Message is for people.

@@ -14,7 +14,7 @@ func Example_publisherConfirms() {
 	ledger := messaging.Queue{Name: "ledger", Type: messaging.Quorum}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{ledger}})
 	defer done()
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	route := messaging.Route{Key: ledger.Name}
 
 	// One by one: simple, and as slow as the round trip.

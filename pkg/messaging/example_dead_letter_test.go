@@ -34,7 +34,8 @@ func Example_deadLetterQueue() {
 		fmt.Println("attempt", d.Attempt)
 		return errors.New("the provider is away")
 	})))
-	check(conn.Publisher().Publish(ctx, messaging.Route{Key: charges.Name}, newNote("charge ada")))
+	publisher := must(conn.Publisher())
+	check(publisher.Publish(ctx, messaging.Route{Key: charges.Name}, newNote("charge ada")))
 
 	parked := make(chan *messaging.Delivery, 1)
 	must(conn.Consume(dead, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {

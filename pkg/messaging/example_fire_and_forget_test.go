@@ -15,7 +15,7 @@ func Example_fireAndForget() {
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{beats}})
 	defer done()
 
-	publisher := conn.Publisher(messaging.WithoutConfirms())
+	publisher := must(conn.Publisher(messaging.WithoutConfirms()))
 	beat := newNote("still alive")
 	beat.Transient = true
 	beat.Expiration = 50 * time.Millisecond

@@ -16,7 +16,7 @@ func Example_gracefulStop() {
 	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{jobs}})
 	defer done()
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	for i := range 5 {
 		check(publisher.Publish(ctx, messaging.Route{Key: jobs.Name}, newNote(fmt.Sprint("job ", i))))
 	}

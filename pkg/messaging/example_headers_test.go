@@ -23,7 +23,7 @@ func Example_headers() {
 	})
 	defer done()
 
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	send := func(text, channel, urgency string) {
 		m := newNote(text)
 		m.Headers = map[string]any{"channel": channel, "urgency": urgency}

@@ -16,7 +16,7 @@ func Example_pointToPoint() {
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{jobs}})
 	defer done()
 
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	check(publisher.Publish(ctx, messaging.Route{Key: "jobs"}, newNote("one")))
 	check(publisher.Publish(ctx, messaging.Route{Key: "jobs"}, newNote("two")))
 

@@ -16,7 +16,7 @@ func Example_priority() {
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{quorum, classic}})
 	defer done()
 
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	for _, queue := range []messaging.Queue{quorum, classic} {
 		for _, priority := range []uint8{1, 4, 8, 4} {
 			m := newNote(fmt.Sprint("p", priority))

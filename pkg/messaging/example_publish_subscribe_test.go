@@ -31,7 +31,8 @@ func Example_publishSubscribe() {
 	}
 	ann, ben := subscribe(), subscribe()
 
-	check(conn.Publisher().Publish(ctx, messaging.Route{Exchange: news.Name}, newNote("the shop is open")))
+	publisher := must(conn.Publisher())
+	check(publisher.Publish(ctx, messaging.Route{Exchange: news.Name}, newNote("the shop is open")))
 	fmt.Println("ann:", <-ann)
 	fmt.Println("ben:", <-ben)
 	// Output:

@@ -23,7 +23,7 @@ func Example_routing() {
 	})
 	defer done()
 
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	check(publisher.Publish(ctx, messaging.Route{Exchange: "log", Key: "info"}, newNote("started")))
 	check(publisher.Publish(ctx, messaging.Route{Exchange: "log", Key: "error"}, newNote("disk full")))
 

@@ -15,7 +15,7 @@ func Example_rpcCallbackQueue() {
 	calls := messaging.Queue{Name: "calls", Type: messaging.Classic}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{calls}})
 	defer done()
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 
 	// The server answers to wherever the request says.
 	must(conn.Consume(calls, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, name string) error {

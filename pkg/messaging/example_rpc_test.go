@@ -36,7 +36,8 @@ func Example_rpc() {
 	defer done()
 
 	mux := messaging.NewMux("")
-	mux.Handle(quote.Request, messaging.Serve(conn.Publisher(), quote,
+	publisher := must(conn.Publisher())
+	mux.Handle(quote.Request, messaging.Serve(publisher, quote,
 		func(_ context.Context, _ *messaging.Delivery, request quoteRequest) (quoteReply, error) {
 			if request.SKU != "mug" {
 				return quoteReply{}, &messaging.RemoteError{Code: "unknown_sku", Message: "not sold here"}

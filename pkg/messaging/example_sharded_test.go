@@ -35,7 +35,7 @@ func Example_sharded() {
 		must(conn.ConsumeAll(topology.Queues, handler))
 	}
 
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	for _, event := range []string{"authorised", "captured", "refunded"} {
 		for order := range 20 {
 			check(publisher.Publish(ctx, messaging.Route{Exchange: "payments", Key: fmt.Sprint("order-", order)}, newNote(event)))

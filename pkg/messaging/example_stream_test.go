@@ -13,13 +13,13 @@ func Example_streamReplay() {
 	audit := messaging.Queue{Name: "audit", Type: messaging.Stream}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{audit}})
 	defer done()
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	for i := range 5 {
 		check(publisher.Publish(ctx, messaging.Route{Key: audit.Name}, newNote(fmt.Sprint("event ", i))))
 	}
 
 	read := func(from messaging.Offset, n int) (last int64) {
-		for d, err := range conn.Stream(audit, from).All(ctx) {
+		for d, err := range conn.Stream(ctx, audit, from) {
 			check(err)
 			fmt.Println(d.Offset, string(d.Body))
 			last = d.Offset

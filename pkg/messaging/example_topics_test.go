@@ -24,7 +24,7 @@ func Example_topics() {
 	})
 	defer done()
 
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	for _, key := range []string{"order.placed.eu.standard", "order.placed.us.express", "order.paid.eu.express"} {
 		check(publisher.Publish(ctx, messaging.Route{Exchange: "orders", Key: key}, newNote(key)))
 	}

@@ -23,7 +23,7 @@ func Example_unroutable() {
 		Bindings: []messaging.Binding{{Source: "unrouted", Destination: unrouted.Name}},
 	})
 	defer done()
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 
 	err := publisher.Publish(ctx, messaging.Route{Exchange: "commands", Key: "charge"}, newNote("charge ada"))
 	var returned *messaging.ReturnedError

@@ -31,7 +31,7 @@ func Example_workQueue() {
 	must(conn.Consume(tasks, worker, messaging.Concurrency(2)))
 	must(conn.Consume(tasks, worker, messaging.Concurrency(2)))
 
-	publisher := conn.Publisher()
+	publisher := must(conn.Publisher())
 	for i := range 20 {
 		check(publisher.Publish(ctx, messaging.Route{Key: tasks.Name}, newNote(fmt.Sprint("task ", i))))
 	}

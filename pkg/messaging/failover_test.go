@@ -158,7 +158,7 @@ func TestOrderAcrossFailOver(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	rounds := make(chan int, 1)
-	publisher := b.Connect(t, b.Config()).Publisher()
+	publisher := publisher(t, b.Connect(t, b.Config()))
 	go func() { rounds <- events.publish(ctx, t, publisher, "events", keys...) }()
 	for range cuts {
 		events.more(t, "fragile", 100)

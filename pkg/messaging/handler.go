@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -88,6 +89,12 @@ type HandlerFunc func(ctx context.Context, d *Delivery) error
 
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, d *Delivery) error { return f(ctx, d) }
+
+// isNil says whether there is no handler, or one that is a nil function.
+func isNil(h Handler) bool {
+	v := reflect.ValueOf(h)
+	return h == nil || v.Kind() == reflect.Func && v.IsNil()
+}
 
 // Middleware wraps a Handler with something that every message needs.
 type Middleware func(Handler) Handler

@@ -24,6 +24,13 @@ type job struct {
 	tries    int       // in place, since until was set
 	givenUp  bool      // the consumer stops, or the subscription has ended, while it waited
 	out      outcome
+	watch    *watch // the worker's
+}
+
+// become makes the worker go on with another job.
+func (j *job) become(other job) {
+	other.watch = j.watch
+	*j = other
 }
 
 // An outcome is what a handler's error says, read once: the rest works with these
@@ -80,10 +87,23 @@ func (s *subscription) receive(j *job) bool {
 		delivery := newDelivery(d, s.queueName)
 		var counted bool
 		delivery.Attempt, delivery.Acquired, counted = s.queue.counts(d)
-		*j = job{raw: d, delivery: delivery, attempt: delivery.Attempt, inPlace: !counted && s.retries.window == 0, began: time.Now()}
+		j.become(job{raw: d, delivery: delivery, attempt: delivery.Attempt, inPlace: !counted && s.retries.window == 0, began: time.Now()})
 		s.doubt.begin()
+		s.tellDelivered(j)
 		return true
 	}
+}
+
+// tellDelivered tells observers of a delivery. One that ends this goroutine has made the
+// attempt fail.
+func (s *subscription) tellDelivered(j *job) {
+	to := s.conn.config.observers
+	if len(to.deliver) == 0 {
+		return
+	}
+	j.out = outcome{failed: true, text: "an observer has ended its goroutine (runtime.Goexit)"}
+	tell(to.log, to.deliver, DeliverObserver.OnDeliver, DeliverEvent{Delivery: j.delivery})
+	j.out = outcome{}
 }
 
 // call calls the handler with its deadline, and reads the error that it returns. This is
@@ -91,13 +111,19 @@ func (s *subscription) receive(j *job) bool {
 // returned error, and so is the end of the goroutine (runtime.Goexit).
 func (s *subscription) call(ctx context.Context, j *job) {
 	j.tried = time.Now()
-	deadline := j.tried.Add(s.timeout)
-	cut := !j.until.IsZero() && j.until.Before(deadline)
-	if cut {
-		deadline = j.until
+	timeout, cut := s.config.timeout, false
+	if left := j.until.Sub(j.tried); !j.until.IsZero() && (timeout == 0 || left < timeout) {
+		timeout, cut = left, true
 	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
+	var deadline time.Time
+	if cut || timeout > 0 {
+		deadline = j.tried.Add(timeout)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	j.watch.begin(j, s.queueName, timeout, deadline)
+	defer j.watch.end()
 	returned := false
 	defer func() {
 		if returned {

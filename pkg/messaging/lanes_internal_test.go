@@ -102,7 +102,11 @@ func TestWhatIsClosedIsForgotten(t *testing.T) {
 	t.Parallel()
 	conn := &Conn{config: Config{}.withDefaults(), senders: map[sender]struct{}{}}
 	for range 3 {
-		p, c := conn.Publisher(), conn.Caller()
+		p, err := conn.Publisher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := conn.Caller()
 		if len(conn.senders) != 2 {
 			t.Fatalf("%d senders", len(conn.senders))
 		}

@@ -84,7 +84,7 @@ func wells(t *testing.T, ch *amqp.Channel) []messaging.Route {
 func TestARefusedMessageStopsNoOtherLane(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	confirmed, stop := steady(t, p, wells(t, raw(t, b))...)
 	for n := range 50 {
 		err := p.Publish(within(t, 20*time.Second), messaging.Route{Exchange: "missing", Key: fmt.Sprint(n)}, message(t, n))
@@ -99,7 +99,7 @@ func TestARefusedMessageStopsNoOtherLane(t *testing.T) {
 func TestManyAtOnceToAnExchangeThatIsMissing(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	ctx := within(t, 20*time.Second)
 	var all []*messaging.Confirmation
 	var publishing sync.WaitGroup
@@ -130,7 +130,7 @@ func TestOneOfSeveralInALaneIsRefused(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	routes := wells(t, raw(t, b))
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	ctx := within(t, 30*time.Second)
 	route := routes[2]
 	require.NoError(t, p.Publish(ctx, route, message(t, "the first of this channel")))
@@ -164,7 +164,7 @@ func TestAMessageThatCostsTheConnectionStopsNoOtherLane(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	conn, log := observed(t, b, b.Config())
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	confirmed, stop := steady(t, p, wells(t, raw(t, b))...)
 	for range 5 {
 		err := p.Publish(within(t, 20*time.Second), unspeakable, message(t, "x"))
@@ -187,7 +187,7 @@ func TestAMessageThatCostsTheSharedConnectionDoesSoOnce(t *testing.T) {
 	b := messagingtest.Broker(t)
 	routes := wells(t, raw(t, b))
 	conn, log := observed(t, b, b.Config())
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	ctx := within(t, 60*time.Second)
 	for _, route := range routes {
 		require.NoError(t, p.Publish(ctx, route, message(t, "x")))
@@ -231,10 +231,10 @@ func TestAHaltedChannelStopsNoOtherLane(t *testing.T) {
 			config := b.Config()
 			config.CallTimeout = time.Second // it would cost the connection
 			conn, log := observed(t, b, config)
-			p := conn.Publisher()
+			p := publisher(t, conn)
 			confirmed, stop := steady(t, p, routes...)
 
-			other := conn.Publisher()
+			other := publisher(t, conn)
 			hurry := within(t, 2*time.Second)
 			late := other.PublishAsync(hurry, frozen, message(t, "x"))
 			require.ErrorIs(t, other.Publish(hurry, frozen, message(t, "y")), context.DeadlineExceeded)
@@ -267,7 +267,7 @@ func TestAFloodedQueueThatFreezesStopsNoOtherLane(t *testing.T) {
 	b := messagingtest.Broker(t)
 	ch := raw(t, b)
 	declare(t, ch, "frozen", 20)
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	confirmed, stop := steady(t, p, wells(t, ch)...)
 	flood, cancel := context.WithCancel(t.Context())
 	var sent atomic.Int64
@@ -307,7 +307,7 @@ func TestOrderHoldsWhileALaneMoves(t *testing.T) {
 	require.NoError(t, ch.ExchangeDeclare("x", "fanout", true, false, false, false, nil))
 	require.NoError(t, ch.QueueBind("jobs", "", "x", false, nil))
 	for _, route := range []messaging.Route{{Key: "jobs"}, {Exchange: "x"}} {
-		p := b.Connect(t, b.Config()).Publisher()
+		p := publisher(t, b.Connect(t, b.Config()))
 		ctx := within(t, 60*time.Second)
 		const many = 600
 		var all []*messaging.Confirmation
@@ -334,7 +334,7 @@ func TestAFloodGetsItsOwnConnectionAgain(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	declare(t, raw(t, b), "jobs", 20)
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	flood, cancel := context.WithCancel(t.Context())
 	var flooding sync.WaitGroup
 	flooding.Go(func() {

@@ -43,9 +43,11 @@ type link struct {
 
 // An epoch is one connection, from its handshake to its end.
 type epoch struct {
+	link        *link
 	conn        *amqp.Connection
 	raw         *socket
 	callTimeout time.Duration
+	born        time.Time
 
 	done chan struct{} // closed at the end
 	err  error         // why; read after done
@@ -153,20 +155,20 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 			}
 			l.dialling.over()
 		}
-		born := time.Now()
 		select {
 		case <-ep.done:
-			l.log.Warn("connection lost", zap.Error(ep.err))
 			l.set(nil, ep.err)
+			l.tellEnd(ep, ep.err)
 		case <-ctx.Done():
 			l.set(nil, ErrClosed)
 			ep.close()
+			l.tellEnd(ep, ErrClosed)
 			return
 		}
-		ep = nil
-		if time.Since(born) > l.config.MaxBackoff {
+		if time.Since(ep.born) > l.config.MaxBackoff {
 			wait.reset()
 		}
+		ep = nil
 		if !wait.sleep(ctx) {
 			return
 		}
@@ -214,11 +216,31 @@ func (l *link) close(ctx context.Context) {
 	<-l.done
 }
 
-func newEpoch(conn *amqp.Connection, raw *socket, callTimeout time.Duration) *epoch {
+// tellAttempt tells observers of an attempt to connect, unless nobody wants it any more.
+func (l *link) tellAttempt(ctx context.Context, url string, ep *epoch, err error, started time.Time) {
+	if ep == nil && ctx.Err() != nil {
+		return
+	}
+	uri, _ := parseURL(url) // it was checked
+	e := ConnectEvent{Connection: l.role, Node: fmt.Sprintf("%s:%d", uri.Host, uri.Port), Err: err, Took: time.Since(started)}
+	if ep != nil {
+		e.BrokerVersion, _ = ep.conn.Properties["version"].(string)
+	}
+	l.config.observers.connected(e)
+}
+
+// tellEnd tells observers of the end of a connection.
+func (l *link) tellEnd(ep *epoch, err error) {
+	l.config.observers.disconnected(DisconnectEvent{Connection: l.role, Err: err, Lasted: time.Since(ep.born)})
+}
+
+func newEpoch(l *link, conn *amqp.Connection, raw *socket) *epoch {
 	ep := &epoch{
+		link:        l,
 		conn:        conn,
 		raw:         raw,
-		callTimeout: callTimeout,
+		callTimeout: l.config.CallTimeout,
+		born:        time.Now(),
 		done:        make(chan struct{}),
 		flipped:     make(chan struct{}),
 	}
@@ -237,8 +259,11 @@ func (ep *epoch) watch(closed <-chan *amqp.Error, blocked <-chan amqp.Blocking) 
 				blocked = nil
 				continue
 			}
-			ep.setBlocked(b.Active)
+			ep.setBlocked(b)
 		case reason := <-closed:
+			if blocked, _ := ep.isBlocked(); blocked {
+				ep.tellBlock(amqp.Blocking{})
+			}
 			ep.err = ErrClosed
 			if reason != nil {
 				ep.err = reason
@@ -251,12 +276,17 @@ func (ep *epoch) watch(closed <-chan *amqp.Error, blocked <-chan amqp.Blocking) 
 	}
 }
 
-func (ep *epoch) setBlocked(blocked bool) {
+func (ep *epoch) setBlocked(b amqp.Blocking) {
 	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	ep.blocked = blocked
+	ep.blocked = b.Active
 	close(ep.flipped)
 	ep.flipped = make(chan struct{})
+	ep.mu.Unlock()
+	ep.tellBlock(b)
+}
+
+func (ep *epoch) tellBlock(b amqp.Blocking) {
+	ep.link.config.observers.blocked(BlockEvent{Connection: ep.link.role, Blocked: b.Active, Reason: b.Reason})
 }
 
 // isBlocked says whether the broker has asked for silence, and gives a channel

@@ -87,10 +87,27 @@ func next[T any](t *testing.T, from <-chan T) T {
 	}
 }
 
+func publisher(t *testing.T, conn *messaging.Conn, opts ...messaging.PublisherOption) *messaging.Publisher {
+	t.Helper()
+	p, err := conn.Publisher(opts...)
+	require.NoError(t, err)
+	return p
+}
+
+// onSettle is an observer of verdicts.
+type onSettle func(e messaging.SettleEvent)
+
+func (f onSettle) OnSettle(e messaging.SettleEvent) { f(e) }
+
+// onConfirm is an observer of outcomes.
+type onConfirm func(e messaging.ConfirmEvent)
+
+func (f onConfirm) OnConfirm(e messaging.ConfirmEvent) { f(e) }
+
 func publishTo(t *testing.T, conn *messaging.Conn, queue string, body any) messaging.Message {
 	t.Helper()
 	m := message(t, body)
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	require.NoError(t, p.Publish(within(t, 20*time.Second), messaging.Route{Key: queue}, m))
 	require.NoError(t, p.Close(within(t, 5*time.Second)))
 	return m

@@ -56,7 +56,7 @@ func TestAutoAck(t *testing.T) {
 	queue := workQueue(t, b, nil)
 	config := b.Config()
 	settled := make(chan messaging.Verdict, 10)
-	config.Hooks.Settled = func(_ *messaging.Delivery, v messaging.Verdict, _ time.Duration) { settled <- v }
+	config.Observers = []messaging.Observer{onSettle(func(e messaging.SettleEvent) { settled <- e.Verdict })}
 	conn := b.Connect(t, config)
 	for i := range 3 {
 		publishTo(t, conn, "jobs", i)

@@ -64,14 +64,14 @@ func (s *session) settle(c *Confirmation) bool {
 
 // decide sets the outcome. The error is that of a message that was not confirmed.
 func (s *session) decide(c *Confirmation, unconfirmed error) {
-	if s.ids[c.id] == c {
-		delete(s.ids, c.id)
+	if s.ids[c.message.ID] == c {
+		delete(s.ids, c.message.ID)
 	}
 	switch {
 	case c.returned != nil:
 		c.err = c.returned
 	case !c.wire.Acked():
-		c.err = fmt.Errorf("publish %s: %w", c.id, unconfirmed)
+		c.err = fmt.Errorf("publish %s: %w", c.message.ID, unconfirmed)
 	}
 	c.settled = true
 	if c.done != nil {

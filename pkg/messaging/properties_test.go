@@ -37,7 +37,7 @@ func TestPropertiesRoundTrip(t *testing.T) {
 		"string": "text", "bool": true, "int64": int64(1 << 40), "int32": int32(7), "double": 1.5, "time": at,
 		"bytes": []byte{1, 2}, "list": []any{"a", int64(1)}, "table": amqp.Table{"deep": "value"}, "nil": nil,
 	}
-	require.NoError(t, conn.Publisher().Publish(within(t, 10*time.Second), messaging.Route{Exchange: "x", Key: "some.key"}, sent))
+	require.NoError(t, publisher(t, conn).Publish(within(t, 10*time.Second), messaging.Route{Exchange: "x", Key: "some.key"}, sent))
 
 	got := make(chan *messaging.Delivery, 1)
 	_, err := conn.Consume(topology.Queues[0], messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
@@ -73,7 +73,7 @@ func TestATransientMessageComesAgain(t *testing.T) {
 	conn := b.Connect(t, b.Config())
 	sent := message(t, "x")
 	sent.Transient = true
-	require.NoError(t, conn.Publisher().Publish(within(t, 20*time.Second), messaging.Route{Key: "q"}, sent))
+	require.NoError(t, publisher(t, conn).Publish(within(t, 20*time.Second), messaging.Route{Key: "q"}, sent))
 	d, ok, err := raw(t, b).Get("q", false)
 	require.NoError(t, err)
 	require.True(t, ok)

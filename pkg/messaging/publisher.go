@@ -10,9 +10,6 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// defaultWindow is how many messages of a lane may await their confirm at once.
-const defaultWindow = 1000
-
 // Publisher publishes with confirms: many messages may be on their way at once,
 // and each gets its own outcome. It survives reconnects; while the broker is away
 // or blocks, publishing waits for as long as its context allows.
@@ -24,11 +21,10 @@ const defaultWindow = 1000
 //
 // Safe for concurrent use. Messages of one goroutine to one route are sent in order.
 type Publisher struct {
-	conn     *Conn
-	confirms bool
-	window   int
-	answers  func(amqp.Delivery) // of a [Caller]: gets what comes back on the lanes' channels
-	owner    sender              // that [Caller], or the publisher itself
+	conn    *Conn
+	config  publisherConfig
+	answers func(amqp.Delivery) // of a [Caller]: gets what comes back on the lanes' channels
+	owner   sender              // that [Caller], or the publisher itself
 
 	lanes   *lanes
 	life    context.Context // ends by ErrClosed; then nothing is waited for
@@ -38,44 +34,22 @@ type Publisher struct {
 	done    chan struct{}
 }
 
-// PublisherOption changes how a [Publisher] works.
-type PublisherOption func(*Publisher)
-
-// WithoutConfirms makes a fire-and-forget publisher: Publish returns when the
-// message is in the connection's write buffer, and nobody learns whether it
-// arrived. Messages are not mandatory. The [Window] bounds them too.
-func WithoutConfirms() PublisherOption { return func(p *Publisher) { p.confirms = false } }
-
-// Window bounds how many messages to one exchange, or on the default exchange to one
-// queue, may await their confirm at once. Defaults to 1000. Where more than 32 do they
-// get a connection of their own: the broker stops reading from a connection on which
-// one channel has too many of them.
-func Window(n int) PublisherOption { return func(p *Publisher) { p.window = max(n, 1) } }
-
-// PublishOption changes one publish.
-type PublishOption func(*Confirmation)
-
-// AllowUnroutable confirms a message even though no queue takes it. Without it
-// such a message comes back with [ErrUnroutable], unless its exchange has an alternate.
-func AllowUnroutable() PublishOption { return func(c *Confirmation) { c.mandatory = false } }
-
-// asReceived passes on what somebody else has sent, as it came.
-func asReceived() PublishOption { return func(c *Confirmation) { c.received = true } }
-
 // Publisher makes a publisher. It opens a channel for each exchange or queue that is
 // published to, and keeps it until it is closed: make few, and close what is not used
-// any more. See [ErrTooManyChannels].
-func (c *Conn) Publisher(opts ...PublisherOption) *Publisher {
-	p := c.newPublisher()
-	for _, opt := range opts {
-		opt(p)
+// any more. See [ErrTooManyChannels]. It waits for nothing, and fails only for an option
+// that is out of its range.
+func (c *Conn) Publisher(opts ...PublisherOption) (*Publisher, error) {
+	config, err := newPublisherConfig(opts)
+	if err != nil {
+		return nil, err
 	}
+	p := c.newPublisher(config)
 	c.adopt(p)
-	return p
+	return p, nil
 }
 
-func (c *Conn) newPublisher() *Publisher {
-	p := &Publisher{conn: c, confirms: true, window: defaultWindow, done: make(chan struct{})}
+func (c *Conn) newPublisher(config publisherConfig) *Publisher {
+	p := &Publisher{conn: c, config: config, done: make(chan struct{})}
 	p.owner = p
 	p.life, p.stop = context.WithCancelCause(context.Background())
 	p.lanes = newLanes(maxLanes, func(l *lane) { p.running.Go(func() { p.run(l) }) })
@@ -99,13 +73,16 @@ func (p *Publisher) Publish(ctx context.Context, route Route, m Message, opts ..
 // full, the connection is down or the broker blocks it, and while the outcome of the
 // first message to the exchange or queue on a new channel is open.
 func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, opts ...PublishOption) *Confirmation {
+	config := newPublishConfig(opts)
+	to := p.conn.config.observers
 	c := &Confirmation{
-		id:        m.ID,
-		kind:      m.Type,
+		message:   m,
 		route:     route,
-		mandatory: p.confirms,
-		started:   time.Now(),
-		hooks:     &p.conn.config.Hooks,
+		mandatory: p.config.confirms && !config.allowUnroutable,
+		observers: to,
+	}
+	if len(to.confirm) > 0 || len(to.publish) > 0 {
+		c.started = time.Now()
 	}
 	if m.AppID == "" {
 		m.AppID = p.conn.config.AppID
@@ -113,23 +90,20 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 	if m.UserID == "" {
 		m.UserID = p.conn.user
 	}
-	if c.hooks.Publishing != nil {
-		m, c.finish = p.conn.publishing(ctx, route, m)
+	if len(to.publish) > 0 {
+		m, c.finish = to.publishing(ctx, route, m, false)
 	}
-	for _, opt := range opts {
-		opt(c)
-	}
-	if err := validate(route, &m, limits{size: p.conn.config.MaxMessageSize, received: c.received}); err != nil {
+	if err := validate(route, &m, limits{size: p.conn.config.MaxMessageSize, received: config.asReceived}); err != nil {
 		c.resolve(fmt.Errorf("publish %s: %w", m.ID, err))
 		return c
 	}
 	onItsWay := c
-	if !p.confirms {
-		onItsWay = &Confirmation{id: c.id, route: route} // whose outcome nobody is told
+	if !p.config.confirms {
+		onItsWay = &Confirmation{message: Message{ID: m.ID}, route: route} // whose outcome nobody is told
 	}
 	err := p.send(ctx, onItsWay, &m)
 	switch {
-	case err == nil && p.confirms:
+	case err == nil && p.config.confirms:
 		return c
 	case err == nil, errors.Is(err, ErrClosed):
 	case errors.Is(err, ErrConnectionLost), errors.Is(err, ErrTooManyChannels):
@@ -155,19 +129,24 @@ func (p *Publisher) send(ctx context.Context, c *Confirmation, m *Message) error
 }
 
 // PublishBatch sends messages to one route and waits for all their confirms, in
-// the time of about one. The errors are joined; messages that are not named in one
-// are stored. After an error publish the whole batch again, if in doubt: consumers
-// recognise the ids.
+// the time of about one. The error is a *[BatchError], which says which of them failed
+// and why; all others are stored. After an error publish the whole batch again, if in
+// doubt: consumers recognise the ids.
 func (p *Publisher) PublishBatch(ctx context.Context, route Route, messages []Message, opts ...PublishOption) error {
 	confirmations := make([]*Confirmation, len(messages))
 	for i, m := range messages {
 		confirmations[i] = p.PublishAsync(ctx, route, m, opts...)
 	}
-	errs := make([]error, len(messages))
+	var failed []FailedMessage
 	for i, c := range confirmations {
-		errs[i] = c.Wait(ctx)
+		if err := c.Wait(ctx); err != nil {
+			failed = append(failed, FailedMessage{Index: i, MessageID: messages[i].ID, Err: err})
+		}
 	}
-	return errors.Join(errs...)
+	if failed == nil {
+		return nil
+	}
+	return &BatchError{Messages: len(messages), Failed: failed}
 }
 
 // Close refuses new messages, waits for the outstanding confirms until ctx is
@@ -195,7 +174,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 }
 
 // Confirms says whether the publisher waits for confirms: see [WithoutConfirms].
-func (p *Publisher) Confirms() bool { return p.confirms }
+func (p *Publisher) Confirms() bool { return p.config.confirms }
 
 // ready says whether the broker blocks the publisher.
 func (p *Publisher) ready() (err error) {

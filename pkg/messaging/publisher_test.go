@@ -24,7 +24,7 @@ func TestPublishOutcomes(t *testing.T) {
 		"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish",
 	})
 	require.NoError(t, err)
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	ctx := within(t, 20*time.Second)
 
 	t.Run("stored", func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestPublishOutcomes(t *testing.T) {
 		require.ErrorIs(t, err, messaging.ErrUnroutable)
 	})
 	t.Run("after Close", func(t *testing.T) {
-		closed := b.Connect(t, b.Config()).Publisher()
+		closed := publisher(t, b.Connect(t, b.Config()))
 		require.NoError(t, closed.Close(ctx))
 		require.ErrorIs(t, closed.Publish(ctx, messaging.Route{Key: "jobs"}, message(t, "x")), messaging.ErrClosed)
 	})
@@ -120,7 +120,7 @@ func TestReturnsAreJoinedByMessageID(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	declare(t, raw(t, b), "jobs", 20)
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	ctx := within(t, 30*time.Second)
 
 	var confirmations []*messaging.Confirmation
@@ -149,7 +149,7 @@ func TestALateConfirmDoesNotHoldTheWindow(t *testing.T) {
 	ch := raw(t, b)
 	declare(t, ch, "jobs", 20)
 	declare(t, ch, "frozen", 20)
-	p := b.Connect(t, b.Config()).Publisher(messaging.Window(4))
+	p := publisher(t, b.Connect(t, b.Config()), messaging.Window(4))
 	ctx := within(t, 60*time.Second)
 	require.NoError(t, p.Publish(ctx, messaging.Route{Key: "frozen"}, message(t, "the first of this channel")))
 	thaw := b.Freeze(t, "frozen")
@@ -186,7 +186,7 @@ func TestPublishSurvivesLostConnections(t *testing.T) {
 	b := messagingtest.Broker(t)
 	ch := raw(t, b)
 	declare(t, ch, "jobs", 20)
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	ctx := within(t, 60*time.Second)
 
 	confirmed := make(chan string, 1000)
@@ -231,7 +231,7 @@ func TestPublishHonoursItsContextWhileTheBrokerIsAway(t *testing.T) {
 	config := b.Config()
 	config.URLs = []string{proxy.URL}
 	conn := b.Connect(t, config)
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	proxy.Cut()
 	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) { return conn.Ready() != nil, "still ready" })
 

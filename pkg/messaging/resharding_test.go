@@ -59,7 +59,7 @@ func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 	// The producer, which the hold stops between two messages.
 	var hold sync.Mutex
 	produced := make(chan struct{})
-	publisher := b.Connect(t, b.Config()).Publisher()
+	publisher := publisher(t, b.Connect(t, b.Config()))
 	topology := sharded(4)
 	require.NoError(t, messaging.Apply(ctx, b.Admin(), topology))
 	go func() {

@@ -53,7 +53,7 @@ func holdOne(t *testing.T, b *messagingtest.BrokerInfo, queue messaging.Queue) *
 		verdicts: make(chan messaging.Verdict, 10), subscribe: make(chan struct{}, 10),
 	}
 	config := b.Config()
-	config.Hooks.Settled = func(_ *messaging.Delivery, v messaging.Verdict, _ time.Duration) { h.verdicts <- v }
+	config.Observers = []messaging.Observer{onSettle(func(e messaging.SettleEvent) { h.verdicts <- e.Verdict })}
 	h.conn = b.Connect(t, config)
 	var err error
 	h.Consumer, err = h.conn.Consume(queue, messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
@@ -155,7 +155,7 @@ func TestListenBesideAHalfOpenConnection(t *testing.T) {
 	next(t, subscribed)
 	queues := strings.Fields(b.Exec(t, "rabbitmqctl", "-q", "-p", b.VHost, "list_queues", "--no-table-headers", "name"))
 	require.Len(t, queues, 2, "the broker keeps the one of before")
-	say := b.Connect(t, b.Config()).Publisher()
+	say := publisher(t, b.Connect(t, b.Config()))
 	require.NoError(t, say.Publish(within(t, 20*time.Second), messaging.Route{Exchange: "news"}, message(t, "hello")))
 	require.Equal(t, `"hello"`, next(t, heard))
 }

@@ -56,7 +56,7 @@ func (s *subscription) finish(ctx context.Context, j *job) {
 // again waits before another try in place, and says whether there shall be one.
 func (s *subscription) again(ctx context.Context, j *job) bool {
 	switch {
-	case s.autoAck, !j.out.failed, j.out.permanent, j.out.done, s.stopping(ctx, j):
+	case s.config.autoAck, !j.out.failed, j.out.permanent, j.out.done, s.stopping(ctx, j):
 		return false
 	case j.out.away && s.keepsOrder:
 		j.until = time.Time{} // waiting for what is away is not a retry

@@ -36,7 +36,7 @@ func TestAReplyThatCannotBeEncodedIsAnAnswerToo(t *testing.T) {
 	declareCalls(t, raw(t, b))
 	conn := b.Connect(t, b.Config())
 	broken := messaging.Procedure[string, func()](upper)
-	_, err := conn.Consume(messaging.Queue{Name: "calls", Type: messaging.Classic}, messaging.Serve(conn.Publisher(), broken,
+	_, err := conn.Consume(messaging.Queue{Name: "calls", Type: messaging.Classic}, messaging.Serve(publisher(t, conn), broken,
 		func(context.Context, *messaging.Delivery, string) (func(), error) { return func() {}, nil }))
 	require.NoError(t, err)
 	_, err = messaging.Call(within(t, 20*time.Second), conn.Caller(), upper, "x")

@@ -64,12 +64,12 @@ func newServerAt(t *testing.T, b *messagingtest.BrokerInfo, url string, opts ...
 	s := &server{asked: make(chan string, 1000), release: make(chan struct{}), verdicts: make(chan verdict, 1000), log: log}
 	config := b.Config()
 	config.URLs, config.Logger = []string{url}, zap.New(core)
-	config.Hooks.Settled = func(d *messaging.Delivery, v messaging.Verdict, _ time.Duration) { s.verdicts <- verdict{d.ID, v} }
+	config.Observers = []messaging.Observer{onSettle(func(e messaging.SettleEvent) { s.verdicts <- verdict{e.Delivery.ID, e.Verdict} })}
 	s.conn = b.Connect(t, config)
 	var together atomic.Int32
 	all := make(chan struct{})
 	mux := messaging.NewMux("")
-	mux.Handle(upper.Request, messaging.Serve(s.conn.Publisher(), upper, func(ctx context.Context, _ *messaging.Delivery, word string) (string, error) {
+	mux.Handle(upper.Request, messaging.Serve(publisher(t, s.conn), upper, func(ctx context.Context, _ *messaging.Delivery, word string) (string, error) {
 		s.asked <- word
 		switch word {
 		case "refuse":

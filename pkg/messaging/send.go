@@ -83,7 +83,7 @@ func (s *session) place(ctx context.Context, route Route) error {
 // crowd notes that the lane has more to send than may be on its way on the shared
 // connection.
 func (s *session) crowd() {
-	if s.window > sharedWindow && s.lane.crowded.CompareAndSwap(false, true) {
+	if s.config.window > sharedWindow && s.lane.crowded.CompareAndSwap(false, true) {
 		s.lookAgain()
 	}
 }
@@ -104,7 +104,7 @@ func (s *session) write(ctx context.Context, c *Confirmation, m *Message) (same 
 	if isDone(s.ended) {
 		return nil, amqp.ErrClosed
 	}
-	if same := s.ids[c.id]; c.mandatory && same != nil {
+	if same := s.ids[c.message.ID]; c.mandatory && same != nil {
 		return same, nil
 	}
 	if c.call {
@@ -121,7 +121,7 @@ func (s *session) write(ctx context.Context, c *Confirmation, m *Message) (same 
 	}
 	c.session, c.wire = s, wire
 	if c.mandatory {
-		s.ids[c.id] = c
+		s.ids[c.message.ID] = c
 	}
 	if c.call {
 		s.calls++

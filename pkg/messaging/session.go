@@ -58,7 +58,7 @@ func (p *Publisher) openSession(l *lane, ep *epoch, own bool) (*session, error) 
 	if err != nil {
 		return nil, err
 	}
-	window := p.window
+	window := p.config.window
 	if !own || p.answers != nil {
 		window = min(window, sharedWindow)
 	}

@@ -27,7 +27,7 @@ func TestQueueSettings(t *testing.T) {
 		t.Helper()
 		m := message(t, "")
 		m.Body = []byte(text)
-		return b.conn.Publisher().Publish(within(t, 20*time.Second), messaging.Route{Key: "q"}, m)
+		return publisher(t, b.conn).Publish(within(t, 20*time.Second), messaging.Route{Key: "q"}, m)
 	}
 	gone := func(t *testing.T, b broker) {
 		t.Helper()
@@ -129,7 +129,7 @@ func TestExchangeSettings(t *testing.T) {
 		Queues:    []messaging.Queue{{Name: "q", Type: messaging.Quorum}},
 		Bindings:  []messaging.Binding{{Source: "outer", Destination: "inner", ToExchange: true}, {Source: "inner", Destination: "q"}},
 	})
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	publish := func(exchange string) (messaging.Message, error) {
 		m := message(t, "x")
 		return m, p.Publish(within(t, 20*time.Second), messaging.Route{Exchange: exchange}, m)

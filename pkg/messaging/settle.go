@@ -7,7 +7,6 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
-	"go.uber.org/zap"
 )
 
 // Verdict is what became of a delivery.
@@ -40,7 +39,7 @@ const (
 // settle carries the outcome out, on the channel that the delivery came by and on no
 // other.
 func (s *subscription) settle(ctx context.Context, j *job) {
-	if j.out.away && !j.givenUp && !s.autoAck && !s.stopping(ctx, j) {
+	if j.out.away && !j.givenUp && !s.config.autoAck && !s.stopping(ctx, j) {
 		if s.hold(j) {
 			return
 		}
@@ -57,9 +56,9 @@ func (s *subscription) settle(ctx context.Context, j *job) {
 func (s *subscription) verdict(ctx context.Context, j *job) Verdict {
 	d := j.raw
 	switch {
-	case s.autoAck && j.out.failed:
+	case s.config.autoAck && j.out.failed:
 		return Dropped
-	case s.autoAck:
+	case s.config.autoAck:
 		return Acked
 	case isDone(s.ended):
 		return Stale
@@ -81,21 +80,12 @@ func (s *subscription) verdict(ctx context.Context, j *job) Verdict {
 	}
 }
 
-// report tells the hook and the log what became of a job, which ends with that.
+// report tells observers what became of a job, which ends with that.
 func (s *subscription) report(j *job, verdict Verdict) {
-	delivery, took := j.delivery, time.Since(j.began)
-	j.delivery = nil // the hook is user code, and may end this goroutine
+	delivery := j.delivery
+	j.delivery = nil // observers are user code, and may end this goroutine
 	j.raw.Headers, j.raw.Body = nil, nil
-	if verdict != Acked && verdict != Away {
-		s.log.Warn("message "+string(verdict),
-			zap.String("message_id", delivery.ID),
-			zap.String("type", delivery.Type),
-			zap.String("correlation_id", delivery.CorrelationID),
-			zap.Int("attempt", j.attempt),
-			zap.Bool("permanent", j.out.permanent),
-			zap.String("error", j.out.text))
-	}
-	s.conn.config.Hooks.Settled(delivery, verdict, took)
+	s.conn.config.observers.settled(delivery, verdict, j.out, j.began)
 }
 
 // stopping says whether a job failed because its consumer stops.
@@ -133,7 +123,7 @@ func (s *subscription) leaveInOrder() (over bool, err error) {
 	}
 	over = s.tenureOver(time.Now())
 	if over || isDone(s.draining) {
-		err = s.ch.Cancel(s.tag, true)
+		err = s.ch.Cancel(s.config.tag, true)
 	}
 	return over, err
 }
@@ -141,11 +131,11 @@ func (s *subscription) leaveInOrder() (over bool, err error) {
 // tenureOver says whether it is another consumer's turn. The tenure begins with the
 // first message that is settled: who waits its turn does not know it.
 func (s *subscription) tenureOver(now time.Time) bool {
-	if s.tenure <= 0 {
+	if s.config.tenure <= 0 {
 		return false
 	}
 	if s.until.IsZero() {
-		s.until = now.Add(s.tenure/2 + rand.N(s.tenure))
+		s.until = now.Add(s.config.tenure/2 + rand.N(s.config.tenure))
 	}
 	return now.After(s.until)
 }

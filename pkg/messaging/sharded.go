@@ -48,7 +48,11 @@ func (c *Conn) ConsumeAll(queues []Queue, h Handler, opts ...ConsumeOption) (Gro
 		if q.Type == Stream {
 			return nil, errors.New("messaging: Consume: a stream is for Stream")
 		}
-		consumer, err := c.newConsumer(&Consumer{queue: q, handler: h}, opts)
+		config, err := newConsumerConfig(q, false, opts)
+		if err != nil {
+			return nil, err
+		}
+		consumer, err := c.newConsumer(q, nil, h, config)
 		if err != nil {
 			return nil, err
 		}

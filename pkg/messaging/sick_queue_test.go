@@ -30,7 +30,7 @@ func (f *flow) start(ctx context.Context, t *testing.T, conn *messaging.Conn, qu
 		return nil
 	}), messaging.Prefetch(20), messaging.OnSubscribe(func() { f.subscriptions.Add(1) }))
 	require.NoError(t, err)
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	done := make(chan struct{})
 	t.Cleanup(func() { <-done })
 	go func() {

@@ -23,7 +23,7 @@ func TestPublishingIntoAFullSocket(t *testing.T) {
 	config.URLs = []string{proxy.URL}
 	config.Heartbeat, config.WriteTimeout = time.Minute, time.Minute // the connection stays
 	conn := b.Connect(t, config)
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	route := messaging.Route{Key: "jobs"}
 	require.NoError(t, p.Publish(within(t, 10*time.Second), route, message(t, "x")))
 

@@ -38,40 +38,42 @@ func OffsetSince(t time.Time) Offset {
 	return Offset{t}
 }
 
-// StreamReader reads a stream. Reading takes nothing out, and any number of
-// readers read independently.
-type StreamReader struct {
-	conn   *Conn
-	queue  Queue
-	from   Offset
-	credit int
+// streamConfig is what the options of a [Conn.Stream] say.
+type streamConfig struct{ credit int }
+
+// StreamOption is a setting of [Conn.Stream]. Nil is none.
+type StreamOption interface{ applyStream(c *streamConfig) }
+
+type streamOption func(c *streamConfig)
+
+func (f streamOption) applyStream(c *streamConfig) { f(c) }
+
+// Credit is how many messages the broker sends ahead: 1 to 65,535. Defaults to 100.
+func Credit(n int) StreamOption {
+	return streamOption(func(c *streamConfig) { c.credit = n })
 }
 
-// StreamOption changes how a [StreamReader] reads.
-type StreamOption func(*StreamReader)
-
-// Credit is how many messages the broker sends ahead. Defaults to 100, at most 65,535.
-func Credit(n int) StreamOption { return func(s *StreamReader) { s.credit = max(n, 1) } }
-
-// Stream describes reading a stream from an offset; nothing happens until
-// [StreamReader.All], which also refuses what cannot be read. The queue's type must be
-// [Stream].
-func (c *Conn) Stream(q Queue, from Offset, opts ...StreamOption) *StreamReader {
-	if from.spec == nil {
-		from = NextOffset()
-	}
-	s := &StreamReader{conn: c, queue: q, from: from, credit: 100}
+func newStreamConfig(opts []StreamOption) (streamConfig, error) {
+	c := streamConfig{credit: 100}
 	for _, opt := range opts {
 		if opt != nil {
-			opt(s)
+			opt.applyStream(&c)
 		}
 	}
-	return s
+	if c.credit < 1 || c.credit > maxPrefetch {
+		return c, fmt.Errorf("messaging: Credit: must be from 1 to %d", maxPrefetch)
+	}
+	return c, nil
 }
 
-// All reads on and on: at the end of the stream it waits for more. After a lost
-// connection it resumes behind the last message that it gave. It ends when the
-// caller stops ranging, or with an error as its last pair: ctx's when ctx is done,
+// Stream reads a stream, on and on: at the end of it it waits for more. Reading takes
+// nothing out, and any number of readers read independently. The queue's type must be
+// [Stream].
+//
+//	for d, err := range conn.Stream(ctx, audit, messaging.FirstOffset()) {
+//
+// After a lost connection it resumes behind the last message that it gave. It ends when
+// the caller stops ranging, or with an error as its last pair: ctx's when ctx is done,
 // [ErrClosed] when the Conn is closed, the broker's when it refuses for a reason that
 // waiting does not cure (no right to read, an argument that the queue does not take). A
 // wrong description, offset or option gives an error and nothing else; so does a queue
@@ -83,32 +85,38 @@ func (c *Conn) Stream(q Queue, from Offset, opts ...StreamOption) *StreamReader 
 // The same message may stand in a stream more than once, because its publisher
 // sent it again: a reader that must not see it twice skips a [Message.ID] that it
 // has seen.
-func (s *StreamReader) All(ctx context.Context) iter.Seq2[*Delivery, error] {
+func (c *Conn) Stream(ctx context.Context, q Queue, from Offset, opts ...StreamOption) iter.Seq2[*Delivery, error] {
+	if from.spec == nil {
+		from = NextOffset()
+	}
+	config, err := newStreamConfig(opts)
 	return func(yield func(*Delivery, error) bool) {
-		if err := s.validate(); err != nil {
+		if err := errors.Join(err, validateStream(q, from)); err != nil {
 			yield(nil, err)
 			return
 		}
-		ctx, cancel := s.conn.untilClosed(ctx)
+		ctx, cancel := c.untilClosed(ctx)
 		defer cancel()
-		r := &reading{StreamReader: s, from: s.from, yield: yield, link: startLink(s.conn.config, "read "+s.queue.Name)}
+		r := &reading{conn: c, queue: q, config: config, from: from, yield: yield, link: startLink(c.config, "read "+q.Name)}
 		r.trouble = trouble{
-			log:   s.conn.config.Logger.With(zap.String("queue", s.queue.Name)),
+			log:   c.config.Logger.With(zap.String("queue", q.Name)),
 			fails: "stream reader lost its channel, resuming", works: "stream reader reads again",
 		}
 		r.setState(errors.New("not begun"))
 		defer r.link.close(ctx)
-		s.conn.watchReading(r)
-		defer s.conn.unwatchReading(r)
+		c.watchReading(r)
+		defer c.unwatchReading(r)
 		if err := r.run(ctx); !errors.Is(err, errStopRanging) {
 			yield(nil, err)
 		}
 	}
 }
 
-// reading is one call of All.
+// reading is one range over a stream.
 type reading struct {
-	*StreamReader
+	conn    *Conn
+	queue   Queue
+	config  streamConfig
 	link    *link
 	from    Offset // behind the last message that was given
 	yield   func(*Delivery, error) bool
@@ -184,7 +192,7 @@ func (r *reading) read(ctx context.Context, ep *epoch) (begun bool, err error) {
 		return false, err
 	}
 	defer ep.closeChannel(ch)
-	if err := ep.guardUntil(ctx, ep.callTimeout, func() error { return ch.Qos(r.credit, 0, false) }); err != nil {
+	if err := ep.guardUntil(ctx, ep.callTimeout, func() error { return ch.Qos(r.config.credit, 0, false) }); err != nil {
 		return false, fmt.Errorf("set the credit: %w", err)
 	}
 	var deliveries <-chan amqp.Delivery
@@ -195,24 +203,37 @@ func (r *reading) read(ctx context.Context, ep *epoch) (begun bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("consume %q: %w", r.queue.Name, err)
 	}
+	to := r.conn.config.observers
+	to.subscribed(SubscribeEvent{Queue: r.queue.Name})
 	r.setState(nil)
 	r.trouble.over()
+	err = r.give(ctx, deliveries)
+	e := CancelEvent{Queue: r.queue.Name, Err: err}
+	if ctx.Err() != nil || errors.Is(err, errStopRanging) {
+		e.Err = nil
+	}
+	to.cancelled(e)
+	return true, err
+}
+
+// give gives what is delivered, until the channel or the reading ends.
+func (r *reading) give(ctx context.Context, deliveries <-chan amqp.Delivery) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return true, context.Cause(ctx)
+			return context.Cause(ctx)
 		case d, ok := <-deliveries:
 			if !ok {
-				return true, ErrConnectionLost
+				return ErrConnectionLost
 			}
 			delivery := newDelivery(d, r.queue.Name)
 			delivery.Offset, _ = integer(d.Headers["x-stream-offset"])
 			if !r.yield(delivery, nil) {
-				return true, errStopRanging
+				return errStopRanging
 			}
 			r.from = OffsetAt(delivery.Offset + 1)
 			if err := d.Ack(false); err != nil { // gives the broker credit; takes nothing out
-				return true, fmt.Errorf("give credit: %w", err)
+				return fmt.Errorf("give credit: %w", err)
 			}
 		}
 	}

@@ -19,7 +19,7 @@ func TestStream(t *testing.T) {
 	_, err := raw(t, b).QueueDeclare("log", true, false, false, false, amqp.Table{"x-queue-type": "stream"})
 	require.NoError(t, err)
 	conn := b.Connect(t, b.Config())
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	log := messaging.Queue{Name: "log", Type: messaging.Stream}
 	var half time.Time   // the beginning of a second: AMQP's times have no fractions
 	for i := range 100 { // each is confirmed before the next, and so in a chunk of its own
@@ -33,7 +33,7 @@ func TestStream(t *testing.T) {
 	read := func(t *testing.T, from messaging.Offset, n int) []int64 {
 		t.Helper()
 		var offsets []int64
-		for d, err := range conn.Stream(log, from, messaging.Credit(10)).All(within(t, 20*time.Second)) {
+		for d, err := range conn.Stream(within(t, 20*time.Second), log, from, messaging.Credit(10)) {
 			require.NoError(t, err)
 			offsets = append(offsets, d.Offset)
 			if len(offsets) == n {
@@ -59,7 +59,7 @@ func TestStream(t *testing.T) {
 	})
 	t.Run("resumes behind the last message after a lost connection", func(t *testing.T) {
 		var next int64
-		for d, err := range conn.Stream(log, messaging.FirstOffset(), messaging.Credit(10)).All(within(t, 30*time.Second)) {
+		for d, err := range conn.Stream(within(t, 30*time.Second), log, messaging.FirstOffset(), messaging.Credit(10)) {
 			require.NoError(t, err)
 			require.Equal(t, next, d.Offset)
 			if next++; next == 100 {
@@ -73,7 +73,7 @@ func TestStream(t *testing.T) {
 	t.Run("ends with its context", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
-		for _, err := range conn.Stream(log, messaging.NextOffset()).All(ctx) {
+		for _, err := range conn.Stream(ctx, log, messaging.NextOffset()) {
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		}
 	})
@@ -81,7 +81,7 @@ func TestStream(t *testing.T) {
 		conn := b.Connect(t, b.Config())
 		closed := make(chan error, 1)
 		var last error
-		for _, err := range conn.Stream(log, messaging.LastOffset()).All(within(t, time.Minute)) {
+		for _, err := range conn.Stream(within(t, time.Minute), log, messaging.LastOffset()) {
 			if last = err; err == nil {
 				go func() { closed <- conn.Close(within(t, 20*time.Second)) }()
 			}
@@ -103,7 +103,7 @@ func TestAQueueIsNoStream(t *testing.T) {
 		require.NoError(t, err)
 		sent := publishTo(t, conn, q.Name, "x")
 		var errs []error
-		for d, err := range conn.Stream(q, messaging.FirstOffset()).All(within(t, 20*time.Second)) {
+		for d, err := range conn.Stream(within(t, 20*time.Second), q, messaging.FirstOffset()) {
 			require.Nil(t, d)
 			errs = append(errs, err)
 		}

@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -41,7 +42,7 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 	}
 	defer ep.closeChannel(ch)
 	s := &subscription{
-		Consumer: c, ep: ep, ch: ch, queueName: c.queue.Name, concurrency: c.concurrency, prefetch: c.prefetch,
+		Consumer: c, ep: ep, ch: ch, queueName: c.queue.Name, concurrency: c.config.concurrency, prefetch: c.config.prefetch,
 		stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if n := c.away.size(); n > 0 && !c.keepsOrder {
@@ -57,27 +58,51 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 	if err := ep.guardUntil(ctx, max(leaderTimeout, ep.callTimeout), s.consume); err != nil {
 		return false, err
 	}
-	if c.onSubscribe != nil {
-		aside(c.log, "OnSubscribe", c.onSubscribe)
+	if f := c.config.onSubscribe; f != nil {
+		aside(c.log, "OnSubscribe", f)
 	}
+	to := c.conn.config.observers
+	to.subscribed(SubscribeEvent{Queue: s.queueName, ConsumerTag: c.config.tag})
 	c.setState(nil)
 	c.trouble.over()
+	err = s.work(lost)
+	e := CancelEvent{Queue: s.queueName, ConsumerTag: c.config.tag, Err: err}
+	if isOrderly(err) {
+		e.Err = nil
+	}
+	to.cancelled(e)
+	return true, err
+}
 
-	handlers, cancel := context.WithCancelCause(c.handlers)
+// isOrderly says whether a subscription was ended by its own consumer.
+func isOrderly(err error) bool {
+	return errors.Is(err, errHandedOver) || errors.Is(err, errBack) || errors.Is(err, errAway)
+}
+
+// work handles deliveries until the subscription ends, and says why it did.
+func (s *subscription) work(lost <-chan error) error {
+
+	handlers, cancel := context.WithCancelCause(s.handlers)
 	defer cancel(nil)
 	s.watch()
-	for range s.concurrency {
-		s.startWorker(handlers, &job{})
+	watches := make([]*watch, s.concurrency)
+	for i := range watches {
+		watches[i] = &watch{tell: s.conn.config.observers.isOverdue}
+	}
+	s.setWatches(watches)
+	defer stopWatches(watches)
+	for _, w := range watches {
+		s.startWorker(handlers, &job{watch: w})
 	}
 	select {
-	case <-c.draining:
+	case <-s.draining:
 		s.leave(nil)
 	case <-s.stop:
 	case reason := <-lost:
-		return true, s.lose(reason, cancel)
+		return s.lose(reason, cancel)
 	}
 	s.away.tell()
-	return true, s.drain(lost, cancel)
+	return s.drain(lost, cancel)
 }
 
 // watchChannel says why a channel is gone. After a cancel by the broker (the queue was
@@ -117,18 +142,11 @@ func (s *subscription) prepare() error {
 }
 
 func (s *subscription) consume() error {
-	if s.tag == "" {
-		tag, err := uniqueTag(s.conn.config.Name)
-		if err != nil {
-			return err
-		}
-		s.tag = tag
-	}
 	var arguments amqp.Table
-	if s.priority != 0 {
-		arguments = amqp.Table{"x-priority": s.priority}
+	if s.config.priority != 0 {
+		arguments = amqp.Table{"x-priority": s.config.priority}
 	}
-	deliveries, err := s.ch.Consume(s.queueName, s.tag, s.autoAck, s.exclusive, false, false, arguments)
+	deliveries, err := s.ch.Consume(s.queueName, s.config.tag, s.config.autoAck, s.config.exclusive, false, false, arguments)
 	if err != nil {
 		return fmt.Errorf("consume %q: %w", s.queueName, err)
 	}
@@ -195,7 +213,7 @@ func (s *subscription) lose(reason error, cancel context.CancelCauseFunc) error 
 // counts an attempt, and is the one way that keeps it in its place.
 func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) error {
 	if !s.keepsOrder {
-		if err := s.ep.guard(func() error { return s.ch.Cancel(s.tag, false) }); err != nil {
+		if err := s.ep.guard(func() error { return s.ch.Cancel(s.config.tag, false) }); err != nil {
 			_ = s.ep.raw.Close() // it is lost, and says so now
 		}
 		s.setState(fmt.Errorf("queue %q: draining", s.queueName))
@@ -207,7 +225,7 @@ func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) 
 	case reason := <-lost:
 		return s.lose(reason, cancel)
 	}
-	if s.keepsOrder || s.autoAck {
+	if s.keepsOrder || s.config.autoAck {
 		return s.why
 	}
 	held := s.release()

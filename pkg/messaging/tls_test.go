@@ -98,7 +98,7 @@ func TestTLSWithClientCertificates(t *testing.T) {
 		t.Parallel()
 		conn, err := connect(within(t, 15*time.Second), trusting(), rightName)
 		require.NoError(t, err)
-		p := conn.Publisher()
+		p := publisher(t, conn)
 		require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Exchange: "amq.fanout"}, message(t, "x"), messaging.AllowUnroutable()))
 		large := message(t, string(make([]byte, 1<<20)))
 		require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Exchange: "amq.fanout"}, large, messaging.AllowUnroutable()))

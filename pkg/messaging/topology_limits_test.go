@@ -34,7 +34,7 @@ func TestOddNamesWork(t *testing.T) {
 			}
 			conn := b.Connect(t, b.Config())
 			sent := message(t, "x")
-			require.NoError(t, conn.Publisher().Publish(within(t, 20*time.Second), messaging.Route{Exchange: name, Key: name}, sent))
+			require.NoError(t, publisher(t, conn).Publish(within(t, 20*time.Second), messaging.Route{Exchange: name, Key: name}, sent))
 			handled := make(chan string, 1)
 			_, err := conn.Consume(topology.Queues[0], messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
 				handled <- d.ID
@@ -75,7 +75,7 @@ func TestTheLargestSettingsWork(t *testing.T) {
 			conn := b.Connect(t, b.Config())
 			sent := message(t, "x")
 			sent.Expiration = tenYears
-			require.NoError(t, conn.Publisher().Publish(within(t, 20*time.Second), messaging.Route{Key: "q"}, sent))
+			require.NoError(t, publisher(t, conn).Publish(within(t, 20*time.Second), messaging.Route{Key: "q"}, sent))
 			ch := raw(t, b)
 			for range 2 {
 				messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
@@ -108,7 +108,7 @@ func TestMatchValues(t *testing.T) {
 		apply(t, b, topology)
 	}
 	require.Equal(t, 3_000_000_000, values["int"], "what was given is as it was")
-	p := b.Connect(t, b.Config()).Publisher()
+	p := publisher(t, b.Connect(t, b.Config()))
 	for name, value := range values {
 		m := message(t, "x")
 		m.Headers = map[string]any{"v": value}
@@ -132,7 +132,7 @@ func TestDeadLetterRoutesAreTheBrokers(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	conn := b.Connect(t, b.Config())
-	p := conn.Publisher()
+	p := publisher(t, conn)
 	direct, topic := messaging.Direct, messaging.Topic
 	to := func(key string) messaging.Binding {
 		return messaging.Binding{Source: "dead", Destination: "q.dead", Key: key}

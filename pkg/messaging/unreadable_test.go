@@ -69,7 +69,7 @@ func TestALostConnectionWhileDraining(t *testing.T) {
 			change(&queue)
 			config := b.Config()
 			verdicts := make(chan messaging.Verdict, 10)
-			config.Hooks.Settled = func(_ *messaging.Delivery, v messaging.Verdict, _ time.Duration) { verdicts <- v }
+			config.Observers = []messaging.Observer{onSettle(func(e messaging.SettleEvent) { verdicts <- e.Verdict })}
 			conn := b.Connect(t, config)
 			causes, started := make(chan error, 10), make(chan struct{}, 10)
 			consumer, err := conn.Consume(queue, messaging.HandlerFunc(func(ctx context.Context, _ *messaging.Delivery) error {

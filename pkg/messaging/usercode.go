@@ -1,10 +1,8 @@
 package messaging
 
 import (
-	"context"
 	"fmt"
 	"runtime/debug"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -25,42 +23,4 @@ func aside(log *zap.Logger, what string, f func()) {
 		f()
 	}()
 	<-done
-}
-
-// caught gives hooks that are never nil, but for Publishing, and whose panics are logged.
-func (h Hooks) caught(log *zap.Logger) Hooks {
-	publishing, published, settled, away := h.Publishing, h.Published, h.Settled, h.Away
-	h.Published = func(route Route, messageType string, err error, took time.Duration) {
-		defer caught(log, "Hooks.Published")
-		if published != nil {
-			published(route, messageType, err, took)
-		}
-	}
-	h.Settled = func(d *Delivery, verdict Verdict, took time.Duration) {
-		defer caught(log, "Hooks.Settled")
-		if settled != nil {
-			settled(d, verdict, took)
-		}
-	}
-	h.Away = func(queue string, err error) {
-		defer caught(log, "Hooks.Away")
-		if away != nil {
-			away(queue, err)
-		}
-	}
-	if publishing == nil {
-		return h
-	}
-	h.Publishing = func(ctx context.Context, route Route, m *Message) (done func(err error)) {
-		defer caught(log, "Hooks.Publishing")
-		finish := publishing(ctx, route, m)
-		if finish == nil {
-			return nil
-		}
-		return func(err error) {
-			defer caught(log, "what Hooks.Publishing returned")
-			finish(err)
-		}
-	}
-	return h
 }

@@ -148,28 +148,38 @@ func TestGoexitLeavesNobodyDeaf(t *testing.T) {
 	}
 }
 
-// Hooks are user code too.
-func TestHooksThatPanic(t *testing.T) {
+// A rude observer panics wherever it can, and ends goroutines that are not its own.
+type rude struct{ told atomic.Int32 }
+
+func (r *rude) fail() {
+	if r.told.Add(1)%2 == 0 {
+		panic("rude")
+	}
+	runtime.Goexit()
+}
+
+func (r *rude) OnPublish(context.Context, messaging.PublishEvent) func(messaging.ConfirmEvent) {
+	if r.told.Add(1)%2 == 0 {
+		panic("rude")
+	}
+	return func(messaging.ConfirmEvent) { panic("rude") }
+}
+
+func (*rude) OnConfirm(messaging.ConfirmEvent)         { panic("rude") }
+func (r *rude) OnConnect(messaging.ConnectEvent)       { r.fail() }
+func (r *rude) OnDisconnect(messaging.DisconnectEvent) { r.fail() }
+func (r *rude) OnSubscribe(messaging.SubscribeEvent)   { r.fail() }
+func (r *rude) OnCancel(messaging.CancelEvent)         { r.fail() }
+func (*rude) OnDeliver(messaging.DeliverEvent)         { panic("rude") }
+func (r *rude) OnSettle(messaging.SettleEvent)         { r.fail() }
+
+// Observers are user code too.
+func TestObserversThatPanic(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	queue := declare(t, raw(t, b), "jobs", 20)
 	config := b.Config()
-	var ended atomic.Int32
-	config.Hooks = messaging.Hooks{
-		Publishing: func(context.Context, messaging.Route, *messaging.Message) func(error) {
-			if ended.Load()%2 == 0 {
-				panic("publishing")
-			}
-			return func(error) { panic("published") }
-		},
-		Published: func(messaging.Route, string, error, time.Duration) { panic("published") },
-		Settled: func(*messaging.Delivery, messaging.Verdict, time.Duration) {
-			if ended.Add(1)%2 == 0 {
-				panic("settled")
-			}
-			runtime.Goexit()
-		},
-	}
+	config.Observers = []messaging.Observer{&rude{}}
 	conn := b.Connect(t, config)
 	handled := make(chan string, 10)
 	subscribed := 0
@@ -201,7 +211,7 @@ func TestBrokenProceduresAnswer(t *testing.T) {
 	declareCalls(t, raw(t, b))
 	conn := b.Connect(t, b.Config())
 	var calls atomic.Int32
-	_, err := conn.Consume(messaging.Queue{Name: "calls", Type: messaging.Classic}, messaging.Serve(conn.Publisher(), upper,
+	_, err := conn.Consume(messaging.Queue{Name: "calls", Type: messaging.Classic}, messaging.Serve(publisher(t, conn), upper,
 		func(_ context.Context, _ *messaging.Delivery, what string) (string, error) {
 			calls.Add(1)
 			switch what {

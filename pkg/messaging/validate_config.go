@@ -52,6 +52,9 @@ func (c Config) validate() error {
 			return fmt.Errorf("messaging: %s: must not be negative", d.name)
 		}
 	}
+	if err := checkObservers(c.Observers); err != nil {
+		return err
+	}
 	switch {
 	case c.Heartbeat%time.Second != 0 || c.Heartbeat > math.MaxUint16*time.Second:
 		return fmt.Errorf("messaging: Heartbeat: must be whole seconds, at least 1 and at most %d", math.MaxUint16)

@@ -23,25 +23,22 @@ func validateListen(q Queue, bindings []Binding) error {
 	return nil
 }
 
-// validate names what is wrong with what is to be read, and from where. A queue that is
-// no stream is refused, since reading would take its messages out.
-func (s *StreamReader) validate() error {
-	if s.queue.Type != Stream {
-		return fmt.Errorf("messaging: Stream: the queue %.80q is of type %q", s.queue.Name, s.queue.Type)
+// validateStream names what is wrong with what is to be read, and from where. A queue that
+// is no stream is refused, since reading would take its messages out.
+func validateStream(q Queue, from Offset) error {
+	if q.Type != Stream {
+		return fmt.Errorf("messaging: Stream: the queue %.80q is of type %q", q.Name, q.Type)
 	}
-	if err := s.queue.validate(false); err != nil {
+	if err := q.validate(false); err != nil {
 		return fmt.Errorf("messaging: Stream: %w", err)
 	}
-	if n, isOffset := s.from.spec.(int64); isOffset && n < 0 {
+	if n, isOffset := from.spec.(int64); isOffset && n < 0 {
 		return errors.New("messaging: Stream: Offset: must not be negative")
 	}
-	if at, isTime := s.from.spec.(time.Time); isTime {
+	if at, isTime := from.spec.(time.Time); isTime {
 		if err := checkTime(at); err != nil {
 			return fmt.Errorf("messaging: Stream: Offset: %w", err)
 		}
-	}
-	if s.credit > maxPrefetch {
-		return fmt.Errorf("messaging: Credit: must not be above %d", maxPrefetch)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func TestWhatCannotBeDisturbsNobody(t *testing.T) {
 	}
 	read := func(q messaging.Queue, from messaging.Offset, opts ...messaging.StreamOption) func() error {
 		return func() error {
-			for _, err := range conn.Stream(q, from, opts...).All(within(t, 20*time.Second)) {
+			for _, err := range conn.Stream(within(t, 20*time.Second), q, from, opts...) {
 				return err
 			}
 			return nil
@@ -90,12 +90,12 @@ func TestWhatCannotBeDisturbsNobody(t *testing.T) {
 		{"stream: no name", read(named(stream, ""), messaging.FirstOffset()), "Name:"},
 		{"stream: before the first", read(stream, messaging.OffsetAt(-1)), "Offset: must not be negative"},
 		{"stream: a year of no calendar", read(stream, messaging.OffsetSince(time.Unix(1<<55, 0))), "Offset: the year"},
-		{"stream: more ahead than there are numbers", read(stream, messaging.FirstOffset(), messaging.Credit(65_536)), "Credit: must not be above 65535"},
+		{"stream: more ahead than there are numbers", read(stream, messaging.FirstOffset(), messaging.Credit(65_536)), "Credit: must be from 1 to 65535"},
 		{"look: a long name", func() error { _, err := conn.QueueState(within(t, 20*time.Second), long); return err }, "Name: has 256 bytes"},
 		{"look: no name", func() error { _, err := conn.QueueState(within(t, 20*time.Second), ""); return err }, "Name:"},
 		{"look: a name that is not UTF-8", func() error { _, err := conn.QueueState(within(t, 20*time.Second), "\xff"); return err }, "Name: is not UTF-8"},
 		{"publish: a long exchange", func() error {
-			return conn.Publisher().Publish(within(t, 20*time.Second), messaging.Route{Exchange: long}, message(t, "x"))
+			return publisher(t, conn).Publish(within(t, 20*time.Second), messaging.Route{Exchange: long}, message(t, "x"))
 		}, "Route.Exchange: has 256 bytes"},
 		{"call: a long key", func() error {
 			call := messaging.Procedure[int, int]{Route: messaging.Route{Key: long}, Request: work, Reply: work}
@@ -166,7 +166,7 @@ func TestStreamOffsetsThatSayLittle(t *testing.T) {
 	conn := b.Connect(t, b.Config())
 	first := publishTo(t, conn, "log", "first").ID
 	// The year 1 is before everything.
-	for d, err := range conn.Stream(stream, messaging.OffsetSince(time.Time{})).All(within(t, 20*time.Second)) {
+	for d, err := range conn.Stream(within(t, 20*time.Second), stream, messaging.OffsetSince(time.Time{})) {
 		require.NoError(t, err)
 		require.Equal(t, first, d.ID)
 		break
@@ -177,7 +177,7 @@ func TestStreamOffsetsThatSayLittle(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for d, err := range conn.Stream(stream, messaging.Offset{}).All(ctx) {
+		for d, err := range conn.Stream(ctx, stream, messaging.Offset{}) {
 			if err == nil {
 				read <- d.ID
 			}

@@ -81,20 +81,20 @@ type BrokerConfig struct {
 }
 
 // Messaging is the config of a connection in the service's name.
-func (c BrokerConfig) Messaging(service string, log *zap.Logger, hooks messaging.Hooks) (messaging.Config, error) {
+func (c BrokerConfig) Messaging(service string, log *zap.Logger, observers ...messaging.Observer) (messaging.Config, error) {
 	tls, err := messaging.LoadTLS(c.CAFile, c.CertificateFile, c.KeyFile)
 	if err != nil {
 		return messaging.Config{}, fmt.Errorf("AMQP_CA_FILE, AMQP_CERTIFICATE_FILE, AMQP_KEY_FILE: %w", err)
 	}
 	return messaging.Config{
-		URLs:     c.URLs,
-		User:     c.User,
-		Password: strings.TrimSpace(c.Password),
-		AppID:    service,
-		Name:     service + "@" + Instance(),
-		TLS:      tls,
-		Logger:   log,
-		Hooks:    hooks,
+		URLs:      c.URLs,
+		User:      c.User,
+		Password:  strings.TrimSpace(c.Password),
+		AppID:     service,
+		Name:      service + "@" + Instance(),
+		TLS:       tls,
+		Logger:    log,
+		Observers: observers,
 	}, nil
 }
 

@@ -113,7 +113,7 @@ func TestCheckStop(t *testing.T) {
 func TestBrokerConfig(t *testing.T) {
 	t.Setenv("INSTANCE", "replica-2")
 	log := zap.NewNop()
-	got, err := service.BrokerConfig{URLs: []string{"amqp://rabbitmq"}, User: "orders", Password: "hush\n"}.Messaging("orders", log, messaging.Hooks{})
+	got, err := service.BrokerConfig{URLs: []string{"amqp://rabbitmq"}, User: "orders", Password: "hush\n"}.Messaging("orders", log)
 	require.NoError(t, err)
 	require.NotNil(t, got.TLS)
 	got.TLS = nil
@@ -124,7 +124,7 @@ func TestBrokerConfig(t *testing.T) {
 
 func TestBadTLSSettingsAreNamed(t *testing.T) {
 	t.Parallel()
-	_, err := service.BrokerConfig{URLs: []string{"amqps://rabbitmq"}, CAFile: "/nowhere/ca.pem"}.Messaging("orders", zap.NewNop(), messaging.Hooks{})
+	_, err := service.BrokerConfig{URLs: []string{"amqps://rabbitmq"}, CAFile: "/nowhere/ca.pem"}.Messaging("orders", zap.NewNop())
 	require.ErrorContains(t, err, "AMQP_CA_FILE")
 	require.ErrorContains(t, err, "/nowhere/ca.pem")
 	require.NotContains(t, err.Error(), "\n")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -58,7 +57,7 @@ type Core struct {
 	consumers  []*messaging.Consumer
 	checks     []Check
 	pruners    []pruner
-	inFlight   atomic.Int64
+	messages   *MessagingMetrics
 	background sync.WaitGroup
 	cancel     context.CancelFunc // of the background; nil before
 }
@@ -74,7 +73,8 @@ func New(ctx context.Context, name string, c HTTPConfig, db DatabaseConfig, brok
 		},
 	}
 	var err error
-	if core.broker, err = broker.Messaging(name, log, MessagingMetrics(core.Registry)); err != nil {
+	core.messages = NewMessagingMetrics(core.Registry)
+	if core.broker, err = broker.Messaging(name, log, core.messages); err != nil {
 		return nil, err
 	}
 	if core.Pool, err = NewDatabase(ctx, db); err != nil {
@@ -98,38 +98,27 @@ func (c *Core) AdminAddr() string { return c.server.AdminAddr() }
 
 // Consume starts a consumer that is drained first when the service stops.
 func (c *Core) Consume(q messaging.Queue, h messaging.Handler, opts ...messaging.ConsumeOption) error {
-	return c.add(q.Name, func(h messaging.Handler) (*messaging.Consumer, error) { return c.Conn.Consume(q, h, opts...) }, h)
+	consumer, err := c.Conn.Consume(q, h, opts...)
+	return c.add(q.Name, consumer, err)
 }
 
 // Hear starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
-func (c *Core) Hear(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ConsumeOption) error {
+func (c *Core) Hear(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ListenOption) error {
 	name := "own"
 	if len(bindings) > 0 {
 		name = bindings[0].Source
 	}
-	return c.add(name, func(h messaging.Handler) (*messaging.Consumer, error) { return c.Conn.Listen(q, bindings, h, opts...) }, h)
+	consumer, err := c.Conn.Listen(q, bindings, h, opts...)
+	return c.add(name, consumer, err)
 }
 
-func (c *Core) add(name string, start func(messaging.Handler) (*messaging.Consumer, error), h messaging.Handler) error {
-	if h != nil { // else start says what is wrong
-		h = c.counted(h)
-	}
-	consumer, err := start(h)
+func (c *Core) add(name string, consumer *messaging.Consumer, err error) error {
 	if err != nil {
 		return err
 	}
 	c.consumers = append(c.consumers, consumer)
 	c.checks = append(c.checks, Check{Name: "consumer of " + name, Func: func(context.Context) error { return consumer.Ready() }})
 	return nil
-}
-
-// counted counts the messages in hand.
-func (c *Core) counted(h messaging.Handler) messaging.Handler {
-	return messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
-		c.inFlight.Add(1)
-		defer c.inFlight.Add(-1)
-		return h.Handle(ctx, d)
-	})
 }
 
 // Run answers health at once, waits for the database and the broker, calls wire, which
@@ -169,11 +158,17 @@ func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) e
 	if c.Conn, err = messaging.Connect(ctx, c.broker); err != nil {
 		return err
 	}
-	c.Publisher = c.Conn.Publisher()
+	if c.Publisher, err = c.Conn.Publisher(); err != nil {
+		return err
+	}
 	c.Relay = outbox.NewRelay(c.Pool, c.Publisher, c.Log)
 	c.checks = []Check{
 		{Name: "broker", Func: func(context.Context) error { return c.Conn.Ready() }},
 		{Name: "database", Func: c.Pool.Ping},
+	}
+	beats, err := c.Conn.Publisher(messaging.WithoutConfirms())
+	if err != nil {
+		return err
 	}
 	routes, err := wire()
 	if err != nil {
@@ -182,7 +177,7 @@ func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) e
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c.cancel = cancel
 	c.background.Go(func() { _ = c.Relay.Run(work) }) // always nil
-	c.background.Go(func() { heartbeat(work, c.Conn, c.Name, c.inFlight.Load) })
+	c.background.Go(func() { heartbeat(work, beats, c.Name, c.messages.InFlight) })
 	c.background.Go(func() { c.prune(work, pruneFirst, pruneEvery) })
 	c.server.Start(routes, c.checks...)
 	c.Log.Info("started", zap.String("addr", c.Addr()), zap.String("admin_addr", c.AdminAddr()))

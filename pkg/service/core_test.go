@@ -179,7 +179,8 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	w.becomes(t, http.StatusOK, "/readyz")
 	m, err := messaging.NewMessage(contract.Charge, contract.ChargeCommand{})
 	require.NoError(t, err)
-	pub := w.broker.Connect(t, w.broker.Config()).Publisher()
+	pub, err := w.broker.Connect(t, w.broker.Config()).Publisher()
+	require.NoError(t, err)
 	require.NoError(t, pub.Publish(t.Context(), messaging.Route{Key: work.Name}, m))
 	answered := make(chan int, 1)
 	go func() {
@@ -220,7 +221,9 @@ func TestStopIsBounded(t *testing.T) {
 	w.becomes(t, http.StatusOK, "/readyz")
 	m, err := messaging.NewMessage(contract.Charge, contract.ChargeCommand{})
 	require.NoError(t, err)
-	require.NoError(t, w.broker.Connect(t, w.broker.Config()).Publisher().Publish(t.Context(), messaging.Route{Key: work.Name}, m))
+	pub, err := w.broker.Connect(t, w.broker.Config()).Publisher()
+	require.NoError(t, err)
+	require.NoError(t, pub.Publish(t.Context(), messaging.Route{Key: work.Name}, m))
 	<-arrived
 	w.stop()
 	select {
@@ -256,7 +259,8 @@ func TestHeartbeat(t *testing.T) {
 	})
 	defer close(finish)
 	w.becomes(t, http.StatusOK, "/readyz")
-	pub := conn.Publisher()
+	pub, err := conn.Publisher()
+	require.NoError(t, err)
 	for range 3 {
 		m, err := messaging.NewMessage(contract.Charge, contract.ChargeCommand{})
 		require.NoError(t, err)

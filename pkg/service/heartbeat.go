@@ -14,8 +14,7 @@ const heartbeatInterval = 5 * time.Second
 // it is and how many messages it has in hand, until ctx is done. Nobody needs to listen,
 // nothing is confirmed, and a heartbeat that is older than the next one expires: fire
 // and forget.
-func heartbeat(ctx context.Context, conn *messaging.Conn, service string, inFlight func() int64) {
-	pub := conn.Publisher(messaging.WithoutConfirms())
+func heartbeat(ctx context.Context, pub *messaging.Publisher, service string, inFlight func() int64) {
 	defer func() {
 		closing, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

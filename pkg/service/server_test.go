@@ -65,16 +65,26 @@ func get(t *testing.T, s *service.Server, path string) (int, string) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	registry := service.NewRegistry()
-	hooks := service.MessagingMetrics(registry)
+	metrics := service.NewMessagingMetrics(registry)
 	route := messaging.Route{Exchange: "orders.events", Key: "order.placed.eu.express"}
-	hooks.Published(route, "order.placed.v1", nil, time.Millisecond)
-	hooks.Published(route, "order.placed.v1", messaging.ErrNacked, time.Millisecond)
+	metrics.OnConfirm(messaging.ConfirmEvent{Route: route, Type: "order.placed.v1", Took: time.Millisecond})
+	metrics.OnConfirm(messaging.ConfirmEvent{Route: route, Type: "order.placed.v1", Err: messaging.ErrNacked, Took: time.Millisecond})
 	for _, queue := range []string{"billing.charge", "amq.gen-1", "amq.gen-2"} {
-		hooks.Settled(&messaging.Delivery{Queue: queue}, messaging.Verdict("acked"), time.Millisecond)
+		d := &messaging.Delivery{Queue: queue}
+		metrics.OnDeliver(messaging.DeliverEvent{Delivery: d})
+		metrics.OnDeliver(messaging.DeliverEvent{Delivery: d})
+		metrics.OnSettle(messaging.SettleEvent{Delivery: d, Verdict: messaging.Acked, Took: time.Millisecond})
 	}
-	hooks.Away("billing.charge", errors.New("no database"))
-	hooks.Away("billing.refund", errors.New("no database"))
-	hooks.Away("billing.refund", nil)
+	require.EqualValues(t, 3, metrics.InFlight())
+	metrics.OnAway(messaging.AwayEvent{Queue: "billing.charge", Err: errors.New("no database")})
+	metrics.OnAway(messaging.AwayEvent{Queue: "billing.refund", Err: errors.New("no database")})
+	metrics.OnAway(messaging.AwayEvent{Queue: "billing.refund"})
+	metrics.OnOverdue(messaging.OverdueEvent{Queue: "billing.charge"})
+	metrics.OnDisconnect(messaging.DisconnectEvent{Err: messaging.ErrConnectionLost})
+	metrics.OnDisconnect(messaging.DisconnectEvent{Err: messaging.ErrClosed})
+	for _, blocked := range []bool{true, true, false} {
+		metrics.OnBlock(messaging.BlockEvent{Blocked: blocked})
+	}
 	status, body := fetch(t, serve(t, http.NewServeMux(), registry).AdminAddr()+"/metrics")
 	require.Equal(t, http.StatusOK, status)
 	for _, want := range []string{
@@ -84,6 +94,11 @@ func TestMetrics(t *testing.T) {
 		`messaging_publish_seconds_count{exchange="orders.events",outcome="failed",type="order.placed.v1"} 1`,
 		`messaging_handle_seconds_count{queue="billing.charge",verdict="acked"} 1`,
 		`messaging_handle_seconds_count{queue="(server-named)",verdict="acked"} 2`,
+		`messaging_in_flight{queue="billing.charge"} 1`,
+		`messaging_in_flight{queue="(server-named)"} 2`,
+		`messaging_handler_overdue_total{queue="billing.charge"} 1`,
+		"messaging_connections_lost_total 1\n",
+		"messaging_connections_blocked 1\n",
 		"go_goroutines ",
 	} {
 		require.Contains(t, body, want)

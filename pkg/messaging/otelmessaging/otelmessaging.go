@@ -3,7 +3,7 @@
 // (https://opentelemetry.io/docs/specs/semconv/messaging/).
 //
 //	telemetry, err := otelmessaging.New()
-//	conn, err := messaging.Connect(ctx, messaging.Config{..., Hooks: telemetry.Hooks()})
+//	conn, err := messaging.Connect(ctx, messaging.Config{..., Observers: []messaging.Observer{telemetry}})
 //	conn.Consume(queue, messaging.Chain(mux.Handler(), telemetry.Middleware()))
 //
 // A message carries the context of the span that published it, in the headers
@@ -41,7 +41,8 @@ const scope = "example.com/orderflow/pkg/messaging/otelmessaging"
 // 1970, as decimal text. AMQP's own timestamp has whole seconds only.
 const HeaderPublished = "published-at-us"
 
-// Telemetry makes spans and measurements. Safe for concurrent use.
+// Telemetry makes spans and measurements. It is a [messaging.Observer], and its
+// [Telemetry.Middleware] goes around handlers. Safe for concurrent use.
 type Telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
@@ -53,29 +54,56 @@ type Telemetry struct {
 	latency   metric.Float64Histogram
 }
 
-// Option changes where a [Telemetry] sends to.
-type Option func(*options)
+// Option is a setting of [New]. Nil is none.
+type Option interface{ apply(c *config) }
 
-type options struct {
-	tracers trace.TracerProvider
-	meters  metric.MeterProvider
+type option func(c *config)
+
+func (f option) apply(c *config) { f(c) }
+
+type config struct {
+	tracers    trace.TracerProvider
+	meters     metric.MeterProvider
+	propagator propagation.TextMapPropagator
 }
 
 // WithTracerProvider sets the tracer provider. Defaults to the global one.
-func WithTracerProvider(p trace.TracerProvider) Option { return func(o *options) { o.tracers = p } }
+func WithTracerProvider(p trace.TracerProvider) Option {
+	return option(func(c *config) { c.tracers = p })
+}
 
 // WithMeterProvider sets the meter provider. Defaults to the global one.
-func WithMeterProvider(p metric.MeterProvider) Option { return func(o *options) { o.meters = p } }
+func WithMeterProvider(p metric.MeterProvider) Option {
+	return option(func(c *config) { c.meters = p })
+}
 
-// New makes a Telemetry. It fails when the meter provider refuses an instrument.
-// The context of a message always has the W3C form, whatever the global propagator.
+// WithPropagator sets how the context of a span travels in the headers of a message.
+// Defaults to the W3C trace context, whatever the global propagator is: both sides of a
+// message must have the same. Headers that a message has already are not replaced when
+// the propagator finds a span's context in them.
+func WithPropagator(p propagation.TextMapPropagator) Option {
+	return option(func(c *config) { c.propagator = p })
+}
+
+// New makes a Telemetry. It fails for a provider or a propagator that is nil, and when the
+// meter provider refuses an instrument.
 func New(opts ...Option) (*Telemetry, error) {
-	o := options{tracers: otel.GetTracerProvider(), meters: otel.GetMeterProvider()}
+	c := config{tracers: otel.GetTracerProvider(), meters: otel.GetMeterProvider(), propagator: propagation.TraceContext{}}
 	for _, opt := range opts {
-		opt(&o)
+		if opt != nil {
+			opt.apply(&c)
+		}
 	}
-	t := &Telemetry{tracer: o.tracers.Tracer(scope), propagator: propagation.TraceContext{}}
-	meter := o.meters.Meter(scope)
+	switch {
+	case c.tracers == nil:
+		return nil, errors.New("otelmessaging: WithTracerProvider: is nil")
+	case c.meters == nil:
+		return nil, errors.New("otelmessaging: WithMeterProvider: is nil")
+	case c.propagator == nil:
+		return nil, errors.New("otelmessaging: WithPropagator: is nil")
+	}
+	t := &Telemetry{tracer: c.tracers.Tracer(scope), propagator: c.propagator}
+	meter := c.meters.Meter(scope)
 	var errs [5]error
 	t.sent, errs[0] = meter.Int64Counter("messaging.client.sent.messages", metric.WithUnit("{message}"),
 		metric.WithDescription("Messages that were published, confirmed or not."))
@@ -96,11 +124,6 @@ func New(opts ...Option) (*Telemetry, error) {
 // The boundaries that the conventions advise.
 var buckets = metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
-// Hooks are for [messaging.Config].
-func (t *Telemetry) Hooks() messaging.Hooks {
-	return messaging.Hooks{Publishing: t.publishing, Published: t.published, Settled: t.settled}
-}
-
 // Inject gives a message the context of ctx, to be published later by somebody else.
 func (t *Telemetry) Inject(ctx context.Context, m messaging.Message) messaging.Message {
 	headers := map[string]any{}
@@ -113,14 +136,15 @@ func (t *Telemetry) Inject(ctx context.Context, m messaging.Message) messaging.M
 	return m
 }
 
-// publishing starts the span of a publish or a call. A message that has a context
+// OnPublish starts the span of a publish or a call. A message that has a context
 // already, from an outbox or an earlier life, is where it belongs.
-func (t *Telemetry) publishing(ctx context.Context, route messaging.Route, m *messaging.Message) func(error) {
+func (t *Telemetry) OnPublish(ctx context.Context, e messaging.PublishEvent) func(messaging.ConfirmEvent) {
+	route, m := e.Route, e.Message
 	if earlier := t.contextOf(m); earlier.IsValid() {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, earlier)
 	}
 	kind := trace.SpanKindProducer
-	if m.ReplyTo != "" {
+	if e.Call {
 		kind = trace.SpanKindClient
 	}
 	ctx, span := t.tracer.Start(ctx, "publish "+name(route.Exchange), trace.WithSpanKind(kind), trace.WithAttributes(
@@ -135,7 +159,7 @@ func (t *Telemetry) publishing(ctx context.Context, route messaging.Route, m *me
 	))
 	t.propagator.Inject(ctx, carrier(m.Headers))
 	stampTime(m.Headers)
-	return func(err error) { end(span, err) }
+	return func(e messaging.ConfirmEvent) { end(span, e.Err) }
 }
 
 // Middleware makes a span for each attempt to handle a message.
@@ -173,16 +197,19 @@ func (t *Telemetry) Middleware() messaging.Middleware {
 
 var errPanic = errors.New("handler panicked")
 
-func (t *Telemetry) published(route messaging.Route, _ string, err error, took time.Duration) {
-	attributes := metric.WithAttributes(append(failed(err), semconv.MessagingSystemRabbitMQ,
+// OnConfirm measures the outcome of a publish or a call.
+func (t *Telemetry) OnConfirm(e messaging.ConfirmEvent) {
+	attributes := metric.WithAttributes(append(failed(e.Err), semconv.MessagingSystemRabbitMQ,
 		semconv.MessagingOperationName("publish"),
 		semconv.MessagingOperationTypeSend,
-		semconv.MessagingDestinationName(name(route.Exchange)))...)
+		semconv.MessagingDestinationName(name(e.Route.Exchange)))...)
 	t.sent.Add(context.Background(), 1, attributes)
-	t.operation.Record(context.Background(), took.Seconds(), attributes)
+	t.operation.Record(context.Background(), e.Took.Seconds(), attributes)
 }
 
-func (t *Telemetry) settled(d *messaging.Delivery, verdict messaging.Verdict, took time.Duration) {
+// OnSettle measures what became of a delivery.
+func (t *Telemetry) OnSettle(e messaging.SettleEvent) {
+	d, verdict := e.Delivery, e.Verdict
 	described := []attribute.KeyValue{
 		semconv.MessagingSystemRabbitMQ,
 		semconv.MessagingOperationName("process"),
@@ -195,7 +222,7 @@ func (t *Telemetry) settled(d *messaging.Delivery, verdict messaging.Verdict, to
 	}
 	attributes := metric.WithAttributes(described...)
 	t.consumed.Add(context.Background(), 1, attributes)
-	t.process.Record(context.Background(), took.Seconds(), attributes)
+	t.process.Record(context.Background(), e.Took.Seconds(), attributes)
 	text, _ := d.Headers[HeaderPublished].(string)
 	if at, err := strconv.ParseInt(text, 10, 64); err == nil && verdict == messaging.Acked {
 		t.latency.Record(context.Background(), max(time.Since(time.UnixMicro(at)), 0).Seconds(), attributes)

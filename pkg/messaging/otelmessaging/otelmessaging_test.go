@@ -49,7 +49,7 @@ func setup(t *testing.T) *fixture {
 	require.NoError(t, err)
 	f.telemetry = telemetry
 	config := f.broker.Config()
-	config.Hooks = telemetry.Hooks()
+	config.Observers = []messaging.Observer{telemetry}
 	f.conn = f.broker.Connect(t, config)
 
 	raw, err := amqp.Dial(f.broker.URL)
@@ -83,6 +83,13 @@ func (f *fixture) wait(t *testing.T, name string, n int) tracetest.SpanStubs {
 		return len(found) == n, fmt.Sprintf("%d spans %q", len(found), name)
 	})
 	return found
+}
+
+func (f *fixture) publisher(t *testing.T) *messaging.Publisher {
+	t.Helper()
+	p, err := f.conn.Publisher()
+	require.NoError(t, err)
+	return p
 }
 
 func within(t *testing.T) context.Context {
@@ -119,7 +126,7 @@ func TestOneTraceThroughRetryParkingAndReplay(t *testing.T) {
 	ctx, caller := f.provider.Tracer("test").Start(within(t), "caller")
 	m := message(t)
 	m.Headers = map[string]any{"mine": "stays"}
-	require.NoError(t, f.conn.Publisher().Publish(ctx, messaging.Route{Key: "jobs"}, m))
+	require.NoError(t, f.publisher(t).Publish(ctx, messaging.Route{Key: "jobs"}, m))
 	caller.End()
 	require.Equal(t, map[string]any{"mine": "stays"}, m.Headers, "the caller's map is its own")
 
@@ -166,7 +173,7 @@ func TestAPanicEndsItsSpan(t *testing.T) {
 		}
 		return nil
 	})
-	require.NoError(t, f.conn.Publisher().Publish(within(t), messaging.Route{Key: "jobs"}, message(t)))
+	require.NoError(t, f.publisher(t).Publish(within(t), messaging.Route{Key: "jobs"}, message(t)))
 	first := f.wait(t, "process jobs", 2)[0]
 	require.Contains(t, first.Attributes, attribute.String("error.type", "panic"))
 }
@@ -178,7 +185,7 @@ func TestInject(t *testing.T) {
 	ctx, request := f.provider.Tracer("test").Start(within(t), "request")
 	m := f.telemetry.Inject(ctx, message(t))
 	request.End()
-	require.NoError(t, f.conn.Publisher().Publish(context.WithoutCancel(within(t)), messaging.Route{Key: "jobs"}, m))
+	require.NoError(t, f.publisher(t).Publish(context.WithoutCancel(within(t)), messaging.Route{Key: "jobs"}, m))
 	require.Equal(t, request.SpanContext().SpanID(), f.wait(t, "publish amq.default", 1)[0].Parent.SpanID())
 }
 
@@ -188,7 +195,7 @@ func TestACallIsOneTrace(t *testing.T) {
 	double := messaging.Procedure[int, int]{
 		Route: messaging.Route{Key: "jobs"}, Request: job, Reply: messaging.MessageType{Name: "reply.v1", Owner: "admin"},
 	}
-	f.consume(t, messaging.Serve(f.conn.Publisher(), double, func(_ context.Context, _ *messaging.Delivery, n int) (int, error) {
+	f.consume(t, messaging.Serve(f.publisher(t), double, func(_ context.Context, _ *messaging.Delivery, n int) (int, error) {
 		return 2 * n, nil
 	}).Handle)
 	got, err := messaging.Call(within(t), f.conn.Caller(), double, 21)
@@ -250,7 +257,7 @@ func TestMetrics(t *testing.T) {
 		}
 		return nil
 	})
-	p := f.conn.Publisher()
+	p := f.publisher(t)
 	require.NoError(t, p.Publish(within(t), messaging.Route{Key: "jobs"}, message(t)))
 	require.ErrorIs(t, p.Publish(within(t), messaging.Route{Key: "nowhere"}, message(t)), messaging.ErrUnroutable)
 	f.wait(t, "process jobs", 2)

@@ -43,7 +43,7 @@ func TestAnInvalidMessage(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, add(messaging.Route{Key: "events"}, m))
-	f.relay(t, f.conn.Publisher())
+	f.relay(t, publisher(t, f.conn))
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
 		waiting, held, err := outbox.Count(t.Context(), f.pool)
 		require.NoError(t, err)
@@ -102,7 +102,7 @@ func TestWhatPostgreSQLCannotKeep(t *testing.T) {
 	m.Timestamp = time.Now()
 	require.NoError(t, outbox.Add(t.Context(), tx, strings.Repeat("é", 500), messaging.Route{Key: "not-there"}, m))
 	require.NoError(t, tx.Commit(t.Context()))
-	f.relay(t, f.conn.Publisher())
+	f.relay(t, publisher(t, f.conn))
 	f.held(t, 1)
 }
 
@@ -121,11 +121,11 @@ func TestHeadersKeepTheirTypes(t *testing.T) {
 		"lookalike": amqp.Table{"$int64": "x"}, "none": amqp.Table{},
 	}
 	direct := m
-	require.NoError(t, f.conn.Publisher().Publish(t.Context(), messaging.Route{Key: "events"}, direct))
+	require.NoError(t, publisher(t, f.conn).Publish(t.Context(), messaging.Route{Key: "events"}, direct))
 	require.NoError(t, pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
 		return outbox.Add(t.Context(), tx, "key", messaging.Route{Key: "events"}, m)
 	}))
-	f.relay(t, f.conn.Publisher())
+	f.relay(t, publisher(t, f.conn))
 	f.empty(t)
 	got := f.received(t, "events")
 	require.Len(t, got, 2)
@@ -146,7 +146,7 @@ func TestRowsOfTheFirstVersion(t *testing.T) {
 	_, err := f.pool.Exec(t.Context(), `INSERT INTO outbox (key, exchange, route, message) VALUES ('key', '', 'events',
 		'{"ID": "old", "Type": "event.v1", "Body": "MQ==", "Headers": {"traceparent": "00-ab", "n": 3, "flag": true}, "Expiration": 0, "Timestamp": "2026-01-02T15:04:05Z"}')`)
 	require.NoError(t, err)
-	f.relay(t, f.conn.Publisher())
+	f.relay(t, publisher(t, f.conn))
 	f.empty(t)
 	got := f.received(t, "events")
 	require.Len(t, got, 1)

@@ -58,7 +58,7 @@ func TestAMessageThatCostsTheConnectionIsHeldBackAlone(t *testing.T) {
 	for n := range 100 {
 		f.add(t, fmt.Sprint("key", n), "events", n)
 	}
-	f.relay(t, f.conn.Publisher())
+	f.relay(t, publisher(t, f.conn))
 	messagingtest.Eventually(t, 60*time.Second, func() (bool, string) {
 		waiting, held, err := outbox.Count(t.Context(), f.pool)
 		require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestOneOfManyToAnExchangeIsHeldBackAlone(t *testing.T) {
 					}
 				}
 			}
-			f.relay(t, f.conn.Publisher())
+			f.relay(t, publisher(t, f.conn))
 			f.only(t, c.reason, "bad20x", "bad20", "bad40x", "bad40")
 			for _, d := range f.received(t, "events") {
 				delete(ids, d.MessageId)
@@ -119,7 +119,7 @@ func TestAHaltedChannelHoldsBackItsOwnMessagesOnly(t *testing.T) {
 			t.Parallel()
 			f := setup(t)
 			thaw := f.freeze(t)
-			relay, _ := f.relay(t, f.conn.Publisher())
+			relay, _ := f.relay(t, publisher(t, f.conn))
 			const many = 700 // more than a round takes
 			require.NoError(t, pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
 				for n := range many {
@@ -145,12 +145,12 @@ func TestAHaltedChannelHoldsBackItsOwnMessagesOnly(t *testing.T) {
 func TestARelayWithoutWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	require.ErrorContains(t, outbox.NewRelay(nil, f.conn.Publisher(), nil).Run(t.Context()), "database")
+	require.ErrorContains(t, outbox.NewRelay(nil, publisher(t, f.conn), nil).Run(t.Context()), "database")
 	require.ErrorContains(t, outbox.NewRelay(f.pool, nil, nil).Run(t.Context()), "publisher")
-	unconfirmed := f.conn.Publisher(messaging.WithoutConfirms())
+	unconfirmed := publisher(t, f.conn, messaging.WithoutConfirms())
 	require.ErrorContains(t, outbox.NewRelay(f.pool, unconfirmed, nil).Run(t.Context()), "confirms")
 
-	relay := outbox.NewRelay(f.pool, f.conn.Publisher(), nil)
+	relay := outbox.NewRelay(f.pool, publisher(t, f.conn), nil)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- relay.Run(ctx) }()
@@ -168,7 +168,7 @@ func TestLargeMessagesLeaveInSeveralRounds(t *testing.T) {
 	for n := range many {
 		f.put(t, fmt.Sprint("key", n%20), messaging.Route{Key: "events"}, func(m *messaging.Message) { m.Body = make([]byte, 1<<20) })
 	}
-	f.relay(t, f.conn.Publisher())
+	f.relay(t, publisher(t, f.conn))
 	f.empty(t)
 	require.Len(t, f.received(t, "events"), many, "each once")
 }

@@ -65,7 +65,7 @@ func (f *fixture) flow(t *testing.T, relay *outbox.Relay) {
 func TestALateConfirmHoldsBackItsOwnKeyOnly(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	pub := f.conn.Publisher()
+	pub := publisher(t, f.conn)
 	relay, _ := f.relay(t, pub)
 	thaw := f.freeze(t, pub)
 	late := f.add(t, "stuck", "frozen", 1)
@@ -88,7 +88,7 @@ func TestALateConfirmHoldsBackItsOwnKeyOnly(t *testing.T) {
 func TestStopInARound(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	pub := f.conn.Publisher()
+	pub := publisher(t, f.conn)
 	_, stop := f.relay(t, pub)
 	f.freeze(t, pub)
 	f.add(t, "stuck", "frozen", 1)
@@ -111,7 +111,7 @@ func TestStopInARound(t *testing.T) {
 func TestManyLateConfirmsHoldBackTheirOwnKeysOnly(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	pub := f.conn.Publisher()
+	pub := publisher(t, f.conn)
 	relay, _ := f.relay(t, pub)
 	thaw := f.freeze(t, pub)
 	const many = 1200
@@ -149,7 +149,7 @@ func TestManyLateConfirmsHoldBackTheirOwnKeysOnly(t *testing.T) {
 func TestALateConfirmThatIsLostIsPublishedAgain(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	pub := f.conn.Publisher()
+	pub := publisher(t, f.conn)
 	f.relay(t, pub)
 	thaw := f.freeze(t, pub)
 	late := f.add(t, "stuck", "frozen", 1)
@@ -169,7 +169,7 @@ func TestALateConfirmThatIsLostIsPublishedAgain(t *testing.T) {
 func TestALateConfirmIsSentOnceByEachRelay(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	one, two := f.conn.Publisher(), f.conn.Publisher()
+	one, two := publisher(t, f.conn), publisher(t, f.conn)
 	_, stop := f.relay(t, one)
 	thaw := f.freeze(t, one, two)
 	f.add(t, "stuck", "frozen", 1)

@@ -122,7 +122,7 @@ func TestKeysKeepTheirOrderWithThreeRelays(t *testing.T) {
 	f := setup(t)
 	var relays []*outbox.Relay
 	for range 3 {
-		relay, _ := f.relay(t, f.conn.Publisher())
+		relay, _ := f.relay(t, publisher(t, f.conn))
 		relays = append(relays, relay)
 	}
 	const keys, each = 20, 15
@@ -145,7 +145,7 @@ func TestKeysKeepTheirOrderWithThreeRelays(t *testing.T) {
 func TestAFailureHoldsBackItsOwnKeyOnly(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	_, _ = f.relay(t, f.conn.Publisher())
+	_, _ = f.relay(t, publisher(t, f.conn))
 	first := f.add(t, "stuck", "not-there", 1)
 	second := f.add(t, "stuck", "events", 2)
 	other := f.add(t, "free", "events", 3)
@@ -180,7 +180,7 @@ func TestAMessageThatClosesTheChannelIsHeldBackAlone(t *testing.T) {
 	for n := range 400 { // enough to be still writing when the channel closes
 		f.add(t, fmt.Sprint("key", n), "events", n)
 	}
-	_, _ = f.relay(t, f.conn.Publisher())
+	_, _ = f.relay(t, publisher(t, f.conn))
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
 		waiting, held, err := outbox.Count(t.Context(), f.pool)
 		require.NoError(t, err)
@@ -201,7 +201,7 @@ func TestACrashBetweenConfirmAndCommitRepeatsTheSameMessage(t *testing.T) {
 			FOR EACH ROW EXECUTE FUNCTION crash();`)
 	require.NoError(t, err)
 	id := f.add(t, "key", "events", 1)
-	relay := outbox.NewRelay(f.pool, f.conn.Publisher(), zap.NewNop())
+	relay := outbox.NewRelay(f.pool, publisher(t, f.conn), zap.NewNop())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- relay.Run(ctx) }()
@@ -223,7 +223,7 @@ func TestAnOutageHoldsNothingBack(t *testing.T) {
 	conn := f.broker.Connect(t, config)
 	proxy.Cut()
 	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) { return conn.Ready() != nil, "still ready" })
-	relay, stop := f.relay(t, conn.Publisher())
+	relay, stop := f.relay(t, publisher(t, conn))
 	f.add(t, "key", "events", 1)
 	relay.Wake()
 	stopped := make(chan struct{})
@@ -246,7 +246,7 @@ func TestNothingIsLostWhenConnectionsDrop(t *testing.T) {
 	for n := range 100 {
 		want[f.add(t, fmt.Sprint("key", n%10), "events", n)] = true
 	}
-	relay, stop := f.relay(t, f.conn.Publisher())
+	relay, stop := f.relay(t, publisher(t, f.conn))
 	f.broker.CloseAllConnections(t)
 	for n := range 100 {
 		want[f.add(t, fmt.Sprint("key", n%10), "events", n)] = true
@@ -259,4 +259,11 @@ func TestNothingIsLostWhenConnectionsDrop(t *testing.T) {
 		delete(want, d.MessageId)
 	}
 	require.Empty(t, want)
+}
+
+func publisher(t *testing.T, conn *messaging.Conn, opts ...messaging.PublisherOption) *messaging.Publisher {
+	t.Helper()
+	p, err := conn.Publisher(opts...)
+	require.NoError(t, err)
+	return p
 }

@@ -78,7 +78,8 @@ func setupWith(t *testing.T, c with) *fixture {
 
 	config := f.broker.Config()
 	config.User, config.Password = contract.OrdersUser, password
-	f.orders = f.broker.Connect(t, config).Publisher()
+	f.orders, err = f.broker.Connect(t, config).Publisher()
+	require.NoError(t, err)
 
 	log := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
 	f.shop = c.provider
@@ -277,7 +278,8 @@ func TestBilling(t *testing.T) {
 	})
 
 	t.Run("a charge from somebody else", func(t *testing.T) {
-		stranger := f.broker.Connect(t, f.broker.Config()).Publisher()
+		stranger, err := f.broker.Connect(t, f.broker.Config()).Publisher()
+		require.NoError(t, err)
 		require.NoError(t, stranger.Publish(t.Context(), contract.ChargeRoute, command(t, contract.Charge, "o-stranger", "tok_ok")))
 		require.Contains(t, f.dead(t, contract.BillingCharge).Headers[messaging.HeaderDeadReason], messaging.ErrUntrustedSource.Error())
 		require.Zero(t, f.total(t, "captures", "o-stranger"))

@@ -51,7 +51,9 @@ func setupOn(t *testing.T, topology messaging.Topology, log *zap.Logger) *fixtur
 	publisher := func(user string) *messaging.Publisher {
 		config := broker.Config()
 		config.User, config.Password = user, password
-		return broker.Connect(t, config).Publisher()
+		p, err := broker.Connect(t, config).Publisher()
+		require.NoError(t, err)
+		return p
 	}
 	f.orders, f.billing = publisher(contract.OrdersUser), publisher(contract.BillingUser)
 

@@ -111,7 +111,8 @@ func TestCalls(t *testing.T) {
 		requireCode(t, contract.CodeNotAllowed, err)
 	})
 	t.Run("of a stranger go to no queue of ours", func(t *testing.T) {
-		pub := f.broker.Connect(t, f.broker.Config()).Publisher()
+		pub, err := f.broker.Connect(t, f.broker.Config()).Publisher()
+		require.NoError(t, err)
 		m, err := messaging.NewMessage(contract.Quote, question)
 		require.NoError(t, err)
 		m.ReplyTo = contract.BillingCharge.Name

@@ -89,7 +89,8 @@ func TestAShorterDeadlineWaitsBehindTheLongerOnes(t *testing.T) {
 	require.Empty(t, apply("1m"), "nobody waits")
 
 	queue := contract.OrdersPaymentDeadline(0).Name
-	orders := b.Connect(t, b.Config()).Publisher()
+	orders, err := b.Connect(t, b.Config()).Publisher()
+	require.NoError(t, err)
 	place := func(n int) {
 		t.Helper()
 		for range n {

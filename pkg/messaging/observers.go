@@ -1,0 +1,244 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// observers are those of a Conn, by what they want to know: looked up once, so that a
+// kind of event that nobody observes costs nothing.
+type observers struct {
+	log *zap.Logger // of panics
+
+	connect    []ConnectObserver
+	disconnect []DisconnectObserver
+	block      []BlockObserver
+	subscribe  []SubscribeObserver
+	cancel     []CancelObserver
+	publish    []PublishObserver
+	confirm    []ConfirmObserver
+	deliver    []DeliverObserver
+	settle     []SettleObserver
+	away       []AwayObserver
+	overdue    []OverdueObserver
+}
+
+// newObservers looks up what each observer implements.
+func newObservers(all []Observer, log *zap.Logger) *observers {
+	o := &observers{log: log}
+	for _, observer := range all {
+		o.add(observer)
+	}
+	return o
+}
+
+// add says whether the observer implements anything.
+func (o *observers) add(observer Observer) bool {
+	found := [...]bool{
+		implements(&o.connect, observer), implements(&o.disconnect, observer), implements(&o.block, observer),
+		implements(&o.subscribe, observer), implements(&o.cancel, observer),
+		implements(&o.publish, observer), implements(&o.confirm, observer),
+		implements(&o.deliver, observer), implements(&o.settle, observer),
+		implements(&o.away, observer), implements(&o.overdue, observer),
+	}
+	return found != [len(found)]bool{}
+}
+
+func implements[O any](list *[]O, observer Observer) bool {
+	o, ok := observer.(O)
+	if ok {
+		*list = append(*list, o)
+	}
+	return ok
+}
+
+// checkObservers names the first one that would never be called.
+func checkObservers(all []Observer) error {
+	for i, observer := range all {
+		v := reflect.ValueOf(observer)
+		switch {
+		case observer == nil, v.Kind() == reflect.Pointer && v.IsNil():
+			return fmt.Errorf("messaging: Observers: number %d is nil", i+1)
+		case !(&observers{}).add(observer):
+			return fmt.Errorf("messaging: Observers: number %d, a %T, implements none of the observers' interfaces; is it a method's name, its argument, or a pointer that is missing?", i+1, observer)
+		}
+	}
+	return nil
+}
+
+// tell calls observers on the path of a message.
+func tell[O, E any](log *zap.Logger, list []O, method func(O, E), e E) {
+	for _, o := range list {
+		tellOne(log, o, method, e)
+	}
+}
+
+func tellOne[O, E any](log *zap.Logger, o O, method func(O, E), e E) {
+	defer func() {
+		if p := recover(); p != nil {
+			logPanic(log, o, p)
+		}
+	}()
+	method(o, e)
+}
+
+func logPanic(log *zap.Logger, observer, p any) {
+	log.Error("observer panicked", zap.String("observer", fmt.Sprintf("%T", observer)),
+		zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
+}
+
+// tellAside calls observers of what is rare, on a goroutine that they may even end, and
+// waits for them: a connection or a consumer goes on in any case.
+func tellAside[O, E any](log *zap.Logger, list []O, method func(O, E), e E) {
+	for _, o := range list {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			tellOne(log, o, method, e)
+		}()
+		<-done
+	}
+}
+
+func (o *observers) connected(e ConnectEvent) {
+	tellAside(o.log, o.connect, ConnectObserver.OnConnect, e)
+}
+
+func (o *observers) disconnected(e DisconnectEvent) {
+	tellAside(o.log, o.disconnect, DisconnectObserver.OnDisconnect, e)
+}
+
+func (o *observers) blocked(e BlockEvent) {
+	tellAside(o.log, o.block, BlockObserver.OnBlock, e)
+}
+
+func (o *observers) subscribed(e SubscribeEvent) {
+	tellAside(o.log, o.subscribe, SubscribeObserver.OnSubscribe, e)
+}
+
+func (o *observers) cancelled(e CancelEvent) {
+	tellAside(o.log, o.cancel, CancelObserver.OnCancel, e)
+}
+
+func (o *observers) isAway(e AwayEvent) {
+	tellAside(o.log, o.away, AwayObserver.OnAway, e)
+}
+
+func (o *observers) isOverdue(e OverdueEvent) {
+	tellAside(o.log, o.overdue, OverdueObserver.OnOverdue, e)
+}
+
+// publishing gives the message as it goes out, with headers that observers may add to,
+// and whom to tell its outcome. By value, so that without an observer no message is moved
+// to the heap.
+func (o *observers) publishing(ctx context.Context, route Route, m Message, call bool) (Message, func(ConfirmEvent)) {
+	headers := make(map[string]any, len(m.Headers)+2)
+	maps.Copy(headers, m.Headers)
+	m.Headers = headers
+	var done []func(ConfirmEvent)
+	for _, observer := range o.publish {
+		if f := o.publishingOne(ctx, observer, PublishEvent{Route: route, Message: &m, Call: call}); f != nil {
+			done = append(done, f)
+		}
+	}
+	if len(done) == 0 {
+		return m, nil
+	}
+	return m, func(e ConfirmEvent) { tell(o.log, done, callDone, e) }
+}
+
+func callDone(f func(ConfirmEvent), e ConfirmEvent) { f(e) }
+
+func (o *observers) publishingOne(ctx context.Context, observer PublishObserver, e PublishEvent) (done func(ConfirmEvent)) {
+	defer func() {
+		if p := recover(); p != nil {
+			logPanic(o.log, observer, p)
+		}
+	}()
+	return observer.OnPublish(ctx, e)
+}
+
+// confirmed tells the outcome of a publish or a call. done, which may be nil, is what
+// publishing gave.
+func (o *observers) confirmed(done func(ConfirmEvent), e ConfirmEvent) {
+	tell(o.log, o.confirm, ConfirmObserver.OnConfirm, e)
+	if done != nil {
+		done(e)
+	}
+}
+
+// settled tells the verdict on a job.
+func (o *observers) settled(delivery *Delivery, verdict Verdict, out outcome, began time.Time) {
+	if len(o.settle) == 0 {
+		return
+	}
+	e := SettleEvent{Delivery: delivery, Verdict: verdict, Took: time.Since(began)}
+	if out.failed {
+		e.Err = errors.New(out.text)
+	}
+	if out.permanent {
+		e.Err = Permanent(e.Err)
+	}
+	tell(o.log, o.settle, SettleObserver.OnSettle, e)
+}
+
+// logObserver is the observer that Config.Logger is.
+type logObserver struct{ log *zap.Logger }
+
+// OnConnect logs what has worked; what has not is logged once for each reason, see trouble.
+func (o logObserver) OnConnect(e ConnectEvent) {
+	if e.Err == nil {
+		o.log.Info("connected", zap.String("connection", e.Connection), zap.String("node", e.Node), zap.String("broker_version", e.BrokerVersion))
+	}
+}
+
+// OnDisconnect logs what nobody wanted.
+func (o logObserver) OnDisconnect(e DisconnectEvent) {
+	if !errors.Is(e.Err, ErrClosed) {
+		o.log.Warn("connection lost", zap.String("connection", e.Connection), zap.Error(e.Err))
+	}
+}
+
+// OnBlock logs both ends of a block.
+func (o logObserver) OnBlock(e BlockEvent) {
+	if e.Blocked {
+		o.log.Warn("the broker blocks the connection", zap.String("connection", e.Connection), zap.String("reason", e.Reason))
+	} else {
+		o.log.Info("the broker blocks the connection no longer", zap.String("connection", e.Connection))
+	}
+}
+
+// OnSettle logs what was not handled. What goes back because something is away is logged
+// once, when that begins.
+func (o logObserver) OnSettle(e SettleEvent) {
+	if e.Verdict == Acked || e.Verdict == Away {
+		return
+	}
+	text := ""
+	if e.Err != nil {
+		text = e.Err.Error()
+	}
+	o.log.Warn("message "+string(e.Verdict),
+		zap.String("queue", e.Delivery.Queue),
+		zap.String("message_id", e.Delivery.ID),
+		zap.String("type", e.Delivery.Type),
+		zap.String("correlation_id", e.Delivery.CorrelationID),
+		zap.Int("attempt", e.Delivery.Attempt),
+		zap.Bool("permanent", IsPermanent(e.Err)),
+		zap.String("error", text))
+}
+
+// OnOverdue logs a handler that ignores its context.
+func (o logObserver) OnOverdue(e OverdueEvent) {
+	o.log.Warn("handler has not returned although its deadline has passed",
+		zap.String("queue", e.Queue), zap.String("message_id", e.MessageID), zap.String("type", e.Type),
+		zap.String("correlation_id", e.CorrelationID), zap.Int("attempt", e.Attempt),
+		zap.Duration("timeout", e.Timeout), zap.Duration("running", e.Running))
+}

@@ -1,0 +1,121 @@
+package service
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/orderflow/pkg/messaging"
+)
+
+// MessagingMetrics is a [messaging.Observer]: it counts publishes by outcome and
+// deliveries by verdict, and shows what is in hand, which consumers pause because what
+// they need is away, and what happens to connections.
+type MessagingMetrics struct {
+	published   *prometheus.HistogramVec
+	settled     *prometheus.HistogramVec
+	inFlight    *prometheus.GaugeVec
+	away        *prometheus.GaugeVec
+	overdue     *prometheus.CounterVec
+	lost        prometheus.Counter
+	blocked     prometheus.Gauge
+	allInFlight atomic.Int64
+}
+
+// NewMessagingMetrics registers the metrics.
+func NewMessagingMetrics(registry *prometheus.Registry) *MessagingMetrics {
+	m := &MessagingMetrics{
+		published: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "messaging_publish_seconds", Help: "From publish to its confirm.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}, []string{"exchange", "type", "outcome"}),
+		settled: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "messaging_handle_seconds", Help: "From delivery to its verdict.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}, []string{"queue", "verdict"}),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "messaging_in_flight", Help: "Messages of a queue that are being handled.",
+		}, []string{"queue"}),
+		away: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "messaging_consumer_away", Help: "1 while what the consumer of a queue needs is away, so that it pauses.",
+		}, []string{"queue"}),
+		overdue: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "messaging_handler_overdue_total", Help: "Handlers that have not returned although their deadline had passed.",
+		}, []string{"queue"}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "messaging_connections_lost_total", Help: "Connections to the broker that were lost.",
+		}),
+		blocked: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "messaging_connections_blocked", Help: "Connections that the broker blocks, since it is short of memory or disk.",
+		}),
+	}
+	registry.MustRegister(m.published, m.settled, m.inFlight, m.away, m.overdue, m.lost, m.blocked)
+	return m
+}
+
+// InFlight is how many messages are being handled.
+func (m *MessagingMetrics) InFlight() int64 { return m.allInFlight.Load() }
+
+// OnConfirm counts an outcome.
+func (m *MessagingMetrics) OnConfirm(e messaging.ConfirmEvent) {
+	outcome := "confirmed"
+	if e.Err != nil {
+		outcome = "failed"
+	}
+	m.published.WithLabelValues(e.Route.Exchange, e.Type, outcome).Observe(e.Took.Seconds())
+}
+
+// OnDeliver counts a message in.
+func (m *MessagingMetrics) OnDeliver(e messaging.DeliverEvent) {
+	m.allInFlight.Add(1)
+	m.inFlight.WithLabelValues(queueLabel(e.Delivery.Queue)).Inc()
+}
+
+// OnSettle counts it out, with its verdict.
+func (m *MessagingMetrics) OnSettle(e messaging.SettleEvent) {
+	queue := queueLabel(e.Delivery.Queue)
+	m.allInFlight.Add(-1)
+	m.inFlight.WithLabelValues(queue).Dec()
+	m.settled.WithLabelValues(queue, string(e.Verdict)).Observe(e.Took.Seconds())
+}
+
+// OnAway shows what pauses.
+func (m *MessagingMetrics) OnAway(e messaging.AwayEvent) {
+	state := 0.0
+	if e.Err != nil {
+		state = 1
+	}
+	m.away.WithLabelValues(e.Queue).Set(state)
+}
+
+// OnOverdue counts a handler that ignores its context.
+func (m *MessagingMetrics) OnOverdue(e messaging.OverdueEvent) {
+	m.overdue.WithLabelValues(queueLabel(e.Queue)).Inc()
+}
+
+// OnDisconnect counts losses.
+func (m *MessagingMetrics) OnDisconnect(e messaging.DisconnectEvent) {
+	if !errors.Is(e.Err, messaging.ErrClosed) {
+		m.lost.Inc()
+	}
+}
+
+// OnBlock counts the connections that are blocked.
+func (m *MessagingMetrics) OnBlock(e messaging.BlockEvent) {
+	if e.Blocked {
+		m.blocked.Inc()
+	} else {
+		m.blocked.Dec()
+	}
+}
+
+// queueLabel is a queue's name. A server-named one has a new name after each reconnect,
+// which would be a new series.
+func queueLabel(queue string) string {
+	if strings.HasPrefix(queue, "amq.gen-") {
+		return "(server-named)"
+	}
+	return queue
+}
