@@ -26,7 +26,7 @@ const DefaultPaymentDeadline = 15 * time.Minute
 // Priorities of commands, on the 0..31 scale of quorum queues. 0 cannot be used:
 // an unset priority and 0 are the same on the wire, and both arrive as 4.
 const (
-	PriorityStandard = messaging.DefaultPriority
+	PriorityStandard = 4
 	PriorityExpress  = 8
 )
 

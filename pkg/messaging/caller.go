@@ -2,8 +2,8 @@ package messaging
 
 import (
 	"context"
+	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -25,7 +25,6 @@ type Caller struct {
 	requests *Publisher
 	closing  chan struct{}
 	once     sync.Once
-	late     atomic.Int64
 
 	mu   sync.Mutex
 	open map[string]chan<- *Delivery // by correlation id
@@ -38,9 +37,6 @@ func (c *Conn) Caller() *Caller {
 	c.adopt(caller)
 	return caller
 }
-
-// Late counts the answers that came after their caller had given up.
-func (c *Caller) Late() int64 { return c.late.Load() }
 
 // Close fails all open calls with [ErrClosed] and closes the channels.
 func (c *Caller) Close(ctx context.Context) error {
@@ -76,7 +72,7 @@ func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Deli
 	answers := make(chan *Delivery, 1)
 	c.expect(m.CorrelationID, answers)
 	defer c.take(m.CorrelationID)
-	request := &Confirmation{message: Message{ID: m.ID}, route: route, mandatory: true, call: true}
+	request := &Confirmation{message: Message{ID: m.ID}, started: time.Now(), route: route, mandatory: true, call: true}
 	if err := c.requests.send(ctx, request, &m); err != nil {
 		return nil, err
 	}
@@ -104,7 +100,10 @@ func (c *Caller) wait(ctx context.Context, request *Confirmation, answers <-chan
 		case <-c.closing:
 			return nil, ErrClosed
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			if confirmed == nil {
+				return nil, ended(ctx, "the broker has the request, and no answer has come")
+			}
+			return nil, ended(ctx, request.missing())
 		}
 	}
 }
@@ -113,12 +112,12 @@ func (c *Caller) wait(ctx context.Context, request *Confirmation, answers <-chan
 // never sent: without a time to live it would stay for ever.
 func remaining(ctx context.Context) (time.Duration, error) {
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return 0, ended(ctx, "not sent")
 	}
 	deadline, _ := ctx.Deadline()
 	left := time.Until(deadline)
 	if left <= 0 { // the context's timer is about to tell
-		return 0, context.DeadlineExceeded
+		return 0, fmt.Errorf("%w (not sent)", context.DeadlineExceeded)
 	}
 	return min(left, maxWait), nil
 }
@@ -143,7 +142,6 @@ func (c *Caller) take(id string) chan<- *Delivery {
 func (c *Caller) answer(d amqp.Delivery) {
 	answers := c.take(d.CorrelationId)
 	if answers == nil {
-		c.late.Add(1)
 		c.requests.conn.config.Logger.Debug("late answer dropped", zap.String("correlation_id", d.CorrelationId))
 		return
 	}

@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -217,4 +218,30 @@ func TestAServerThatMayNotAnswer(t *testing.T) {
 		}
 		return false, "nothing is logged"
 	})
+}
+
+func TestLateAnswersAreDropped(t *testing.T) {
+	t.Parallel()
+	b := messagingtest.Broker(t)
+	s := serve(t, b)
+	caller := s.conn.Caller()
+	ctx, giveUp := context.WithCancel(within(t, time.Minute))
+	failed := make(chan error, 1)
+	go func() {
+		_, err := messaging.Call(ctx, caller, upper, "wait")
+		failed <- err
+	}()
+	require.Equal(t, "wait", next(t, s.asked))
+	giveUp()
+	require.ErrorIs(t, next(t, failed), context.Canceled)
+	late := func() int { return s.log.FilterMessage("late answer dropped").Len() }
+	require.Zero(t, late())
+	close(s.release)
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		return late() == 1, fmt.Sprintf("%d were late", late())
+	})
+	got, err := messaging.Call(within(t, 20*time.Second), caller, upper, "next")
+	require.NoError(t, err)
+	require.Equal(t, "NEXT", got)
+	require.Equal(t, 1, late())
 }

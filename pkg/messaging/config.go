@@ -43,7 +43,7 @@ type Config struct {
 	MaxBackoff time.Duration
 	// MaxMessageSize is the size in bytes of the largest body that is sent: what the
 	// broker takes (max_message_size). It closes the channel over a larger one. Defaults
-	// to [DefaultMaxMessageSize].
+	// to 16 MiB, as the broker's does.
 	MaxMessageSize int
 	// Logger defaults to none. It never gets a body.
 	Logger *zap.Logger
@@ -75,7 +75,7 @@ func (c Config) withDefaults() Config {
 		c.AppID = c.Name
 	}
 	if c.MaxMessageSize == 0 {
-		c.MaxMessageSize = DefaultMaxMessageSize
+		c.MaxMessageSize = defaultMaxMessageSize
 	}
 	observers := slices.Clone(c.Observers)
 	if c.Logger == nil {

@@ -76,7 +76,15 @@ func (c *Confirmation) Wait(ctx context.Context) error {
 	if isDone(c.Done()) { // both at once: the outcome says more
 		return c.err
 	}
-	return fmt.Errorf("publish %s: outcome unknown: %w", c.message.ID, context.Cause(ctx))
+	return fmt.Errorf("publish %s: outcome unknown: %w", c.message.ID, ended(ctx, c.missing()))
+}
+
+// missing says why there is no outcome.
+func (c *Confirmation) missing() string {
+	if missing := c.session.ep.missing(); missing != "" {
+		return missing
+	}
+	return fmt.Sprintf("sent, and not confirmed for %s", time.Since(c.started).Round(time.Millisecond))
 }
 
 // resolve sets the outcome of what is not on its way.
@@ -90,7 +98,7 @@ func (c *Confirmation) tell() {
 	if c.session != nil {
 		c.session.lanes.release(c.session.lane)
 	}
-	if c.started.IsZero() || c.observers == nil {
+	if c.observers == nil || len(c.observers.confirm) == 0 && c.finish == nil {
 		return
 	}
 	c.observers.confirmed(c.finish, ConfirmEvent{

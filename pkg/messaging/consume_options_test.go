@@ -2,9 +2,7 @@ package messaging_test
 
 import (
 	"context"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -12,33 +10,18 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-func TestConsumeRefusesBadOptions(t *testing.T) {
+// What the options say is tested without a broker; here that every call asks.
+func TestConsumeRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	c := b.Connect(t, b.Config())
-	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum, ConsumerTimeout: time.Minute}
-	shard := messaging.Queue{Name: "shard", Type: messaging.Quorum, SingleActiveConsumer: true}
-	oneAtATime := messaging.Queue{Name: "local", Type: messaging.Classic, SingleActiveConsumer: true}
+	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum}
 	ignore := messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil })
 	for want, try := range map[string]struct {
 		queue   messaging.Queue
 		options []messaging.ConsumeOption
 	}{
 		"Concurrency":         {jobs, []messaging.ConsumeOption{messaging.Concurrency(0)}},
-		"Prefetch":            {jobs, []messaging.ConsumeOption{messaging.Concurrency(3), messaging.Prefetch(2)}},
-		"Prefetch: a single":  {shard, []messaging.ConsumeOption{messaging.Prefetch(2)}},
-		"HandlerTimeout":      {jobs, []messaging.ConsumeOption{messaging.HandlerTimeout(-1)}},
-		"RetryInProcess":      {jobs, []messaging.ConsumeOption{messaging.HandlerTimeout(time.Minute)}},
-		"Tenure":              {jobs, []messaging.ConsumeOption{messaging.Tenure(time.Minute)}},
-		"ConsumerPriority":    {shard, []messaging.ConsumeOption{messaging.ConsumerPriority(1)}},
-		"AutoAck":             {shard, []messaging.ConsumeOption{messaging.AutoAck()}},
-		"ExclusiveConsumer":   {jobs, []messaging.ConsumeOption{messaging.ExclusiveConsumer()}},
-		"ExclusiveConsumer: ": {oneAtATime, []messaging.ConsumeOption{messaging.ExclusiveConsumer()}},
-		"Prefetch: AMQP":      {jobs, []messaging.ConsumeOption{messaging.Prefetch(1 << 16)}},
-		"ConsumerTag":         {jobs, []messaging.ConsumeOption{messaging.ConsumerTag(strings.Repeat("x", 256))}},
-		"must fit":            {jobs, []messaging.ConsumeOption{messaging.ConsumerPriority(1 << 31)}},
-		"RetryInProcess: ":    {shard, []messaging.ConsumeOption{messaging.RetryInProcess(-1)}},
-		"Tenure: must":        {shard, []messaging.ConsumeOption{messaging.Tenure(-1)}},
 		"DeliveryLimit":       {messaging.Queue{Name: "jobs", DeliveryLimit: -2}, nil},
 		"Name":                {messaging.Queue{Type: messaging.Quorum}, nil},
 		"is for Stream":       {messaging.Queue{Name: "audit", Type: messaging.Stream}, nil},
@@ -60,6 +43,10 @@ func TestConsumeRefusesBadOptions(t *testing.T) {
 		_, err := c.Listen(try.queue, try.bindings, ignore)
 		require.ErrorContains(t, err, want)
 	}
+	_, err := c.Listen(mine, nil, ignore, messaging.HandlerTimeout(-1))
+	require.ErrorContains(t, err, "HandlerTimeout")
+	_, err = c.Publisher(messaging.Window(0))
+	require.ErrorContains(t, err, "Window")
 }
 
 // What a constructor makes of a nil function is nil, and refused before anything is taken.
@@ -75,7 +62,7 @@ func TestConsumeRefusesNilHandlers(t *testing.T) {
 		"JSON of nil":               messaging.JSON[int](nil),
 		"Serve of nil":              messaging.Serve[int, int](publisher(t, c), messaging.Procedure[int, int]{}, nil),
 		"Serve with no publisher":   messaging.Serve(nil, messaging.Procedure[int, int]{}, func(context.Context, *messaging.Delivery, int) (int, error) { return 0, nil }),
-		"middleware around nothing": messaging.Chain(nil, messaging.Timeout(time.Second)),
+		"middleware around nothing": messaging.Chain(nil, func(h messaging.Handler) messaging.Handler { return h }),
 	} {
 		_, err := c.Consume(jobs, h)
 		require.ErrorContains(t, err, "handler is nil", name)

@@ -33,8 +33,9 @@ func (c *current[T]) get() (*T, <-chan struct{}) {
 	return c.value, c.changed
 }
 
-// await waits while there is nothing. It gives ErrClosed when closing is closed.
-func (c *current[T]) await(ctx context.Context, closing <-chan struct{}) (*T, error) {
+// await waits while there is nothing. It gives ErrClosed when closing is closed. When ctx
+// ends, why says why there is nothing.
+func (c *current[T]) await(ctx context.Context, closing <-chan struct{}, why func() string) (*T, error) {
 	for {
 		if isDone(closing) { // first, so that what is closed never accepts
 			return nil, ErrClosed
@@ -47,7 +48,7 @@ func (c *current[T]) await(ctx context.Context, closing <-chan struct{}) (*T, er
 		case <-changed:
 		case <-closing:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, ended(ctx, why())
 		}
 	}
 }

@@ -77,8 +77,8 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 		return nil, fmt.Errorf("connect to %s:%d: %w", uri.Host, uri.Port, handshakeError(err, uri))
 	}
 	version, _ := conn.Properties["version"].(string)
-	if !atLeast(version, MinBrokerVersion) {
-		err := fmt.Errorf("%w: %s:%d runs RabbitMQ %q, at least %s is needed", ErrBrokerTooOld, uri.Host, uri.Port, version, MinBrokerVersion)
+	if !atLeast(version, minBrokerVersion) {
+		err := fmt.Errorf("%w: %s:%d runs RabbitMQ %q, at least %s is needed", ErrBrokerTooOld, uri.Host, uri.Port, version, minBrokerVersion)
 		return nil, errors.Join(err, conn.CloseDeadline(time.Now().Add(time.Second)))
 	}
 	return newEpoch(l, conn, raw), nil

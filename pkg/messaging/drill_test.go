@@ -175,7 +175,10 @@ func TestNoFalseConfirms(t *testing.T) {
 func TestPublishingUnderAMemoryAlarm(t *testing.T) {
 	b := messagingtest.Broker(t)
 	declare(t, raw(t, b), "jobs", 20)
-	conn := b.Connect(t, b.Config())
+	config := b.Config()
+	told := make(chan messaging.BlockEvent, 100)
+	config.Observers = []messaging.Observer{onBlock(func(e messaging.BlockEvent) { told <- e })}
+	conn := b.Connect(t, config)
 	p := publisher(t, conn)
 	large := message(t, string(make([]byte, 256<<10)))
 	require.NoError(t, p.Publish(within(t, 10*time.Second), messaging.Route{Key: "jobs"}, large))
@@ -192,6 +195,10 @@ func TestPublishingUnderAMemoryAlarm(t *testing.T) {
 		p.PublishAsync(flood, messaging.Route{Key: "jobs"}, m)
 	}
 	require.ErrorContains(t, conn.Ready(), "blocked")
+	blocked := next(t, told)
+	require.True(t, blocked.Blocked)
+	require.NotEmpty(t, blocked.Reason)
+	requireEnded(t, p.Publish(soon(t), messaging.Route{Key: "jobs"}, message(t, "x")), "is blocked by the broker: "+blocked.Reason)
 	publishesGiveUpInTime(t, p)
 	// Closing takes at most its deadline, and a little.
 	other := b.Connect(t, b.Config())
@@ -211,4 +218,11 @@ func TestPublishingUnderAMemoryAlarm(t *testing.T) {
 		return err == nil, fmt.Sprint(err)
 	})
 	require.NoError(t, p.Publish(within(t, 20*time.Second), messaging.Route{Key: "jobs"}, message(t, "x")))
+	for e := next(t, told); e.Blocked || e.Connection != blocked.Connection; e = next(t, told) {
+	}
 }
+
+// onBlock is an observer of connections that the broker blocks.
+type onBlock func(e messaging.BlockEvent)
+
+func (f onBlock) OnBlock(e messaging.BlockEvent) { f(e) }

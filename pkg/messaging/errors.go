@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -40,7 +41,7 @@ var (
 	ErrUnroutable = errors.New("messaging: unroutable")
 	// ErrNotFound says that there is no such queue.
 	ErrNotFound = errors.New("messaging: not found")
-	// ErrBrokerTooOld is returned by Connect for a broker below [MinBrokerVersion].
+	// ErrBrokerTooOld is returned by Connect for a broker below RabbitMQ 4.3.1.
 	ErrBrokerTooOld = errors.New("messaging: broker too old")
 	// ErrStopping is the cause of a handler's context when its consumer stops at
 	// once. A handler that returns because of it gives its message back, see [Consumer.Drain].
@@ -53,6 +54,12 @@ var (
 	// ErrUndecodable says that a body is not what its type promises.
 	ErrUndecodable = errors.New("messaging: undecodable body")
 )
+
+// ended is the error of what a context has ended. why is what it had waited for: as text
+// only, so that errors.Is finds what the context says, and nothing that has been before.
+func ended(ctx context.Context, why string) error {
+	return fmt.Errorf("%w (%s)", context.Cause(ctx), why)
+}
 
 // Permanent marks an error that no retry will cure: the message is parked in its
 // dead-letter queue at once, with the error as its reason. Permanent(nil) is nil.

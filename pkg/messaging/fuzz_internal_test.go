@@ -146,8 +146,8 @@ func FuzzVersion(f *testing.F) {
 		f.Add(v)
 	}
 	f.Fuzz(func(t *testing.T, version string) {
-		if atLeast(version, MinBrokerVersion) && !atLeast(version, "4.3") {
-			t.Fatalf("%q is at least %s and not at least 4.3", version, MinBrokerVersion)
+		if atLeast(version, minBrokerVersion) && !atLeast(version, "4.3") {
+			t.Fatalf("%q is at least %s and not at least 4.3", version, minBrokerVersion)
 		}
 	})
 }
@@ -159,8 +159,8 @@ func TestAtLeast(t *testing.T) {
 		"4.3.1": true, "4.3.6": true, "4.3.10": true, "4.10.0": true, "5.0.0": true, "4.3.1+7.gabc": true, "4.4.0-rc.1": true,
 		"4.3.0": false, "4.2.9": false, "4.2.10": false, "3.13.7": false, "4.3": false, "4": false, "": false, "x.y.z": false,
 	} {
-		if atLeast(version, MinBrokerVersion) != want {
-			t.Errorf("%q is at least %s: want %t", version, MinBrokerVersion, want)
+		if atLeast(version, minBrokerVersion) != want {
+			t.Errorf("%q is at least %s: want %t", version, minBrokerVersion, want)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"reflect"
 	"slices"
-	"time"
 )
 
 // Delivery is a message as a consumer gets it. It has no Ack: the error that the
@@ -111,15 +110,4 @@ func Chain(h Handler, middleware ...Middleware) Handler {
 		}
 	}
 	return h
-}
-
-// Timeout is middleware that gives each handler a deadline.
-func Timeout(d time.Duration) Middleware {
-	return func(next Handler) Handler {
-		return HandlerFunc(func(ctx context.Context, delivery *Delivery) error {
-			ctx, cancel := context.WithTimeout(ctx, d)
-			defer cancel()
-			return next.Handle(ctx, delivery)
-		})
-	}
 }

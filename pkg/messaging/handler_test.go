@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,15 +30,4 @@ func TestChain(t *testing.T) {
 	}), layer("outer"), layer("inner"))
 	require.ErrorIs(t, h.Handle(t.Context(), &messaging.Delivery{}), failed)
 	require.Equal(t, []string{"into outer", "into inner", "handle", "out of inner", "out of outer"}, order)
-}
-
-func TestTimeout(t *testing.T) {
-	t.Parallel()
-	h := messaging.Chain(messaging.HandlerFunc(func(ctx context.Context, _ *messaging.Delivery) error {
-		<-ctx.Done()
-		return ctx.Err()
-	}), messaging.Timeout(10*time.Millisecond))
-	ctx := within(t, time.Minute)
-	require.ErrorIs(t, h.Handle(ctx, &messaging.Delivery{}), context.DeadlineExceeded)
-	require.NoError(t, ctx.Err(), "the deadline of whoever calls")
 }

@@ -37,6 +37,9 @@ type lane struct {
 
 	crowded atomic.Bool // had more on their way than sharedWindow, or wanted to
 
+	waits  atomic.Pointer[link]  // for this connection, or has it
+	failed atomic.Pointer[error] // why it has no channel, if that is known
+
 	// The goroutine in run has these.
 	alone  bool  // must not share a connection
 	killer bool  // its own connection was closed over its messages
@@ -71,6 +74,7 @@ func (p *Publisher) run(l *lane) {
 	for wait := newBackoff(p.conn.config.MaxBackoff); ; {
 		s, err := p.open(l)
 		if err == nil {
+			l.failed.Store(nil)
 			l.session.set(s)
 			err = s.run()
 			if isDone(s.proven) || s.refused != nil && closesChannel(s.refused.reason) {
@@ -82,7 +86,9 @@ func (p *Publisher) run(l *lane) {
 			return
 		case err == nil:
 			continue // it moves to another connection
-		case errors.Is(err, ErrTooManyChannels):
+		}
+		l.failed.Store(&err)
+		if errors.Is(err, ErrTooManyChannels) {
 			l.end(err)
 			p.lanes.remove(l)
 			return
@@ -142,7 +148,8 @@ func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
 		}
 		p.hangUp(l)
 	}
-	ep, err = p.conn.publish.epochs.await(p.life, l.over)
+	l.waits.Store(p.conn.publish)
+	ep, err = p.conn.publish.epochs.await(p.life, l.over, p.conn.publish.missing)
 	return ep, false, err
 }
 
@@ -151,6 +158,7 @@ func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
 // than nowhere, unless it is known to harm the others there.
 func (p *Publisher) ownConnection(l *lane) (*epoch, error) {
 	own := p.ownLink(l)
+	l.waits.Store(own)
 	for {
 		ep, changed := own.epochs.get()
 		switch {
@@ -217,10 +225,23 @@ func (l *lane) blocked() bool {
 	return blocked
 }
 
+// missing says why the lane has no channel.
+func (l *lane) missing() string {
+	if link := l.waits.Load(); link != nil {
+		if missing := link.missing(); missing != "" {
+			return missing
+		}
+	}
+	if err := l.failed.Load(); err != nil {
+		return fmt.Sprintf("no publishing channel: %v", *err)
+	}
+	return "the publishing channel is not open yet"
+}
+
 // send puts a message on its way, in the first session that takes it.
 func (l *lane) send(ctx context.Context, c *Confirmation, m *Message) error {
 	for {
-		s, err := l.session.await(ctx, l.over)
+		s, err := l.session.await(ctx, l.over, l.missing)
 		if err == nil {
 			err = s.ep.writable(ctx, l.over)
 		}

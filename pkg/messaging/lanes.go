@@ -2,6 +2,7 @@ package messaging
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,7 @@ func (ls *lanes) take(ctx context.Context, route Route, now time.Time) (*lane, e
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, ended(ctx, fmt.Sprintf("all %d lanes of the publisher have messages on their way", ls.limit))
 		}
 	}
 }

@@ -5,16 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"go.uber.org/zap"
 )
 
-// MinBrokerVersion is the oldest RabbitMQ that Connect accepts. Dead-lettering
+// minBrokerVersion is the oldest RabbitMQ that Connect accepts. Dead-lettering
 // and direct reply-to have faults below it.
-const MinBrokerVersion = "4.3.1"
+const minBrokerVersion = "4.3.1"
 
 // maxRefusals is how many refusals in a row Connect believes: a virtual host or a user
 // may be about to be made.
@@ -39,44 +37,6 @@ type link struct {
 
 	stop context.CancelFunc
 	done chan struct{}
-}
-
-// An epoch is one connection, from its handshake to its end.
-type epoch struct {
-	link        *link
-	conn        *amqp.Connection
-	raw         *socket
-	callTimeout time.Duration
-	born        time.Time
-
-	done chan struct{} // closed at the end
-	err  error         // why; read after done
-
-	mu      sync.Mutex
-	blocked bool
-	flipped chan struct{} // closed and replaced when blocked changes
-}
-
-// writable waits until the broker takes messages and the socket has room for one.
-func (ep *epoch) writable(ctx context.Context, closing <-chan struct{}) error {
-	for {
-		wait := ep.raw.full()
-		if blocked, flipped := ep.isBlocked(); blocked {
-			wait = flipped
-		}
-		if wait == nil {
-			return nil
-		}
-		select {
-		case <-wait:
-		case <-ep.done: // whoever writes now gets the reason
-			return nil
-		case <-closing:
-			return ErrClosed
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }
 
 func makeLink(config Config, role string) *link {
@@ -158,6 +118,10 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 		select {
 		case <-ep.done:
 			l.set(nil, ep.err)
+			if ctx.Err() != nil { // close was in a hurry
+				l.tellEnd(ep, ErrClosed)
+				return
+			}
 			l.tellEnd(ep, ep.err)
 		case <-ctx.Done():
 			l.set(nil, ErrClosed)
@@ -184,7 +148,9 @@ func (l *link) set(ep *epoch, err error) {
 }
 
 // await gives the current epoch, and waits for one while the broker is away.
-func (l *link) await(ctx context.Context) (*epoch, error) { return l.epochs.await(ctx, l.done) }
+func (l *link) await(ctx context.Context) (*epoch, error) {
+	return l.epochs.await(ctx, l.done, l.missing)
+}
 
 // failure is why the link is not connected; nil while it is, or nothing is known yet.
 func (l *link) failure() error {
@@ -196,13 +162,26 @@ func (l *link) failure() error {
 // ready is nil while the link is connected and not blocked.
 func (l *link) ready() error {
 	ep, _ := l.epochs.get()
-	if ep == nil {
-		return fmt.Errorf("%s connection is down: %w", l.role, errors.Join(l.failure(), ErrConnectionLost))
+	switch missing := l.missing(); {
+	case missing == "":
+		return nil
+	case ep == nil:
+		return fmt.Errorf("%s: %w", missing, ErrConnectionLost)
+	default:
+		return errors.New(missing)
 	}
-	if blocked, _ := ep.isBlocked(); blocked {
-		return fmt.Errorf("%s connection is blocked by the broker (resource alarm)", l.role)
+}
+
+// missing says why nothing can be sent; empty when the link is connected and not blocked.
+func (l *link) missing() string {
+	ep, _ := l.epochs.get()
+	if ep != nil {
+		return ep.missing()
 	}
-	return nil
+	if err := l.failure(); err != nil {
+		return fmt.Sprintf("connection %q is down: %v", l.role, err)
+	}
+	return fmt.Sprintf("connection %q is not there yet", l.role)
 }
 
 // close ends the link and waits for its goroutine; from the end of ctx on without
@@ -232,143 +211,4 @@ func (l *link) tellAttempt(ctx context.Context, url string, ep *epoch, err error
 // tellEnd tells observers of the end of a connection.
 func (l *link) tellEnd(ep *epoch, err error) {
 	l.config.observers.disconnected(DisconnectEvent{Connection: l.role, Err: err, Lasted: time.Since(ep.born)})
-}
-
-func newEpoch(l *link, conn *amqp.Connection, raw *socket) *epoch {
-	ep := &epoch{
-		link:        l,
-		conn:        conn,
-		raw:         raw,
-		callTimeout: l.config.CallTimeout,
-		born:        time.Now(),
-		done:        make(chan struct{}),
-		flipped:     make(chan struct{}),
-	}
-	closed := conn.NotifyClose(make(chan *amqp.Error, 1))
-	blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 8))
-	go ep.watch(closed, blocked)
-	return ep
-}
-
-// watch owns the epoch's notifications until the connection ends.
-func (ep *epoch) watch(closed <-chan *amqp.Error, blocked <-chan amqp.Blocking) {
-	for {
-		select {
-		case b, ok := <-blocked:
-			if !ok {
-				blocked = nil
-				continue
-			}
-			ep.setBlocked(b)
-		case reason := <-closed:
-			if blocked, _ := ep.isBlocked(); blocked {
-				ep.tellBlock(amqp.Blocking{})
-			}
-			ep.err = ErrClosed
-			if reason != nil {
-				ep.err = reason
-			}
-			close(ep.done)
-			// A publisher that is stuck in a write to this socket is freed by this only.
-			_ = ep.raw.Close()
-			return
-		}
-	}
-}
-
-func (ep *epoch) setBlocked(b amqp.Blocking) {
-	ep.mu.Lock()
-	ep.blocked = b.Active
-	close(ep.flipped)
-	ep.flipped = make(chan struct{})
-	ep.mu.Unlock()
-	ep.tellBlock(b)
-}
-
-func (ep *epoch) tellBlock(b amqp.Blocking) {
-	ep.link.config.observers.blocked(BlockEvent{Connection: ep.link.role, Blocked: b.Active, Reason: b.Reason})
-}
-
-// isBlocked says whether the broker has asked for silence, and gives a channel
-// that is closed when that changes.
-func (ep *epoch) isBlocked() (bool, <-chan struct{}) {
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	return ep.blocked, ep.flipped
-}
-
-// guard runs a synchronous AMQP method, which the library lets wait for ever, and
-// gives the connection up when it takes too long. The time that the broker blocks the
-// connection does not count: it reads nothing then.
-func (ep *epoch) guard(call func() error) error {
-	var timer *time.Timer
-	timer = time.AfterFunc(time.Hour, func() {
-		if blocked, _ := ep.isBlocked(); blocked {
-			timer.Reset(ep.callTimeout)
-		} else {
-			_ = ep.raw.Close()
-		}
-	})
-	timer.Reset(ep.callTimeout)
-	defer timer.Stop()
-	return call()
-}
-
-// halfway is how long guardUntil lets a call go on when nobody waits for it any more:
-// what it began is undone in better order when it ends.
-const halfway = time.Second
-
-// leaderTimeout bounds basic.consume. The broker waits up to 65 s for a quorum queue whose
-// leader does not answer, and each request that is given up before then is carried out
-// when the leader is back: for a consumer that is gone, which counts an attempt for what
-// it gets. A connection that is dead is noticed by its heartbeats.
-const leaderTimeout = 75 * time.Second
-
-// guardUntil is guard with a bound of its own, for a call that ends soon when ctx does.
-func (ep *epoch) guardUntil(ctx context.Context, limit time.Duration, call func() error) error {
-	var over atomic.Bool
-	cut := func() {
-		if over.CompareAndSwap(false, true) {
-			_ = ep.raw.Close()
-		}
-	}
-	timer := time.AfterFunc(limit, cut)
-	defer timer.Stop()
-	release := context.AfterFunc(ctx, func() { timer.Reset(min(halfway, limit)) })
-	defer release()
-	err := call()
-	over.Store(true)
-	return err
-}
-
-// channel opens a fresh channel.
-func (ep *epoch) channel() (*amqp.Channel, error) {
-	var ch *amqp.Channel
-	err := ep.guard(func() (err error) {
-		ch, err = ep.conn.Channel()
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open a channel: %w", err)
-	}
-	return ch, nil
-}
-
-// closeChannel closes a channel in bounded time. What it held goes back to its
-// queue, counted as an attempt.
-func (ep *epoch) closeChannel(ch *amqp.Channel) {
-	_ = ep.guard(ch.Close)
-}
-
-// release closes a channel and waits for nothing: one that the broker has halted does
-// not answer, and stays until the connection ends, which others may still need.
-func (ep *epoch) release(ch *amqp.Channel) {
-	go func() { _ = ch.Close() }() // ends with the connection at the latest
-}
-
-// close ends the connection in bounded time, even where a write is stuck.
-func (ep *epoch) close() {
-	_ = ep.guard(ep.conn.Close)
-	_ = ep.raw.Close()
-	<-ep.done
 }

@@ -11,9 +11,6 @@ import (
 // MIME type of every body in this system.
 const contentTypeJSON = "application/json"
 
-// DefaultPriority is the priority that a quorum queue gives to a message without one.
-const DefaultPriority = 4
-
 // Route is where a message goes: an exchange and a routing key. The zero
 // exchange is AMQP's default exchange, which routes to the queue named by the key.
 type Route struct {

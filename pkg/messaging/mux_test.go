@@ -10,6 +10,23 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
+// A mistake in the program is one at its start.
+func TestMuxRefuses(t *testing.T) {
+	t.Parallel()
+	ignore := messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil })
+	kind := messaging.MessageType{Name: "charge.v1", Owner: "orders"}
+	mux := messaging.NewMux("")
+	mux.Handle(kind, ignore)
+	other := kind
+	other.Owner = "billing"
+	require.PanicsWithValue(t, `messaging: Mux.Handle: a second handler of "charge.v1"`, func() { mux.Handle(other, ignore) })
+	kind.Name = "refund.v1"
+	require.PanicsWithValue(t, `messaging: Mux.Handle: the handler of "refund.v1" is nil`, func() { mux.Handle(kind, nil) })
+	require.PanicsWithValue(t, `messaging: Mux.Handle: the handler of "refund.v1" is nil`, func() { mux.Handle(kind, messaging.HandlerFunc(nil)) })
+	require.PanicsWithValue(t, "messaging: Mux.Handle: the message type has no name", func() { mux.Handle(messaging.MessageType{}, ignore) })
+	mux.Handle(kind, ignore)
+}
+
 func TestMux(t *testing.T) {
 	t.Parallel()
 	kind := messaging.MessageType{Name: "charge.v1", Exchange: "commands", Owner: "orders"}

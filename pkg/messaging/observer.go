@@ -7,7 +7,9 @@ import (
 
 // Observer is told what happens on a [Conn]: for metrics, traces and logs. It implements
 // one or more of the interfaces below, one for each kind of event; each has one method,
-// which gets one struct. New kinds and new fields break nothing.
+// which gets one struct. New kinds and new fields break nothing. [Connect] refuses an
+// observer that implements none of them, or has one of their methods with another
+// signature, and so would not be told.
 //
 // [Config.Observers] may have any number of them. They are called in their order. A call
 // must return at once and never block: it stands on the path of a message, or of a

@@ -30,28 +30,62 @@ type observers struct {
 	overdue    []OverdueObserver
 }
 
-// newObservers looks up what each observer implements.
-func newObservers(all []Observer, log *zap.Logger) *observers {
-	o := &observers{log: log}
-	for _, observer := range all {
-		o.add(observer)
-	}
-	return o
+// A kind of event: how an observer of it is kept, and its method, with any signature. The
+// names stand in the calls, since the linker would keep every method of a program in which
+// one is looked up by a variable.
+type kind struct {
+	keep   func(o *observers, observer Observer) bool
+	method func(v reflect.Value) reflect.Value
 }
 
-// add says whether the observer implements anything.
-func (o *observers) add(observer Observer) bool {
-	found := [...]bool{
-		implements(&o.connect, observer), implements(&o.disconnect, observer), implements(&o.block, observer),
-		implements(&o.subscribe, observer), implements(&o.cancel, observer),
-		implements(&o.publish, observer), implements(&o.confirm, observer),
-		implements(&o.deliver, observer), implements(&o.settle, observer),
-		implements(&o.away, observer), implements(&o.overdue, observer),
-	}
-	return found != [len(found)]bool{}
+var kinds = [...]kind{
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.connect, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnConnect") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.disconnect, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnDisconnect") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.block, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnBlock") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.subscribe, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnSubscribe") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.cancel, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnCancel") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.publish, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnPublish") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.confirm, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnConfirm") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.deliver, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnDeliver") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.settle, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnSettle") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.away, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnAway") },
+	},
+	{
+		func(o *observers, observer Observer) bool { return keep(&o.overdue, observer) },
+		func(v reflect.Value) reflect.Value { return v.MethodByName("OnOverdue") },
+	},
 }
 
-func implements[O any](list *[]O, observer Observer) bool {
+func keep[O any](list *[]O, observer Observer) bool {
 	o, ok := observer.(O)
 	if ok {
 		*list = append(*list, o)
@@ -59,16 +93,43 @@ func implements[O any](list *[]O, observer Observer) bool {
 	return ok
 }
 
-// checkObservers names the first one that would never be called.
+// newObservers looks up what each observer implements.
+func newObservers(all []Observer, log *zap.Logger) *observers {
+	o := &observers{log: log}
+	for _, observer := range all {
+		for _, k := range kinds {
+			k.keep(o, observer)
+		}
+	}
+	return o
+}
+
+// checkObservers names the first one that is wrong.
 func checkObservers(all []Observer) error {
 	for i, observer := range all {
-		v := reflect.ValueOf(observer)
-		switch {
-		case observer == nil, v.Kind() == reflect.Pointer && v.IsNil():
-			return fmt.Errorf("messaging: Observers: number %d is nil", i+1)
-		case !(&observers{}).add(observer):
-			return fmt.Errorf("messaging: Observers: number %d, a %T, implements none of the observers' interfaces; is it a method's name, its argument, or a pointer that is missing?", i+1, observer)
+		if err := checkObserver(observer); err != nil {
+			return fmt.Errorf("messaging: Observers: number %d %w", i+1, err)
 		}
+	}
+	return nil
+}
+
+// checkObserver refuses what would never be called, whole or in part.
+func checkObserver(observer Observer) error {
+	v := reflect.ValueOf(observer)
+	if observer == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+		return errors.New("is nil")
+	}
+	found := false
+	for _, k := range kinds {
+		if k.keep(&observers{}, observer) {
+			found = true
+		} else if method := k.method(v); method.IsValid() {
+			return fmt.Errorf("is a %T: its %s has the name of an observer's method, and another signature", observer, method.Type())
+		}
+	}
+	if !found {
+		return fmt.Errorf("is a %T, which has no method of an observer", observer)
 	}
 	return nil
 }

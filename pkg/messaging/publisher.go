@@ -79,10 +79,8 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 		message:   m,
 		route:     route,
 		mandatory: p.config.confirms && !config.allowUnroutable,
+		started:   time.Now(),
 		observers: to,
-	}
-	if len(to.confirm) > 0 || len(to.publish) > 0 {
-		c.started = time.Now()
 	}
 	if m.AppID == "" {
 		m.AppID = p.conn.config.AppID
@@ -169,8 +167,10 @@ func (p *Publisher) Close(ctx context.Context) error {
 	if isDone(p.done) { // both at once
 		return nil
 	}
+	var open int64
+	p.lanes.each(func(l *lane) { open += l.users.Load() })
 	p.stop(ErrClosed)
-	return fmt.Errorf("close the publisher: %w", context.Cause(ctx))
+	return fmt.Errorf("close the publisher: %w", ended(ctx, fmt.Sprintf("%d messages have no outcome", open)))
 }
 
 // Confirms says whether the publisher waits for confirms: see [WithoutConfirms].

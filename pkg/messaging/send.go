@@ -42,7 +42,7 @@ func (s *session) over(ctx context.Context, route Route) error {
 	case <-s.ended:
 		return s.next(route)
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ended(ctx, "the publishing channel has ended")
 	}
 }
 
@@ -57,7 +57,7 @@ func (s *session) place(ctx context.Context, route Route) error {
 		case <-s.ended:
 			return s.next(route)
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ended(ctx, s.unconfirmed())
 		}
 	}
 	if len(s.places) > sharedWindow {
@@ -76,8 +76,16 @@ func (s *session) place(ctx context.Context, route Route) error {
 		return s.next(route)
 	case <-ctx.Done():
 		<-s.places
-		return context.Cause(ctx)
+		return ended(ctx, s.unconfirmed())
 	}
+}
+
+// unconfirmed says what a message waits for that finds no place.
+func (s *session) unconfirmed() string {
+	if missing := s.ep.missing(); missing != "" {
+		return missing
+	}
+	return fmt.Sprintf("%d messages before it are not confirmed yet", len(s.inflight))
 }
 
 // crowd notes that the lane has more to send than may be on its way on the shared
@@ -141,6 +149,6 @@ func (s *session) await(ctx context.Context, c *Confirmation) error {
 	case <-s.ended:
 		return amqp.ErrClosed
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ended(ctx, "a message with the same id is on its way")
 	}
 }

@@ -154,7 +154,7 @@ func (r *reading) run(ctx context.Context) error {
 		before := r.from
 		begun, err := r.read(ctx, ep)
 		if ctx.Err() != nil && !errors.Is(err, errStopRanging) {
-			return context.Cause(ctx)
+			return r.ended(ctx)
 		}
 		if errors.Is(err, errStopRanging) || !begun && isHopeless(err) {
 			return err
@@ -165,9 +165,20 @@ func (r *reading) run(ctx context.Context) error {
 		r.setState(err)
 		r.trouble.note(err)
 		if !wait.sleep(ctx) {
-			return context.Cause(ctx)
+			return r.ended(ctx)
 		}
 	}
+}
+
+// ended is ctx's error, with the reason why nothing was read, if there is one.
+func (r *reading) ended(ctx context.Context) error {
+	r.mu.Lock()
+	state := r.state
+	r.mu.Unlock()
+	if state == nil {
+		return context.Cause(ctx)
+	}
+	return ended(ctx, fmt.Sprintf("stream %q: not reading: %v", r.queue.Name, state))
 }
 
 // isHopeless says whether the broker refuses for a reason that waiting does not cure. 404

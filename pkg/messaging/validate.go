@@ -24,16 +24,16 @@ const (
 	maxMessageSize = 512 << 20
 )
 
-// DefaultMaxMessageSize is the size in bytes of the largest body that a broker takes
+// defaultMaxMessageSize is the size in bytes of the largest body that a broker takes
 // if it is not configured otherwise (max_message_size).
-const DefaultMaxMessageSize = 16 << 20
+const defaultMaxMessageSize = 16 << 20
 
 // Validate says whether AMQP, the client library and the broker can carry the message
-// to a route. Publishers and callers ask themselves, with [Config.MaxMessageSize]
-// instead of [DefaultMaxMessageSize]; it is for those who keep a message to publish it
-// later. The error is an [ErrInvalid] that names the field.
+// to a route, with a body of at most 16 MiB. Publishers and callers check it by
+// themselves, with [Config.MaxMessageSize] as the limit: this is for those who keep a
+// message to publish it later. The error is an [ErrInvalid] that names the field.
 func (m Message) Validate(route Route) error {
-	return validate(route, &m, limits{size: DefaultMaxMessageSize})
+	return validate(route, &m, limits{size: defaultMaxMessageSize})
 }
 
 // validate refuses a message as Message.Validate does, and leaves the headers in it as

@@ -92,5 +92,5 @@ func TestConnectRefusesAnOldBroker(t *testing.T) {
 	})
 	require.ErrorIs(t, err, messaging.ErrBrokerTooOld)
 	require.ErrorContains(t, err, `runs RabbitMQ "4.2.9`)
-	require.ErrorContains(t, err, "at least "+messaging.MinBrokerVersion)
+	require.ErrorContains(t, err, "at least 4.3.1")
 }

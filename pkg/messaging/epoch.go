@@ -1,0 +1,199 @@
+package messaging
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// An epoch is one connection, from its handshake to its end.
+type epoch struct {
+	link        *link
+	conn        *amqp.Connection
+	raw         *socket
+	callTimeout time.Duration
+	born        time.Time
+
+	done chan struct{} // closed at the end
+	err  error         // why; read after done
+
+	mu      sync.Mutex
+	blocked bool
+	reason  string        // the broker's, while it is blocked
+	flipped chan struct{} // closed and replaced when blocked changes
+}
+
+// writable waits until the broker takes messages and the socket has room for one.
+func (ep *epoch) writable(ctx context.Context, closing <-chan struct{}) error {
+	for {
+		wait, why := ep.raw.full(), "the network takes no more"
+		if blocked, flipped := ep.isBlocked(); blocked {
+			wait, why = flipped, ep.missing()
+		}
+		if wait == nil {
+			return nil
+		}
+		select {
+		case <-wait:
+		case <-ep.done: // whoever writes now gets the reason
+			return nil
+		case <-closing:
+			return ErrClosed
+		case <-ctx.Done():
+			return ended(ctx, why)
+		}
+	}
+}
+
+func newEpoch(l *link, conn *amqp.Connection, raw *socket) *epoch {
+	ep := &epoch{
+		link:        l,
+		conn:        conn,
+		raw:         raw,
+		callTimeout: l.config.CallTimeout,
+		born:        time.Now(),
+		done:        make(chan struct{}),
+		flipped:     make(chan struct{}),
+	}
+	closed := conn.NotifyClose(make(chan *amqp.Error, 1))
+	blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 8))
+	go ep.watch(closed, blocked)
+	return ep
+}
+
+// watch owns the epoch's notifications until the connection ends.
+func (ep *epoch) watch(closed <-chan *amqp.Error, blocked <-chan amqp.Blocking) {
+	for {
+		select {
+		case b, ok := <-blocked:
+			if !ok {
+				blocked = nil
+				continue
+			}
+			ep.setBlocked(b)
+		case reason := <-closed:
+			if blocked, _ := ep.isBlocked(); blocked {
+				ep.tellBlock(amqp.Blocking{})
+			}
+			ep.err = ErrClosed
+			if reason != nil {
+				ep.err = reason
+			}
+			close(ep.done)
+			// A publisher that is stuck in a write to this socket is freed by this only.
+			_ = ep.raw.Close()
+			return
+		}
+	}
+}
+
+func (ep *epoch) setBlocked(b amqp.Blocking) {
+	ep.mu.Lock()
+	ep.blocked, ep.reason = b.Active, b.Reason
+	close(ep.flipped)
+	ep.flipped = make(chan struct{})
+	ep.mu.Unlock()
+	ep.tellBlock(b)
+}
+
+func (ep *epoch) tellBlock(b amqp.Blocking) {
+	ep.link.config.observers.blocked(BlockEvent{Connection: ep.link.role, Blocked: b.Active, Reason: b.Reason})
+}
+
+// missing says that the broker blocks the connection; empty when it does not.
+func (ep *epoch) missing() string {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	if !ep.blocked {
+		return ""
+	}
+	return fmt.Sprintf("connection %q is blocked by the broker: %s", ep.link.role, ep.reason)
+}
+
+// isBlocked says whether the broker has asked for silence, and gives a channel
+// that is closed when that changes.
+func (ep *epoch) isBlocked() (bool, <-chan struct{}) {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	return ep.blocked, ep.flipped
+}
+
+// guard runs a synchronous AMQP method, which the library lets wait for ever, and
+// gives the connection up when it takes too long. The time that the broker blocks the
+// connection does not count: it reads nothing then.
+func (ep *epoch) guard(call func() error) error {
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Hour, func() {
+		if blocked, _ := ep.isBlocked(); blocked {
+			timer.Reset(ep.callTimeout)
+		} else {
+			_ = ep.raw.Close()
+		}
+	})
+	timer.Reset(ep.callTimeout)
+	defer timer.Stop()
+	return call()
+}
+
+// halfway is how long guardUntil lets a call go on when nobody waits for it any more:
+// what it began is undone in better order when it ends.
+const halfway = time.Second
+
+// leaderTimeout bounds basic.consume. The broker waits up to 65 s for a quorum queue whose
+// leader does not answer, and each request that is given up before then is carried out
+// when the leader is back: for a consumer that is gone, which counts an attempt for what
+// it gets. A connection that is dead is noticed by its heartbeats.
+const leaderTimeout = 75 * time.Second
+
+// guardUntil is guard with a bound of its own, for a call that ends soon when ctx does.
+func (ep *epoch) guardUntil(ctx context.Context, limit time.Duration, call func() error) error {
+	var over atomic.Bool
+	cut := func() {
+		if over.CompareAndSwap(false, true) {
+			_ = ep.raw.Close()
+		}
+	}
+	timer := time.AfterFunc(limit, cut)
+	defer timer.Stop()
+	release := context.AfterFunc(ctx, func() { timer.Reset(min(halfway, limit)) })
+	defer release()
+	err := call()
+	over.Store(true)
+	return err
+}
+
+// channel opens a fresh channel.
+func (ep *epoch) channel() (*amqp.Channel, error) {
+	var ch *amqp.Channel
+	err := ep.guard(func() (err error) {
+		ch, err = ep.conn.Channel()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open a channel: %w", err)
+	}
+	return ch, nil
+}
+
+// closeChannel closes a channel in bounded time. What it held goes back to its
+// queue, counted as an attempt.
+func (ep *epoch) closeChannel(ch *amqp.Channel) {
+	_ = ep.guard(ch.Close)
+}
+
+// release closes a channel and waits for nothing: one that the broker has halted does
+// not answer, and stays until the connection ends, which others may still need.
+func (ep *epoch) release(ch *amqp.Channel) {
+	go func() { _ = ch.Close() }() // ends with the connection at the latest
+}
+
+// close ends the connection in bounded time, even where a write is stuck.
+func (ep *epoch) close() {
+	_ = ep.guard(ep.conn.Close)
+	_ = ep.raw.Close()
+	<-ep.done
+}
