@@ -24,7 +24,7 @@
 // A [Publisher] waits for the broker's confirm, and for the return of a message
 // that nothing takes:
 //
-//	publisher := conn.Publisher()
+//	publisher, err := conn.Publisher()
 //	m, err := messaging.NewMessage(kind, body)
 //	err = publisher.Publish(ctx, messaging.Route{Exchange: "orders.events", Key: "order.placed.eu.express"}, m)
 //
@@ -57,7 +57,7 @@
 // [Call] and [Serve] are two ends of a [Procedure]: direct reply-to, with the
 // deadline in the message.
 //
-//	mux.Handle(quote.Request, messaging.Serve(conn.Publisher(), quote, func(ctx context.Context, d *messaging.Delivery, r Request) (Reply, error) { ... }))
+//	mux.Handle(quote.Request, messaging.Serve(publisher, quote, func(ctx context.Context, d *messaging.Delivery, r Request) (Reply, error) { ... }))
 //	caller := conn.Caller() // any number of calls at once
 //	reply, err := messaging.Call(ctx, caller, quote, Request{...})
 //
@@ -65,6 +65,15 @@
 //
 // [Conn.Stream] reads a stream from its beginning, its end, an offset or a time, as
 // often as one likes: reading takes nothing out.
+//
+//	for d, err := range conn.Stream(ctx, audit, messaging.FirstOffset()) { ... }
+//
+// # Options
+//
+// Each call has options of a type of its own, so that one that means nothing there does
+// not compile: [PublisherOption], [PublishOption], [ConsumeOption], [ListenOption] and
+// [StreamOption]. The last of two that say different things counts, nil is none, and a
+// value that is out of its range is an error of the call.
 //
 // # Topology
 //
@@ -75,8 +84,13 @@
 //
 // # Watching
 //
-// [Conn.Ready] and [Consumer.Ready] say what is missing. [Hooks] are called for
-// every message; package otelmessaging makes traces and metrics of them.
+// [Conn.Ready] and [Consumer.Ready] say what is missing. [Config.Observers] are told of
+// connections, subscriptions and messages: an [Observer] implements what it wants to know.
+// [Config.Logger] is one of them, package otelmessaging has one for traces and metrics.
+//
+// An error of a context says in its text why nothing had happened until then: that no node
+// answers, that the broker refuses the login or blocks the connection, that it has not
+// confirmed.
 //
 // DESIGN.md, beside this file, says what is where and what is not obvious.
 package messaging

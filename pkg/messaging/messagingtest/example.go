@@ -10,16 +10,18 @@ import (
 )
 
 // ForExample gives an example, which has no testing.T, a virtual host with a
-// topology in it and a connection. What goes wrong ends the process. done closes
-// the connection and removes the virtual host.
-func ForExample(topology messaging.Topology) (ctx context.Context, conn *messaging.Conn, done func()) {
+// topology in it and a connection, with observers. What goes wrong ends the process. done
+// closes the connection and removes the virtual host.
+func ForExample(topology messaging.Topology, observers ...messaging.Observer) (ctx context.Context, conn *messaging.Conn, done func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t := &exampleT{}
 	b := newVHost(t)
 	if err := messaging.Apply(ctx, b.Admin(), topology); err != nil {
 		log.Fatal(err)
 	}
-	conn, err := messaging.Connect(ctx, b.Config())
+	config := b.Config()
+	config.Observers = observers
+	conn, err := messaging.Connect(ctx, config)
 	if err != nil {
 		log.Fatal(err)
 	}
