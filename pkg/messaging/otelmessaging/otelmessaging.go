@@ -77,10 +77,9 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 	return option(func(c *config) { c.meters = p })
 }
 
-// WithPropagator sets how the context of a span travels in the headers of a message.
-// Defaults to the W3C trace context, whatever the global propagator is: both sides of a
-// message must have the same. Headers that a message has already are not replaced when
-// the propagator finds a span's context in them.
+// WithPropagator sets what travels in the headers of a message, and how: baggage as well,
+// for example. Defaults to the W3C trace context, whatever the global propagator is, since
+// both sides of a message must have the same.
 func WithPropagator(p propagation.TextMapPropagator) Option {
 	return option(func(c *config) { c.propagator = p })
 }
@@ -140,8 +139,8 @@ func (t *Telemetry) Inject(ctx context.Context, m messaging.Message) messaging.M
 // already, from an outbox or an earlier life, is where it belongs.
 func (t *Telemetry) OnPublish(ctx context.Context, e messaging.PublishEvent) func(messaging.ConfirmEvent) {
 	route, m := e.Route, e.Message
-	if earlier := t.contextOf(m); earlier.IsValid() {
-		ctx = trace.ContextWithRemoteSpanContext(ctx, earlier)
+	if t.contextOf(m).IsValid() {
+		ctx = t.propagator.Extract(ctx, carrier(m.Headers))
 	}
 	kind := trace.SpanKindProducer
 	if e.Call {
@@ -168,9 +167,9 @@ func (t *Telemetry) Middleware() messaging.Middleware {
 		return messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) (err error) {
 			var links []trace.Link
 			if publisher := t.contextOf(&d.Message); publisher.IsValid() {
-				ctx = trace.ContextWithRemoteSpanContext(ctx, publisher)
 				links = append(links, trace.Link{SpanContext: publisher})
 			}
+			ctx = t.propagator.Extract(ctx, carrier(d.Headers))
 			ctx, span := t.tracer.Start(ctx, "process "+queue(d.Queue), trace.WithSpanKind(trace.SpanKindConsumer),
 				trace.WithLinks(links...), trace.WithAttributes(
 					semconv.MessagingSystemRabbitMQ,

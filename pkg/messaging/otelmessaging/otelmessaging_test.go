@@ -13,7 +13,9 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -187,6 +189,50 @@ func TestInject(t *testing.T) {
 	request.End()
 	require.NoError(t, f.publisher(t).Publish(context.WithoutCancel(within(t)), messaging.Route{Key: "jobs"}, m))
 	require.Equal(t, request.SpanContext().SpanID(), f.wait(t, "publish amq.default", 1)[0].Parent.SpanID())
+}
+
+// What travels is the propagator's to say, and the handler gets it.
+func TestPropagator(t *testing.T) {
+	t.Parallel()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(tracetest.NewInMemoryExporter()))
+	telemetry, err := otelmessaging.New(nil, otelmessaging.WithTracerProvider(provider),
+		otelmessaging.WithPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})))
+	require.NoError(t, err)
+	member, err := baggage.NewMember("tenant", "acme")
+	require.NoError(t, err)
+	bag, err := baggage.New(member)
+	require.NoError(t, err)
+	ctx, caller := provider.Tracer("test").Start(baggage.ContextWithBaggage(t.Context(), bag), "caller")
+	m := message(t)
+	m.Headers = map[string]any{}
+	telemetry.OnPublish(ctx, messaging.PublishEvent{Message: &m})(messaging.ConfirmEvent{})
+	require.Equal(t, "tenant=acme", m.Headers["baggage"])
+
+	var got context.Context
+	h := messaging.Chain(messaging.HandlerFunc(func(ctx context.Context, _ *messaging.Delivery) error {
+		got = ctx
+		return nil
+	}), telemetry.Middleware())
+	require.NoError(t, h.Handle(t.Context(), &messaging.Delivery{Message: m}))
+	require.Equal(t, "acme", baggage.FromContext(got).Member("tenant").Value())
+	require.Equal(t, caller.SpanContext().TraceID(), trace.SpanContextFromContext(got).TraceID())
+
+	// A relay publishes with the context of the message, not with its own.
+	telemetry.OnPublish(t.Context(), messaging.PublishEvent{Message: &m})(messaging.ConfirmEvent{})
+	require.Equal(t, "tenant=acme", m.Headers["baggage"])
+	require.Contains(t, m.Headers["traceparent"], caller.SpanContext().TraceID().String())
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	for want, opt := range map[string]otelmessaging.Option{
+		"WithTracerProvider": otelmessaging.WithTracerProvider(nil),
+		"WithMeterProvider":  otelmessaging.WithMeterProvider(nil),
+		"WithPropagator":     otelmessaging.WithPropagator(nil),
+	} {
+		_, err := otelmessaging.New(opt)
+		require.EqualError(t, err, "otelmessaging: "+want+": is nil")
+	}
 }
 
 func TestACallIsOneTrace(t *testing.T) {
