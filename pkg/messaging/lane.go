@@ -215,16 +215,6 @@ func closesConnection(e *amqp.Error) bool {
 	return e != nil && e.Server && !e.Recover && e.Code != amqp.ConnectionForced && e.Code != amqp.NotAllowed
 }
 
-// blocked says whether the lane has a connection of its own that the broker blocks.
-func (l *lane) blocked() bool {
-	s, _ := l.session.get()
-	if s == nil || !s.own {
-		return false
-	}
-	blocked, _ := s.ep.isBlocked()
-	return blocked
-}
-
 // missing says why the lane has no channel.
 func (l *lane) missing() string {
 	if link := l.waits.Load(); link != nil {

@@ -176,11 +176,11 @@ func (p *Publisher) Close(ctx context.Context) error {
 // Confirms says whether the publisher waits for confirms: see [WithoutConfirms].
 func (p *Publisher) Confirms() bool { return p.config.confirms }
 
-// ready says whether the broker blocks the publisher.
+// ready says whether the broker blocks a connection that is a lane's own.
 func (p *Publisher) ready() (err error) {
 	p.lanes.each(func(l *lane) {
-		if l.blocked() {
-			err = errors.New("a publishing connection is blocked by the broker (resource alarm)")
+		if s, _ := l.session.get(); s != nil && s.own && s.ep.missing() != "" {
+			err = errors.New(s.ep.missing())
 		}
 	})
 	return err
