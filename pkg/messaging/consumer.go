@@ -187,7 +187,7 @@ func (c *Consumer) Done() <-chan struct{} { return c.done }
 // Drain takes no more messages, lets the running handlers finish and settles
 // them, and gives back what they had not begun. When ctx is done first, the
 // handlers' contexts are cancelled as [Consumer.Stop] does, and Drain returns the
-// context's error without waiting for them.
+// context's error without waiting for them; its text names messages that are still handled.
 //
 // Giving back counts no attempt, except on a queue with a single active consumer:
 // there the message goes back with the closing channel, which keeps its place and
@@ -199,7 +199,7 @@ func (c *Consumer) Drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		c.abort(ErrStopping)
-		return fmt.Errorf("drain the consumer of %q: %w (%s)", c.queue.Name, context.Cause(ctx), c.busyWith())
+		return fmt.Errorf("drain the consumer of %q: %w", c.queue.Name, ended(ctx, c.busyWith()))
 	}
 }
 

@@ -81,7 +81,6 @@ func isOrderly(err error) bool {
 
 // work handles deliveries until the subscription ends, and says why it did.
 func (s *subscription) work(lost <-chan error) error {
-
 	handlers, cancel := context.WithCancelCause(s.handlers)
 	defer cancel(nil)
 	s.watch()
