@@ -47,19 +47,21 @@ func newAcks(ch acknowledger, prefetch int) *acks {
 	return a
 }
 
-// ack acknowledges a delivery, now or within maxAckDelay.
-func (a *acks) ack(tag uint64, now time.Time) error {
+// ack acknowledges deliveries, now or within maxAckDelay.
+func (a *acks) ack(now time.Time, tags ...uint64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.err != nil {
 		return a.err
 	}
-	a.close(tag)
-	a.held = append(a.held, tag)
+	for _, tag := range tags {
+		a.close(tag)
+	}
+	a.held = append(a.held, tags...)
 	if len(a.held) >= a.limit || now.Sub(a.sent) > maxAckDelay {
 		return a.send(now)
 	}
-	if len(a.held) == 1 {
+	if len(a.held) == len(tags) {
 		a.timer.Reset(maxAckDelay)
 	}
 	return nil

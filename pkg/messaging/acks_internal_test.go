@@ -98,7 +98,7 @@ func TestAcksInAnyOrder(t *testing.T) {
 				continue
 			}
 			acked[tag] = true
-			require.NoError(t, a.ack(tag, now))
+			require.NoError(t, a.ack(now, tag))
 			for _, mine := range inHand {
 				require.True(t, book.has(mine), "seed %d: %d was taken along", seed, mine)
 			}
@@ -123,12 +123,12 @@ func TestAcksAboveOneThatIsNotSettled(t *testing.T) {
 	for tag := uint64(1); tag <= messages; tag++ {
 		book.deliver(tag)
 		if tag > 1 {
-			require.NoError(t, a.ack(tag, now))
+			require.NoError(t, a.ack(now, tag))
 		}
 	}
 	require.Len(t, a.open.byTag, 1)
 	require.LessOrEqual(t, len(a.held), 50)
-	require.NoError(t, a.ack(1, now))
+	require.NoError(t, a.ack(now, 1))
 	a.flush()
 	a.stop()
 	require.Empty(t, book.unsettled)
@@ -145,10 +145,10 @@ func TestAcksRememberTheirError(t *testing.T) {
 	book.deliver(1)
 	closed := errors.New("closed")
 	book.fail(closed)
-	require.NoError(t, a.ack(1, time.Unix(0, 0)))
+	require.NoError(t, a.ack(time.Unix(0, 0), 1))
 	a.flush()
 	book.deliver(2)
-	require.ErrorIs(t, a.ack(2, time.Unix(0, 0)), closed)
+	require.ErrorIs(t, a.ack(time.Unix(0, 0), 2), closed)
 }
 
 // nobody takes acknowledgements and does nothing.
@@ -164,7 +164,7 @@ func BenchmarkAcks(b *testing.B) {
 			for b.Loop() {
 				a := newAcks(nobody{}, 200)
 				for tag := from; tag <= 40_000; tag++ {
-					if err := a.ack(tag, now); err != nil {
+					if err := a.ack(now, tag); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -173,4 +173,28 @@ func BenchmarkAcks(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/40_000, "ns/ack")
 		})
 	}
+}
+
+// A run of deliveries that are done together leaves in one frame, and never takes along
+// what is not settled.
+func TestARunOfAcksIsOneFrame(t *testing.T) {
+	t.Parallel()
+	book := newAckBook()
+	a := newAcks(book, 100)
+	defer a.stop()
+	for tag := range uint64(40) {
+		book.deliver(tag + 1)
+	}
+	now := time.Unix(100, 0)
+	require.NoError(t, a.ack(now, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10))
+	require.Equal(t, 1, book.frames)
+	require.False(t, book.has(10))
+	require.True(t, book.has(11))
+
+	later := now.Add(2 * maxAckDelay)
+	require.NoError(t, a.ack(later, 11, 12, 14, 15)) // 13 is not settled
+	require.Equal(t, 4, book.frames)
+	require.True(t, book.has(13))
+	require.False(t, book.has(15))
+	require.Empty(t, book.mistake)
 }

@@ -9,7 +9,10 @@ import (
 
 // ConsumeOption is a setting of [Conn.Consume] and [Conn.ConsumeAll]; each [ListenOption]
 // is one too. Nil is none.
-type ConsumeOption interface{ applyConsume(c *consumerConfig) }
+type ConsumeOption interface {
+	BatchOption
+	applyConsume(c *consumerConfig)
+}
 
 // ListenOption is a setting of [Conn.Listen], and of [Conn.Consume] as well. Nil is none.
 type ListenOption interface {
@@ -17,9 +20,18 @@ type ListenOption interface {
 	forListen()
 }
 
+// BatchOption is a setting of [Conn.ConsumeBatch] and [Conn.ConsumeBatchAll]; each
+// [ConsumeOption] is one too, but for [AutoAck]. Nil is none.
+type BatchOption interface{ applyBatch(c *consumerConfig) }
+
+type batchOption func(c *consumerConfig)
+
+func (f batchOption) applyBatch(c *consumerConfig) { f(c) }
+
 type consumeOption func(c *consumerConfig)
 
 func (f consumeOption) applyConsume(c *consumerConfig) { f(c) }
+func (f consumeOption) applyBatch(c *consumerConfig)   { f(c) }
 
 type listenOption struct{ consumeOption }
 
@@ -27,6 +39,8 @@ func (listenOption) forListen() {}
 
 // consumerConfig is what the options of a [Consumer] say.
 type consumerConfig struct {
+	size        int           // of a batch; 1 for a [Handler]
+	linger      time.Duration // of batches
 	concurrency int
 	prefetch    int
 	timeout     time.Duration // 0 for none
@@ -122,22 +136,29 @@ func OnSubscribe(f func()) ListenOption {
 	return listenOption{func(c *consumerConfig) { c.onSubscribe = f }}
 }
 
+// Linger is how long a consumer of batches waits for more messages, once it has one and
+// the batch is not full. Defaults to 0: it takes what is there. It adds to the time until
+// a message is handled.
+func Linger(d time.Duration) BatchOption {
+	return batchOption(func(c *consumerConfig) { c.linger = d })
+}
+
 // newConsumerConfig is what options, laid over the defaults of a queue, say about its
 // consumer.
-func newConsumerConfig[O ConsumeOption](q Queue, autoAck bool, opts []O) (consumerConfig, error) {
-	c := consumerConfig{concurrency: 1, prefetch: likeConcurrency, timeout: 30 * time.Second, autoAck: autoAck}
+func newConsumerConfig[O BatchOption](q Queue, size int, autoAck bool, opts []O) (consumerConfig, error) {
+	c := consumerConfig{size: size, concurrency: 1, prefetch: likeConcurrency, timeout: 30 * time.Second, autoAck: autoAck}
 	if q.SingleActiveConsumer {
 		c.retryInside = 75 * time.Second
 		c.tenure = time.Minute
 	}
 	for _, opt := range opts {
 		if any(opt) != nil {
-			opt.applyConsume(&c)
+			opt.applyBatch(&c)
 		}
 	}
 	err := c.validate(q)
 	if c.prefetch == likeConcurrency {
-		c.prefetch = c.concurrency
+		c.prefetch = c.concurrency * c.size
 	}
 	return c, err
 }
@@ -149,12 +170,18 @@ func (c consumerConfig) validate(q Queue) error {
 	}
 	given := c.prefetch != likeConcurrency
 	switch {
+	case c.size < 1 || c.size > maxPrefetch:
+		return fmt.Errorf("messaging: ConsumeBatch: the size must be from 1 to %d", maxPrefetch)
+	case c.linger < 0 || c.linger > maxWait:
+		return fmt.Errorf("messaging: Linger: must not be negative, and at most %s", maxWait)
 	case c.concurrency < 1 || c.concurrency > maxPrefetch:
 		return fmt.Errorf("messaging: Concurrency: must be from 1 to %d", maxPrefetch)
 	case given && c.autoAck:
 		return errors.New("messaging: Prefetch: has no effect with AutoAck")
-	case given && c.prefetch < c.concurrency:
-		return errors.New("messaging: Prefetch: must not be below Concurrency")
+	case c.concurrency*c.size > maxPrefetch:
+		return fmt.Errorf("messaging: Concurrency: must, times the size of a batch, be at most %d", maxPrefetch)
+	case given && c.prefetch < c.concurrency*c.size:
+		return errors.New("messaging: Prefetch: must not be below Concurrency, times the size of a batch")
 	case given && c.prefetch > maxPrefetch:
 		return fmt.Errorf("messaging: Prefetch: AMQP allows at most %d", maxPrefetch)
 	case c.timeout < 0 || c.timeout > maxWait:
@@ -172,8 +199,10 @@ func (c consumerConfig) validate(q Queue) error {
 // validateFor names the option that is wrong for the queue.
 func (c consumerConfig) validateFor(q Queue) error {
 	switch {
-	case q.SingleActiveConsumer && max(c.concurrency, c.prefetch) != 1:
-		return errors.New("messaging: Prefetch: a single active consumer keeps order with 1 only")
+	case q.SingleActiveConsumer && c.concurrency != 1:
+		return errors.New("messaging: Concurrency: a single active consumer keeps order with 1 only")
+	case q.SingleActiveConsumer && c.size == 1 && c.prefetch != likeConcurrency && c.prefetch != 1:
+		return errors.New("messaging: Prefetch: a single active consumer keeps order with 1 only, or in batches")
 	case q.SingleActiveConsumer && c.priority != 0:
 		return errors.New("messaging: ConsumerPriority: not for a single active consumer, see its documentation")
 	case q.SingleActiveConsumer && c.autoAck:
@@ -182,6 +211,8 @@ func (c consumerConfig) validateFor(q Queue) error {
 		return errors.New("messaging: ExclusiveConsumer: for a classic queue without a single active consumer only")
 	case !q.SingleActiveConsumer && c.tenure != 0:
 		return errors.New("messaging: Tenure: for a single active consumer only")
+	case c.size > 1 && q.ConsumerTimeout > 0 && 2*c.timeout+c.retryInside >= q.ConsumerTimeout:
+		return fmt.Errorf("messaging: HandlerTimeout: of a batch, must twice, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
 	case q.ConsumerTimeout > 0 && c.timeout+c.retryInside >= q.ConsumerTimeout:
 		return fmt.Errorf("messaging: HandlerTimeout: must, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
 	case q.ConsumerTimeout > 0 && c.timeout == 0:

@@ -35,6 +35,7 @@ type Consumer struct {
 	queue    Queue
 	bindings []Binding
 	handler  Handler
+	batch    BatchHandler // instead of the handler
 	config   consumerConfig
 	retries  retries
 	log      *zap.Logger
@@ -75,6 +76,21 @@ func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, er
 	return g[0], nil
 }
 
+// ConsumeBatch is [Conn.Consume] for a handler that takes up to size messages at once. The
+// prefetch defaults to the size times the concurrency; with twice of that the next batch
+// is there already when one is done.
+//
+// On a queue with a single active consumer order holds also for batches: they come one
+// after the other, each in the order of the queue. What is prefetched when the consumer
+// stops or its [Tenure] is over goes back with the closing channel, which counts an attempt.
+func (c *Conn) ConsumeBatch(q Queue, size int, h BatchHandler, opts ...BatchOption) (*Consumer, error) {
+	g, err := c.ConsumeBatchAll([]Queue{q}, size, h, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return g[0], nil
+}
+
 // Listen declares a queue that belongs to this process alone, binds it and
 // consumes it with automatic acknowledgement: every instance hears everything,
 // while it is there. The server names the queue, and names a new one after a
@@ -89,11 +105,11 @@ func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ListenOpti
 	if err := validateListen(q, bindings); err != nil {
 		return nil, err
 	}
-	config, err := newConsumerConfig(q, true, opts)
+	config, err := newConsumerConfig(q, 1, true, opts)
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := c.newConsumer(q, bindings, h, config)
+	consumer, err := c.newConsumer(q, bindings, h, nil, config)
 	if err != nil {
 		return nil, err
 	}
@@ -104,8 +120,8 @@ func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ListenOpti
 }
 
 // newConsumer makes a consumer of its description, and refuses what cannot work.
-func (c *Conn) newConsumer(q Queue, bindings []Binding, h Handler, config consumerConfig) (*Consumer, error) {
-	if isNil(h) {
+func (c *Conn) newConsumer(q Queue, bindings []Binding, h Handler, batch BatchHandler, config consumerConfig) (*Consumer, error) {
+	if isNil(h) && isNil(batch) {
 		return nil, errors.New("messaging: Consume: the handler is nil")
 	}
 	// A queue of others may be described in part; an exclusive one is declared.
@@ -125,6 +141,7 @@ func (c *Conn) newConsumer(q Queue, bindings []Binding, h Handler, config consum
 		queue:      q,
 		bindings:   bindings,
 		handler:    h,
+		batch:      batch,
 		config:     config,
 		retries:    retriesOf(q, config.retryInside),
 		log:        log,

@@ -45,20 +45,20 @@ func (b *doubt) begin() {
 }
 
 // next gives a message that was held, and has failed alone.
-func (s *subscription) next(j *job) bool {
+func (s *subscription) next() (j job, ok bool) {
 	if !s.away.active.Load() {
-		return false
+		return j, false
 	}
 	b := &s.doubt
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.failing) == 0 {
-		return false
+		return j, false
 	}
-	j.become(b.failing[0])
+	j = b.failing[0]
 	j.out.away = false
 	b.failing = b.failing[1:]
-	return true
+	return j, true
 }
 
 // hold keeps a message whose handler says that something is away. It says false when the
@@ -71,7 +71,7 @@ func (s *subscription) hold(j *job) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.held = append(b.held, heldJob{*j, time.Now()})
-	j.become(job{})
+	*j = job{}
 	b.busy = false
 	b.ended++
 	b.timer.Reset(doubtTime)

@@ -90,7 +90,7 @@ type HandlerFunc func(ctx context.Context, d *Delivery) error
 func (f HandlerFunc) Handle(ctx context.Context, d *Delivery) error { return f(ctx, d) }
 
 // isNil says whether there is no handler, or one that is a nil function.
-func isNil(h Handler) bool {
+func isNil(h any) bool {
 	v := reflect.ValueOf(h)
 	return h == nil || v.Kind() == reflect.Func && v.IsNil()
 }

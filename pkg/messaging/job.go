@@ -23,14 +23,10 @@ type job struct {
 	until    time.Time // no try in place lasts longer; zero before the first failure
 	tries    int       // in place, since until was set
 	givenUp  bool      // the consumer stops, or the subscription has ended, while it waited
+	alone    bool      // the handler is still to be called, for it alone
+	verdict  Verdict   // of one that was settled together with others, and is to be reported
 	out      outcome
 	watch    *watch // the worker's
-}
-
-// become makes the worker go on with another job.
-func (j *job) become(other job) {
-	other.watch = j.watch
-	*j = other
 }
 
 // An outcome is what a handler's error says, read once: the rest works with these
@@ -45,36 +41,42 @@ type outcome struct {
 	stopping  bool          // because of ErrStopping
 }
 
+// A hand is what a worker has taken together. A job in it has a delivery until it is
+// settled.
+type hand struct {
+	jobs  []job
+	watch *watch
+}
+
 // startWorker handles deliveries on a goroutine of its own, until the subscription
 // ends or drains. When user code ends that goroutine, another one goes on where it was.
-func (s *subscription) startWorker(ctx context.Context, j *job) {
+func (s *subscription) startWorker(ctx context.Context, h *hand) {
 	s.workers.Go(func() {
 		finished := false
 		defer func() {
 			if !finished {
-				s.startWorker(ctx, j)
+				s.startWorker(ctx, h)
 			}
 		}()
-		if j.delivery != nil {
-			s.finish(ctx, j)
-		}
-		for s.receive(j) {
-			if !j.out.failed { // else it was held, and has failed alone
-				s.call(ctx, j)
-			}
-			s.finish(ctx, j)
+		s.finishAll(ctx, h.jobs)
+		for s.receive(h) {
+			s.callAll(ctx, h.jobs)
+			s.finishAll(ctx, h.jobs)
 		}
 		finished = true
 	})
 }
 
-// receive takes the next delivery. What the library still buffers at the end is left to
-// drain, or to the broker.
-func (s *subscription) receive(j *job) bool {
+// receive takes the next delivery, and for a batch those behind it. What the library
+// still buffers at the end is left to drain, or to the broker.
+func (s *subscription) receive(h *hand) bool {
+	h.jobs = h.jobs[:0]
 	if isDone(s.stop) || isDone(s.draining) {
 		return false
 	}
-	if s.next(j) {
+	if j, ok := s.next(); ok {
+		j.watch = h.watch
+		h.jobs = append(h.jobs, j)
 		return true
 	}
 	select {
@@ -84,14 +86,23 @@ func (s *subscription) receive(j *job) bool {
 		if !ok {
 			return false
 		}
-		delivery := newDelivery(d, s.queueName)
-		var counted bool
-		delivery.Attempt, delivery.Acquired, counted = s.queue.counts(d)
-		j.become(job{raw: d, delivery: delivery, attempt: delivery.Attempt, inPlace: !counted && s.retries.window == 0, began: time.Now()})
 		s.doubt.begin()
-		s.tellDelivered(j)
+		s.take(h, d)
+		s.gather(h)
 		return true
 	}
+}
+
+// take makes a job of a delivery.
+func (s *subscription) take(h *hand, d amqp.Delivery) {
+	delivery := newDelivery(d, s.queueName)
+	var counted bool
+	delivery.Attempt, delivery.Acquired, counted = s.queue.counts(d)
+	h.jobs = append(h.jobs, job{
+		raw: d, delivery: delivery, attempt: delivery.Attempt, inPlace: !counted && s.retries.window == 0,
+		began: time.Now(), alone: true, watch: h.watch,
+	})
+	s.tellDelivered(&h.jobs[len(h.jobs)-1])
 }
 
 // tellDelivered tells observers of a delivery. One that ends this goroutine has made the
@@ -110,6 +121,7 @@ func (s *subscription) tellDelivered(j *job) {
 // where user code runs: a panic is an error like any other, also one of a method of the
 // returned error, and so is the end of the goroutine (runtime.Goexit).
 func (s *subscription) call(ctx context.Context, j *job) {
+	j.alone = false
 	j.tried = time.Now()
 	timeout, cut := s.config.timeout, false
 	if left := j.until.Sub(j.tried); !j.until.IsZero() && (timeout == 0 || left < timeout) {
@@ -131,7 +143,7 @@ func (s *subscription) call(ctx context.Context, j *job) {
 		}
 		j.out = s.crashed(j, recover())
 	}()
-	out := judge(s.handler.Handle(ctx, j.delivery))
+	out := judge(s.handle(ctx, j.delivery))
 	returned = true
 	out.away = out.away && (!cut || ctx.Err() == nil) // else it had too little time to know
 	j.out = out

@@ -42,7 +42,7 @@ func TestConsumeOptions(t *testing.T) {
 		"single: one, said again":     {singleQueue, []ConsumeOption{Concurrency(1), Prefetch(1)}, func(c *consumerConfig) { *c = single }},
 		"single: no retries in place": {singleQueue, []ConsumeOption{RetryInProcess(0), Tenure(0)}, func(*consumerConfig) {}},
 	} {
-		got, err := newConsumerConfig(c.queue, false, c.options)
+		got, err := newConsumerConfig(c.queue, 1, false, c.options)
 		require.NoError(t, err, name)
 		want := plain
 		c.change(&want)
@@ -87,7 +87,7 @@ func TestConsumeOptionsOutOfRange(t *testing.T) {
 		"single: exclusive": {Queue{Name: "local", Type: Classic, SingleActiveConsumer: true}, []ConsumeOption{ExclusiveConsumer()},
 			"ExclusiveConsumer: for a classic queue without"},
 	} {
-		_, err := newConsumerConfig(c.queue, false, c.options)
+		_, err := newConsumerConfig(c.queue, 1, false, c.options)
 		require.ErrorContains(t, err, "messaging: "+c.want, name)
 	}
 }
@@ -108,7 +108,7 @@ func TestListenTakesFewerOptions(t *testing.T) {
 		_, also := opt.(ListenOption)
 		require.False(t, also, name)
 	}
-	config, err := newConsumerConfig(Queue{Type: Classic, Exclusive: true}, true, []ListenOption{nil, Concurrency(2)})
+	config, err := newConsumerConfig(Queue{Type: Classic, Exclusive: true}, 1, true, []ListenOption{nil, Concurrency(2)})
 	require.NoError(t, err)
 	require.Equal(t, consumerConfig{concurrency: 2, prefetch: 2, timeout: 30 * time.Second, autoAck: true}, config)
 }

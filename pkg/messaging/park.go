@@ -41,7 +41,7 @@ func (s *subscription) park(j *job) Verdict {
 			zap.String("message_id", j.raw.MessageId), zap.Error(err))
 		return s.done(s.reject(j.raw, false), Parked)
 	}
-	return s.done(s.ack(j.raw), Parked)
+	return s.done(s.ack(j.raw.DeliveryTag), Parked)
 }
 
 // publishDead publishes the copy of a message as it came, whatever its handler has done

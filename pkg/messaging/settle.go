@@ -63,9 +63,9 @@ func (s *subscription) verdict(ctx context.Context, j *job) Verdict {
 	case isDone(s.ended):
 		return Stale
 	case !j.out.failed:
-		return s.done(s.ack(d), Acked)
+		return s.done(s.ack(d.DeliveryTag), Acked)
 	case j.out.done:
-		return s.done(s.ack(d), Dropped)
+		return s.done(s.ack(d.DeliveryTag), Dropped)
 	case j.givenUp, s.stopping(ctx, j):
 		return s.giveBack(d, GivenBack)
 	case j.out.permanent || s.isLast(j):
@@ -103,12 +103,12 @@ func (s *subscription) giveBack(d amqp.Delivery, v Verdict) Verdict {
 }
 
 // ack acknowledges.
-func (s *subscription) ack(d amqp.Delivery) error {
+func (s *subscription) ack(tags ...uint64) error {
 	over, err := s.leaveInOrder()
 	if err != nil {
 		return err
 	}
-	err = s.acks.ack(d.DeliveryTag, time.Now())
+	err = s.acks.ack(time.Now(), tags...)
 	if over {
 		s.leave(errHandedOver)
 	}
@@ -116,13 +116,14 @@ func (s *subscription) ack(d amqp.Delivery) error {
 }
 
 // leaveInOrder cancels before the last message is settled on a queue that keeps order,
-// or the next one would still come to us. It says whether the tenure is over.
+// or the next one would still come to us. It says whether the tenure is over. Where more
+// are prefetched there is no cancel: the next consumer would begin behind them.
 func (s *subscription) leaveInOrder() (over bool, err error) {
 	if !s.keepsOrder {
 		return false, nil
 	}
 	over = s.tenureOver(time.Now())
-	if over || isDone(s.draining) {
+	if s.prefetch == 1 && (over || isDone(s.draining)) {
 		err = s.ch.Cancel(s.config.tag, true)
 	}
 	return over, err

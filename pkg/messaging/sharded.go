@@ -40,6 +40,15 @@ type Group []*Consumer
 // For shards it makes a consumer group: every replica consumes all of them, the
 // broker gives each shard to one replica at a time, and [Tenure] spreads them.
 func (c *Conn) ConsumeAll(queues []Queue, h Handler, opts ...ConsumeOption) (Group, error) {
+	return consumeAll(c, queues, h, nil, 1, opts)
+}
+
+// ConsumeBatchAll is [Conn.ConsumeAll] for batches, see [Conn.ConsumeBatch].
+func (c *Conn) ConsumeBatchAll(queues []Queue, size int, h BatchHandler, opts ...BatchOption) (Group, error) {
+	return consumeAll(c, queues, nil, h, size, opts)
+}
+
+func consumeAll[O BatchOption](c *Conn, queues []Queue, h Handler, batch BatchHandler, size int, opts []O) (Group, error) {
 	var g Group
 	for _, q := range queues {
 		if q.Exclusive {
@@ -48,11 +57,14 @@ func (c *Conn) ConsumeAll(queues []Queue, h Handler, opts ...ConsumeOption) (Gro
 		if q.Type == Stream {
 			return nil, errors.New("messaging: Consume: a stream is for Stream")
 		}
-		config, err := newConsumerConfig(q, false, opts)
+		config, err := newConsumerConfig(q, size, false, opts)
 		if err != nil {
 			return nil, err
 		}
-		consumer, err := c.newConsumer(q, nil, h, config)
+		if config.autoAck && batch != nil {
+			return nil, errors.New("messaging: AutoAck: not for batches, of which one message may fail")
+		}
+		consumer, err := c.newConsumer(q, nil, h, batch, config)
 		if err != nil {
 			return nil, err
 		}

@@ -91,7 +91,7 @@ func (s *subscription) work(lost <-chan error) error {
 	s.setWatches(watches)
 	defer stopWatches(watches)
 	for _, w := range watches {
-		s.startWorker(handlers, &job{watch: w})
+		s.startWorker(handlers, &hand{watch: w})
 	}
 	select {
 	case <-s.draining:
@@ -150,6 +150,9 @@ func (s *subscription) consume() error {
 		return fmt.Errorf("consume %q: %w", s.queueName, err)
 	}
 	s.deliveries = deliveries
+	if s.config.size > 1 {
+		s.deliveries = s.collect(deliveries)
+	}
 	return nil
 }
 
@@ -205,11 +208,11 @@ func (s *subscription) lose(reason error, cancel context.CancelCauseFunc) error 
 // not tried. A dropped channel counts one for every unsettled message; only
 // cancel, then nack, then close does not.
 //
-// A queue that keeps order is different. There is at most one unsettled message,
-// and from a cancel on the next consumer gets the message behind it. So the
-// handler finishes, and its ack is sent right behind a cancel (see settle). A
-// message that is not acknowledged goes back with the closing channel: that
-// counts an attempt, and is the one way that keeps it in its place.
+// A queue that keeps order is different: from a cancel on the next consumer gets the
+// messages behind those that are in hand. So the handler finishes. Where the prefetch is 1
+// its ack is sent right behind a cancel (see settle). Whatever is not acknowledged then
+// goes back with the closing channel: that counts an attempt, and is the one way that
+// keeps it in its place.
 func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) error {
 	if !s.keepsOrder {
 		if err := s.ep.guard(func() error { return s.ch.Cancel(s.config.tag, false) }); err != nil {
@@ -224,6 +227,7 @@ func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) 
 	case reason := <-lost:
 		return s.lose(reason, cancel)
 	}
+	s.acks.flush()
 	if s.keepsOrder || s.config.autoAck {
 		return s.why
 	}
@@ -242,7 +246,6 @@ func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) 
 
 // giveAllBack returns what is left in hand, behind the cancel.
 func (s *subscription) giveAllBack(held []job) error {
-	s.acks.flush()
 	for _, j := range held {
 		s.returning = append(s.returning, j.raw)
 	}
