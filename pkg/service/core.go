@@ -80,7 +80,7 @@ func New(ctx context.Context, name string, c HTTPConfig, db DatabaseConfig, brok
 	if core.Pool, err = NewDatabase(ctx, db); err != nil {
 		return nil, err
 	}
-	if core.server, err = Listen(ctx, name, c, log, core.Registry); err != nil {
+	if core.server, err = NewServer(ctx, name, c, log, core.Registry); err != nil {
 		core.Pool.Close()
 		return nil, err
 	}
@@ -101,8 +101,8 @@ func (c *Core) Consume(q messaging.Queue, h messaging.Handler, opts ...messaging
 	return c.add(q.Name, func(h messaging.Handler) (*messaging.Consumer, error) { return c.Conn.Consume(q, h, opts...) }, h)
 }
 
-// Hear starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
-func (c *Core) Hear(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ConsumeOption) error {
+// Listen starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
+func (c *Core) Listen(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ConsumeOption) error {
 	name := "own"
 	if len(bindings) > 0 {
 		name = bindings[0].Source

@@ -47,10 +47,10 @@ type port struct {
 	http     *http.Server
 }
 
-// Listen opens the ports, so that a bad address is an error and not a log line. Nothing
+// NewServer opens the ports, so that a bad address is an error and not a log line. Nothing
 // is answered before [Server.Serve]. name is a host's name under which the public port
 // is asked, beside those of c.
-func Listen(ctx context.Context, name string, c HTTPConfig, log *zap.Logger, registry *prometheus.Registry) (*Server, error) {
+func NewServer(ctx context.Context, name string, c HTTPConfig, log *zap.Logger, registry *prometheus.Registry) (*Server, error) {
 	hosts, err := newHostList(name, c.AllowedHosts)
 	if err != nil {
 		return nil, err

@@ -75,7 +75,7 @@ func (a *App) wire() (*http.ServeMux, error) {
 		return nil, err
 	}
 	// Each replica hears of each price change, in a queue of its own.
-	err := a.Hear(contract.PriceListener, []messaging.Binding{{Source: contract.PricesChanged}}, handlers.PriceChanges(),
+	err := a.Listen(contract.PriceListener, []messaging.Binding{{Source: contract.PricesChanged}}, handlers.PriceChanges(),
 		messaging.OnSubscribe(skus.Drop)) // a change may have been missed
 	if err != nil {
 		return nil, err
