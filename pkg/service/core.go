@@ -15,6 +15,7 @@ import (
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/inbox"
 	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 )
 
 // What the last steps of a stop keep for themselves. A handler gets the rest.
@@ -43,16 +44,18 @@ type Core struct {
 	Name     string
 	Log      *zap.Logger
 	Registry *prometheus.Registry
-	// Pool is connected, and Conn, Publisher and Relay are there, when Run calls wire.
-	Pool      *pgxpool.Pool
+	// DB, Conn and Publisher are there, and connected, when Run calls wire. What DB commits
+	// wakes the outbox's relay.
+	DB        *transactional.DB
 	Conn      *messaging.Conn
 	Publisher *messaging.Publisher
-	Relay     *outbox.Relay
 	// Waiting gives the length of the outbox, as it was at most a second ago.
 	Waiting func(ctx context.Context) (OutboxCount, error)
 
 	config     HTTPConfig
 	broker     messaging.Config
+	pool       *pgxpool.Pool
+	relay      *outbox.Relay
 	migrations []Migrations
 	server     *Server
 	consumers  []*messaging.Consumer
@@ -77,14 +80,14 @@ func New(ctx context.Context, name string, c HTTPConfig, db DatabaseConfig, brok
 	if core.broker, err = broker.Messaging(name, log, MessagingMetrics(core.Registry)); err != nil {
 		return nil, err
 	}
-	if core.Pool, err = NewDatabase(ctx, db); err != nil {
+	if core.pool, err = NewDatabase(ctx, db); err != nil {
 		return nil, err
 	}
 	if core.server, err = NewServer(ctx, name, c, log, core.Registry); err != nil {
-		core.Pool.Close()
+		core.pool.Close()
 		return nil, err
 	}
-	core.Waiting = Cached(time.Second, countOutbox(core.Pool))
+	core.Waiting = Cached(time.Second, countOutbox(core.pool))
 	core.Registry.MustRegister(outboxMetrics{core.Waiting})
 	core.Prune("inbox", core.pruneInbox)
 	return core, nil
@@ -161,7 +164,7 @@ func (c *Core) Run(ctx context.Context, wire func() (*http.ServeMux, error)) err
 // start opens what needs others, and begins to work.
 func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) error {
 	c.server.ready.waitFor("waits for the database")
-	err := AwaitDatabase(ctx, c.Pool, c.Log, c.migrations...)
+	err := AwaitDatabase(ctx, c.pool, c.Log, c.migrations...)
 	if err != nil {
 		return err
 	}
@@ -170,10 +173,11 @@ func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) e
 		return err
 	}
 	c.Publisher = c.Conn.Publisher()
-	c.Relay = outbox.NewRelay(c.Pool, c.Publisher, c.Log)
+	c.relay = outbox.NewRelay(c.pool, c.Publisher, c.Log)
+	c.DB = transactional.New(c.pool, c.relay.Wake, c.Log)
 	c.checks = []Check{
 		{Name: "broker", Func: func(context.Context) error { return c.Conn.Ready() }},
-		{Name: "database", Func: c.Pool.Ping},
+		{Name: "database", Func: c.pool.Ping},
 	}
 	routes, err := wire()
 	if err != nil {
@@ -181,7 +185,7 @@ func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) e
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c.cancel = cancel
-	c.background.Go(func() { _ = c.Relay.Run(work) }) // always nil
+	c.background.Go(func() { _ = c.relay.Run(work) }) // always nil
 	c.background.Go(func() { heartbeat(work, c.Conn, c.Name, c.inFlight.Load) })
 	c.background.Go(func() { c.prune(work, pruneFirst, pruneEvery) })
 	c.server.Start(routes, c.checks...)
@@ -214,7 +218,7 @@ func (c *Core) stop() error {
 			return c.Conn.Close(ctx)
 		}},
 		Step{Name: "admin port", Keep: keepAdmin, Func: c.server.Close},
-		Step{Name: "database", Keep: keepDatabase, Func: func(ctx context.Context) error { return Within(ctx, c.Pool.Close) }},
+		Step{Name: "database", Keep: keepDatabase, Func: func(ctx context.Context) error { return Within(ctx, c.pool.Close) }},
 	)
 }
 

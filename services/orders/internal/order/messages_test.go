@@ -15,7 +15,7 @@ func place(t *testing.T, tier string) *order.Order {
 	t.Helper()
 	r := request()
 	r.Tier = tier
-	o, err := order.Place(r, total, at)
+	o, err := order.New(r, total, at)
 	require.NoError(t, err)
 	return o
 }

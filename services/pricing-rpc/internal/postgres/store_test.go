@@ -7,32 +7,23 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/messagingtest"
-	"example.com/orderflow/pkg/messaging/outbox"
-	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/service/servicetest"
 	"example.com/orderflow/services/pricing-rpc/internal/postgres"
 	"example.com/orderflow/services/pricing-rpc/internal/pricing"
 )
 
 type fixture struct {
 	*postgres.Store
-	pool *pgxpool.Pool
 }
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, service.Migrate(t.Context(), pool,
-		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		service.Migrations{VersionTable: "pricing_version", Files: postgres.Migrations}))
-	return &fixture{postgres.NewStore(pool), pool}
+	db := servicetest.NewDB(t, postgres.Migrations)
+	return &fixture{postgres.NewStore(db.DB)}
 }
 
 func price(sku string, minor int64) pricing.Price {
@@ -53,7 +44,7 @@ type row struct {
 
 func (f *fixture) outbox(t *testing.T) []row {
 	t.Helper()
-	rows, err := f.pool.Query(t.Context(), `SELECT key, exchange, route, message FROM outbox ORDER BY id`)
+	rows, err := f.Pool().Query(t.Context(), `SELECT key, exchange, route, message FROM outbox ORDER BY id`)
 	require.NoError(t, err)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
 	require.NoError(t, err)
@@ -126,7 +117,7 @@ func TestPut(t *testing.T) {
 		before := f.catalogue(t)
 		_, err := f.Put(t.Context(), price("mug", 0)) // the table refuses it
 		require.Error(t, err)
-		_, err = f.pool.Exec(t.Context(), `ALTER TABLE outbox ADD CHECK (key <> 'mug')`)
+		_, err = f.Pool().Exec(t.Context(), `ALTER TABLE outbox ADD CHECK (key <> 'mug')`)
 		require.NoError(t, err)
 		_, err = f.Put(t.Context(), price("mug", 1390)) // the outbox refuses it, last of all
 		require.Error(t, err)
@@ -174,7 +165,7 @@ func TestPrices(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, pricing.Catalogue{Version: 1}, got)
 	}
-	_, err = f.pool.Exec(t.Context(), `DELETE FROM prices`)
+	_, err = f.Pool().Exec(t.Context(), `DELETE FROM prices`)
 	require.NoError(t, err)
 	require.Equal(t, pricing.Catalogue{Version: 1}, f.catalogue(t), "a catalogue may be empty")
 }

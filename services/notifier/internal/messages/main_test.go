@@ -1,4 +1,4 @@
-package events_test
+package messages_test
 
 import (
 	"testing"

@@ -1,6 +1,5 @@
-// Package events is billing's ear: it decodes the commands that orders sends, and
-// turns what became of them into the verdict on the message.
-package events
+// Package messages handles what billing consumes, the commands that orders sends.
+package messages
 
 import (
 	"context"
@@ -13,16 +12,20 @@ import (
 	"example.com/orderflow/services/billing/internal/charge"
 )
 
-// Handler takes charge.v1 and refund.v1 to the desk.
-func Handler(desk *charge.Desk) messaging.Handler {
+// Handlers carries out commands, and turns what became of them into the verdict on the
+// message.
+type Handlers struct{ Desk *charge.Desk }
+
+// Commands handles both queues, of charge.v1 and of refund.v1.
+func (h *Handlers) Commands() messaging.Handler {
 	mux := messaging.NewMux(contract.Operator)
 	mux.Handle(contract.Charge, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body chargeCommand) error {
 		c := body.command(d)
 		c.Token = body.PaymentToken
-		return verdict(desk.Charge(ctx, c))
+		return verdict(h.Desk.Charge(ctx, c))
 	}))
 	mux.Handle(contract.Refund, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body refundCommand) error {
-		return verdict(desk.Refund(ctx, body.command(d)))
+		return verdict(h.Desk.Refund(ctx, body.command(d)))
 	}))
 	return mux.Handler()
 }

@@ -1,4 +1,4 @@
-package events
+package messages
 
 import (
 	"encoding/json"
@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/messagingtest"
-	"example.com/orderflow/pkg/messaging/outbox"
-	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/service/servicetest"
 	"example.com/orderflow/services/pricing-rpc/internal/postgres"
 	"example.com/orderflow/services/pricing-rpc/internal/pricing"
 )
@@ -30,13 +27,8 @@ func fixture[T any](t *testing.T, kind messaging.MessageType) (body T) {
 // setup makes handlers over a real database.
 func setup(t *testing.T) *Handlers {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, service.Migrate(t.Context(), pool,
-		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		service.Migrations{VersionTable: "pricing_version", Files: postgres.Migrations}))
-	return &Handlers{Store: postgres.NewStore(pool), Log: zap.NewNop()}
+	db := servicetest.NewDB(t, postgres.Migrations)
+	return &Handlers{Store: postgres.NewStore(db.DB), Log: zap.NewNop()}
 }
 
 func TestQuoteOfTheContract(t *testing.T) {

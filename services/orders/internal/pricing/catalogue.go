@@ -1,5 +1,4 @@
-// Package catalogue keeps the known SKUs in memory, fetched from pricing by RPC.
-package catalogue
+package pricing
 
 import (
 	"context"
@@ -9,8 +8,8 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Catalogue is a cache that is dropped whole when any price changes, and whenever
-// such a message may have been missed.
+// Catalogue keeps the SKUs that are sold in memory. It is dropped whole when any price
+// changes, and whenever such a message may have been missed.
 type Catalogue struct {
 	fetch  func(ctx context.Context) ([]string, error)
 	flight singleflight.Group
@@ -20,8 +19,8 @@ type Catalogue struct {
 	skus       map[string]bool
 }
 
-// New makes an empty cache; fetch gives all SKUs.
-func New(fetch func(ctx context.Context) ([]string, error)) *Catalogue {
+// NewCatalogue makes an empty cache; fetch gives all SKUs.
+func NewCatalogue(fetch func(ctx context.Context) ([]string, error)) *Catalogue {
 	return &Catalogue{fetch: fetch}
 }
 

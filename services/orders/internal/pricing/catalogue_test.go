@@ -1,4 +1,4 @@
-package catalogue_test
+package pricing_test
 
 import (
 	"context"
@@ -8,22 +8,22 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/orderflow/services/orders/internal/catalogue"
+	"example.com/orderflow/services/orders/internal/pricing"
 )
 
-// pricing answers fetches one at a time, when the test says so.
-type pricing struct {
+// server answers fetches one at a time, when the test says so.
+type server struct {
 	fetches int
 	answers chan []string
 }
 
-func (p *pricing) fetch(context.Context) ([]string, error) {
-	p.fetches++
-	return <-p.answers, nil
+func (s *server) fetch(context.Context) ([]string, error) {
+	s.fetches++
+	return <-s.answers, nil
 }
 
 // ask asks for "mug" and gives the answer when it is there.
-func ask(t *testing.T, c *catalogue.Catalogue) <-chan bool {
+func ask(t *testing.T, c *pricing.Catalogue) <-chan bool {
 	t.Helper()
 	answer := make(chan bool, 1)
 	go func() {
@@ -37,18 +37,18 @@ func ask(t *testing.T, c *catalogue.Catalogue) <-chan bool {
 func TestCallersShareOneFetch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := &pricing{answers: make(chan []string)}
-		c := catalogue.New(p.fetch)
+		s := &server{answers: make(chan []string)}
+		c := pricing.NewCatalogue(s.fetch)
 		var answers []<-chan bool
 		for range 8 {
 			answers = append(answers, ask(t, c))
 		}
-		p.answers <- []string{"mug"}
+		s.answers <- []string{"mug"}
 		for _, answer := range answers {
 			require.True(t, <-answer)
 		}
 		require.True(t, <-ask(t, c), "from memory")
-		require.Equal(t, 1, p.fetches)
+		require.Equal(t, 1, s.fetches)
 
 		knows, err := c.Knows(t.Context())
 		require.NoError(t, err)
@@ -59,35 +59,35 @@ func TestCallersShareOneFetch(t *testing.T) {
 func TestDropForgets(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := &pricing{answers: make(chan []string, 1)}
-		c := catalogue.New(p.fetch)
-		p.answers <- []string{"mug"}
+		s := &server{answers: make(chan []string, 1)}
+		c := pricing.NewCatalogue(s.fetch)
+		s.answers <- []string{"mug"}
 		require.True(t, <-ask(t, c))
 		c.Drop()
-		p.answers <- nil // mug is no longer sold
+		s.answers <- nil // mug is no longer sold
 		require.False(t, <-ask(t, c))
-		require.Equal(t, 2, p.fetches)
+		require.Equal(t, 2, s.fetches)
 	})
 }
 
 func TestDropDuringAFetchIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := &pricing{answers: make(chan []string)}
-		c := catalogue.New(p.fetch)
+		s := &server{answers: make(chan []string)}
+		c := pricing.NewCatalogue(s.fetch)
 		early := ask(t, c)
 		c.Drop()
 		late := ask(t, c) // must not get what was fetched before the drop
-		require.Equal(t, 2, p.fetches)
+		require.Equal(t, 2, s.fetches)
 
-		p.answers <- []string{"mug"}
+		s.answers <- []string{"mug"}
 		require.True(t, <-early)
 		select {
 		case <-late:
 			require.Fail(t, "answered from before the drop")
 		default:
 		}
-		p.answers <- nil
+		s.answers <- nil
 		require.False(t, <-late)
 		require.False(t, <-ask(t, c), "the later fetch is the one that is kept")
 	})
@@ -97,7 +97,7 @@ func TestErrorsAreNotKept(t *testing.T) {
 	t.Parallel()
 	away := errors.New("away")
 	err := away
-	c := catalogue.New(func(context.Context) ([]string, error) { return []string{"mug"}, err })
+	c := pricing.NewCatalogue(func(context.Context) ([]string, error) { return []string{"mug"}, err })
 	_, got := c.Knows(t.Context())
 	require.ErrorIs(t, got, away)
 
@@ -111,7 +111,7 @@ func TestAFetchOutlivesItsFirstCaller(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := catalogue.New(func(ctx context.Context) ([]string, error) { return nil, ctx.Err() })
+	c := pricing.NewCatalogue(func(ctx context.Context) ([]string, error) { return nil, ctx.Err() })
 	_, err := c.Knows(ctx)
 	require.NoError(t, err)
 }

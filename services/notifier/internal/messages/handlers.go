@@ -1,5 +1,5 @@
-// Package events handles what notifier consumes.
-package events
+// Package messages handles what notifier consumes: events, and its own notifications.
+package messages
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/inbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 	"example.com/orderflow/services/notifier/internal/notify"
 	"example.com/orderflow/services/notifier/internal/postgres"
 )
@@ -19,36 +20,31 @@ type Handlers struct {
 	Store   *postgres.Store
 	Email   *notify.Email
 	Webhook *notify.Webhook
-	// Wake wakes the outbox's relay.
-	Wake func()
-	Log  *zap.Logger
+	Log     *zap.Logger
 }
 
 // Decide handles both queues of events: it decides who is told.
 func (h *Handlers) Decide() messaging.Handler {
 	mux := messaging.NewMux(contract.Operator)
 	for _, kind := range []messaging.MessageType{contract.OrderPlaced, contract.OrderPaid, contract.OrderDeclined, contract.OrderCancelled, contract.OrderRefunded} {
-		mux.Handle(kind, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, o notify.Order) error {
-			return h.enqueue(ctx, d, notify.ForOrder(d.Type, o))
+		mux.Handle(kind, transactional.JSON(h.Store.DB, func(ctx context.Context, tx *transactional.Tx, d *messaging.Delivery, o notify.Order) error {
+			return h.enqueue(ctx, tx, d, notify.ForOrder(d.Type, o))
 		}))
 	}
 	for _, kind := range []messaging.MessageType{contract.PaymentCaptured, contract.PaymentDeclined, contract.PaymentRefunded} {
-		mux.Handle(kind, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, p notify.Payment) error {
-			return h.enqueue(ctx, d, notify.ForPayment(d.Type, p))
+		mux.Handle(kind, transactional.JSON(h.Store.DB, func(ctx context.Context, tx *transactional.Tx, d *messaging.Delivery, p notify.Payment) error {
+			return h.enqueue(ctx, tx, d, notify.ForPayment(d.Type, p))
 		}))
 	}
 	return mux.Handler()
 }
 
-func (h *Handlers) enqueue(ctx context.Context, d *messaging.Delivery, notes []notify.Note) error {
-	first, err := h.Store.Enqueue(ctx, d, notes)
-	if err != nil {
-		return inbox.Verdict(err)
-	}
-	h.Wake()
-	h.Log.Info("decided who is told", zap.String("type", d.Type), zap.String("message_id", d.ID),
-		zap.String("order_id", d.CorrelationID), zap.Int("notifications", len(notes)), zap.Bool("first", first))
-	return nil
+func (h *Handlers) enqueue(ctx context.Context, tx *transactional.Tx, d *messaging.Delivery, notes []notify.Note) error {
+	tx.OnCommit(func() {
+		h.Log.Info("decided who is told", zap.String("type", d.Type), zap.String("message_id", d.ID),
+			zap.String("order_id", d.CorrelationID), zap.Int("notifications", len(notes)))
+	})
+	return h.Store.Enqueue(ctx, tx, d, notes)
 }
 
 // notification is what the senders use of notification.v1.

@@ -1,5 +1,5 @@
-// Package events answers the calls that come in over RabbitMQ.
-package events
+// Package messages handles what pricing-rpc consumes: it answers calls.
+package messages
 
 import (
 	"context"

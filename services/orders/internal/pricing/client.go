@@ -1,4 +1,5 @@
-package httpapi
+// Package pricing is what orders knows of pricing-rpc: a client, and a cache of what is sold.
+package pricing
 
 import (
 	"context"
@@ -14,16 +15,26 @@ import (
 // callTimeout is how long a customer waits for pricing. It travels with the call.
 const callTimeout = 2 * time.Second
 
-// Pricing asks pricing-rpc.
-type Pricing struct{ Caller *messaging.Caller }
+// Client asks pricing-rpc. It is an [order.Pricing]. Safe for concurrent use.
+type Client struct {
+	*Catalogue
+	caller *messaging.Caller
+}
 
-// SKUs asks for the catalogue.
-func (p Pricing) SKUs(ctx context.Context) ([]string, error) {
+// NewClient makes a client that knows no prices yet.
+func NewClient(caller *messaging.Caller) *Client {
+	c := &Client{caller: caller}
+	c.Catalogue = NewCatalogue(c.skus)
+	return c
+}
+
+// skus asks for the catalogue.
+func (c *Client) skus(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := messaging.Call(ctx, p.Caller, contract.CatalogueProcedure, contract.CatalogueRequest{})
+	reply, err := messaging.Call(ctx, c.caller, contract.CatalogueProcedure, contract.CatalogueRequest{})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPricingAway, err)
+		return nil, fmt.Errorf("%w: %w", order.ErrPricingAway, err)
 	}
 	skus := make([]string, len(reply.Prices))
 	for i, price := range reply.Prices {
@@ -34,20 +45,20 @@ func (p Pricing) SKUs(ctx context.Context) ([]string, error) {
 
 // Quote asks for the price of the items. What pricing finds wrong with them is an
 // [order.Invalid]. An answer that is no quote for them is an error of another kind than
-// [ErrPricingAway]: asking again does not help.
-func (p Pricing) Quote(ctx context.Context, items []order.Item) (contract.Money, error) {
+// [order.ErrPricingAway]: asking again does not help.
+func (c *Client) Quote(ctx context.Context, items []order.Item) (contract.Money, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	request := contract.QuoteRequest{}
 	for _, item := range items {
 		request.Items = append(request.Items, contract.OrderItem(item))
 	}
-	reply, err := messaging.Call(ctx, p.Caller, contract.QuoteProcedure, request)
+	reply, err := messaging.Call(ctx, c.caller, contract.QuoteProcedure, request)
 	var remote *messaging.RemoteError
 	switch {
 	case err == nil:
 		if err := reply.Check(request.Items); err != nil {
-			return contract.Money{}, fmt.Errorf("a quote that cannot be: %w", err)
+			return contract.Money{}, fmt.Errorf("not a possible quote: %w", err)
 		}
 		return reply.Total, nil
 	case errors.As(err, &remote) && (remote.Code == contract.CodeUnknownSKU || remote.Code == contract.CodeInvalidRequest):
@@ -56,6 +67,6 @@ func (p Pricing) Quote(ctx context.Context, items []order.Item) (contract.Money,
 		}
 		return contract.Money{}, order.Invalid(remote.Fields)
 	default:
-		return contract.Money{}, fmt.Errorf("%w: %w", ErrPricingAway, err)
+		return contract.Money{}, fmt.Errorf("%w: %w", order.ErrPricingAway, err)
 	}
 }

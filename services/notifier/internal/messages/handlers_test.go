@@ -1,4 +1,4 @@
-package events_test
+package messages_test
 
 import (
 	"net/http"
@@ -7,17 +7,14 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/inbox"
-	"example.com/orderflow/pkg/messaging/messagingtest"
 	"example.com/orderflow/pkg/messaging/outbox"
-	"example.com/orderflow/pkg/service"
-	"example.com/orderflow/services/notifier/internal/events"
+	"example.com/orderflow/pkg/service/servicetest"
+	"example.com/orderflow/services/notifier/internal/messages"
 	"example.com/orderflow/services/notifier/internal/notify"
 	"example.com/orderflow/services/notifier/internal/postgres"
 )
@@ -25,9 +22,8 @@ import (
 // fixture is the handlers on a real database, a receiver of webhooks that answers
 // as told, and a mail server that is away.
 type fixture struct {
-	*events.Handlers
-	pool   *pgxpool.Pool
-	woken  atomic.Int32
+	*messages.Handlers
+	db     *servicetest.DB
 	status atomic.Int32 // what the receiver answers
 	calls  atomic.Int32 // that it got
 	during func()       // what happens while it is called
@@ -35,14 +31,8 @@ type fixture struct {
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, service.Migrate(t.Context(), pool,
-		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		service.Migrations{VersionTable: inbox.VersionTable, Files: inbox.Migrations},
-		service.Migrations{VersionTable: "notifier_version", Files: postgres.Migrations}))
-	f := &fixture{pool: pool, during: func() {}}
+	db := servicetest.NewDB(t, postgres.Migrations)
+	f := &fixture{db: db, during: func() {}}
 	f.status.Store(http.StatusNoContent)
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		f.calls.Add(1)
@@ -58,8 +48,8 @@ func setup(t *testing.T) *fixture {
 	})
 	email, err := notify.NewEmail(notify.SMTP{Addr: "127.0.0.1:1", From: "shop@example.com"})
 	require.NoError(t, err)
-	f.Handlers = &events.Handlers{
-		Store: postgres.NewStore(pool), Email: email, Webhook: webhook, Wake: func() { f.woken.Add(1) }, Log: zap.NewNop(),
+	f.Handlers = &messages.Handlers{
+		Store: postgres.NewStore(db.DB), Email: email, Webhook: webhook, Log: zap.NewNop(),
 	}
 	return f
 }
@@ -91,10 +81,10 @@ func TestDecideOncePerMessage(t *testing.T) {
 			require.NoError(t, f.Decide().Handle(t.Context(), d))
 		}
 	}
-	waiting, _, err := outbox.Count(t.Context(), f.pool)
+	waiting, _, err := outbox.Count(t.Context(), f.db.Pool())
 	require.NoError(t, err)
 	require.EqualValues(t, 2, waiting, "a mail and a receipt")
-	require.NotZero(t, f.woken.Load())
+	require.NotZero(t, f.db.Commits())
 }
 
 func TestDecideParksWhatItCannotRead(t *testing.T) {
@@ -108,7 +98,7 @@ func TestDecideParksWhatItCannotRead(t *testing.T) {
 	for _, d := range []*messaging.Delivery{nameless, stranger} {
 		require.True(t, messaging.IsPermanent(f.Decide().Handle(t.Context(), d)))
 	}
-	require.Zero(t, f.woken.Load())
+	require.Zero(t, f.db.Commits())
 }
 
 func TestSendOncePerDedupeKey(t *testing.T) {
@@ -138,7 +128,7 @@ func TestSendAgainAfterAFailure(t *testing.T) {
 func TestSentIsSentThoughItIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	f.during = f.pool.Close
+	f.during = f.db.Pool().Close
 	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, contract.Notification{Template: "e", DedupeKey: "k1"})))
 }
 
@@ -179,10 +169,7 @@ func TestVerdictOnTheDatabase(t *testing.T) {
 	sending := notification(t, contract.Notification{Recipient: "ada@example.com", Template: "order-paid", DedupeKey: "order-paid:\x00"})
 	require.True(t, messaging.IsPermanent(f.SendWebhook().Handle(t.Context(), sending)), "a NUL will never be stored")
 
-	nobody, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/nothing")
-	require.NoError(t, err)
-	t.Cleanup(nobody.Close)
-	f.Store = postgres.NewStore(nobody)
+	f.Store = postgres.NewStore(servicetest.NewAwayDB(t))
 	for _, handled := range []error{f.Decide().Handle(t.Context(), order), f.SendWebhook().Handle(t.Context(), sending), f.SendEmail().Handle(t.Context(), sending)} {
 		require.True(t, messaging.IsUnavailable(handled), "an absent database is no message's fault: %v", handled)
 	}

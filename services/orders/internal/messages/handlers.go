@@ -1,5 +1,5 @@
-// Package events handles what orders consumes.
-package events
+// Package messages handles what orders consumes, which are events.
+package messages
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/inbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 	"example.com/orderflow/services/orders/internal/order"
 	"example.com/orderflow/services/orders/internal/postgres"
 )
@@ -18,8 +18,6 @@ import (
 // Handlers moves orders by what comes in.
 type Handlers struct {
 	Store *postgres.Store
-	// Wake wakes the outbox's relay.
-	Wake func()
 	// DropCatalogue forgets cached prices.
 	DropCatalogue func()
 	// Moved counts orders by their new status, Ignored events that changed nothing.
@@ -49,8 +47,8 @@ func (h *Handlers) Payments() messaging.Handler {
 		contract.PaymentDeclined: order.PaymentDeclined,
 		contract.PaymentRefunded: order.PaymentRefunded,
 	} {
-		mux.Handle(kind, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, p payment) error {
-			return h.settle(ctx, d, p.OrderID, event, p.Reason)
+		mux.Handle(kind, transactional.JSON(h.Store.DB, func(ctx context.Context, tx *transactional.Tx, d *messaging.Delivery, p payment) error {
+			return h.settle(ctx, tx, d, p.OrderID, event, p.Reason)
 		}))
 	}
 	return mux.Handler()
@@ -67,8 +65,8 @@ func (d deadline) Validate() error { return payment{OrderID: d.OrderID}.Validate
 // Expired handles payment deadlines that have passed.
 func (h *Handlers) Expired() messaging.Handler {
 	mux := messaging.NewMux(contract.Operator)
-	mux.Handle(contract.PaymentDeadline, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body deadline) error {
-		return h.settle(ctx, d, body.OrderID, order.DeadlinePassed, "not paid in time")
+	mux.Handle(contract.PaymentDeadline, transactional.JSON(h.Store.DB, func(ctx context.Context, tx *transactional.Tx, d *messaging.Delivery, body deadline) error {
+		return h.settle(ctx, tx, d, body.OrderID, order.DeadlinePassed, "not paid in time")
 	}))
 	return mux.Handler()
 }
@@ -82,24 +80,29 @@ func (h *Handlers) PriceChanges() messaging.Handler {
 	})
 }
 
-func (h *Handlers) settle(ctx context.Context, d *messaging.Delivery, id string, event order.Event, reason string) error {
-	o, effect, err := h.Store.Settle(ctx, d, id, event, reason)
+// settle applies an event to an order.
+func (h *Handlers) settle(ctx context.Context, tx *transactional.Tx, d *messaging.Delivery, id string, event order.Event, reason string) error {
+	o, effect, err := h.Store.Settle(ctx, tx, id, event, reason)
 	if errors.Is(err, order.ErrNotFound) {
 		return messaging.Permanent(err)
 	}
 	if err != nil {
-		return inbox.Verdict(err)
+		return err
 	}
-	h.Wake()
-	log := h.Log.With(zap.String("order_id", id), zap.String("event", string(event)), zap.String("message_id", d.ID))
+	tx.OnCommit(func() { h.report(d, o, event, effect) })
+	return nil
+}
+
+// report counts and logs what an event has done.
+func (h *Handlers) report(d *messaging.Delivery, o *order.Order, event order.Event, effect order.Effect) {
+	log := h.Log.With(zap.String("order_id", o.ID), zap.String("event", string(event)), zap.String("message_id", d.ID))
 	if effect == order.Nothing {
 		h.Ignored.WithLabelValues(string(event)).Inc()
 		log.Info("event changed nothing: it came before, or was overtaken")
-		return nil
+		return
 	}
 	if effect == order.Announce {
 		h.Moved.WithLabelValues(string(o.Status)).Inc()
 	}
 	log.Info("event applied", zap.String("status", string(o.Status)), zap.String("effect", string(effect)))
-	return nil
 }
