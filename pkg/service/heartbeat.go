@@ -25,7 +25,7 @@ func heartbeat(ctx context.Context, conn *messaging.Conn, service string, inFlig
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for {
-		m, err := messaging.NewMessage(contract.HeartbeatType, contract.Heartbeat{
+		m, err := messaging.NewMessage(contract.Heartbeat, contract.HeartbeatBody{
 			Service:       service,
 			Instance:      Instance(),
 			Version:       Version(),

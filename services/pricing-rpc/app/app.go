@@ -65,7 +65,7 @@ func (a *App) Run(ctx context.Context) error { return a.Core.Run(ctx, a.wire) }
 func (a *App) wire() (*http.ServeMux, error) {
 	store := postgres.NewStore(a.DB)
 	handlers := &messages.Handlers{Store: store, Publisher: a.Publisher, Log: a.Log}
-	err := a.Consume(contract.PricingQuote, handlers.Calls(), messaging.HandlerTimeout(handlerTimeout), messaging.Concurrency(a.config.Concurrency))
+	err := a.Consume(contract.PricingQuoteQueue, handlers.Calls(), messaging.HandlerTimeout(handlerTimeout), messaging.Concurrency(a.config.Concurrency))
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (d *Desk) seen(ctx context.Context, c Command) (bool, error) {
 
 // settle writes the outcome down and announces it.
 func (d *Desk) settle(ctx context.Context, c Command, outcome State, kind messaging.MessageType, reason string) error {
-	event, err := messaging.NewMessage(kind, contract.PaymentEvent{
+	event, err := messaging.NewMessage(kind, contract.PaymentBody{
 		PaymentID:  c.PaymentID,
 		OrderID:    c.OrderID,
 		CustomerID: c.CustomerID,

@@ -66,14 +66,14 @@ func (f *fixture) answer(status int) {
 }
 
 // events gives what waits in the outbox.
-func (f *fixture) events(t *testing.T) (types []string, bodies []contract.PaymentEvent) {
+func (f *fixture) events(t *testing.T) (types []string, bodies []contract.PaymentBody) {
 	t.Helper()
 	rows, err := f.pool.Query(t.Context(), `SELECT message FROM outbox ORDER BY id`)
 	require.NoError(t, err)
 	messages, err := pgx.CollectRows(rows, pgx.RowTo[messaging.Message])
 	require.NoError(t, err)
 	for _, m := range messages {
-		var body contract.PaymentEvent
+		var body contract.PaymentBody
 		require.NoError(t, json.Unmarshal(m.Body, &body))
 		require.Equal(t, body.OrderID, m.CorrelationID)
 		types, bodies = append(types, m.Type), append(bodies, body)
@@ -101,7 +101,7 @@ func TestCharge(t *testing.T) {
 		require.Equal(t, []string{contract.PaymentCaptured.Name}, types)
 		require.WithinDuration(t, time.Now(), bodies[0].At, time.Minute)
 		bodies[0].At = time.Time{}
-		require.Equal(t, contract.PaymentEvent{PaymentID: "p-1", OrderID: "o-1", CustomerID: "c-1",
+		require.Equal(t, contract.PaymentBody{PaymentID: "p-1", OrderID: "o-1", CustomerID: "c-1",
 			Region: "eu", Tier: "express", Amount: c.Amount, Attempts: 3}, bodies[0])
 	})
 

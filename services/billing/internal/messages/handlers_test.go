@@ -29,7 +29,7 @@ func TestFixturesOfTheContract(t *testing.T) {
 	d := &messaging.Delivery{Message: messaging.Message{ID: "m-1"}, Queue: "q", Attempt: 2}
 	encoded, err := contract.Fixture(contract.Charge.Name)
 	require.NoError(t, err)
-	var published contract.ChargeCommand
+	var published contract.ChargeBody
 	require.NoError(t, json.Unmarshal(encoded, &published))
 	want := charge.Command{
 		Received:  charge.Received{Queue: "q", MessageID: "m-1", Attempt: 2},

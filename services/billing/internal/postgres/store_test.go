@@ -32,7 +32,7 @@ func payment() charge.Payment {
 
 func settlement(t *testing.T, messageID string, outcome charge.State) charge.Settlement {
 	t.Helper()
-	event, err := messaging.NewMessage(contract.PaymentCaptured, contract.PaymentEvent{PaymentID: "p-1"})
+	event, err := messaging.NewMessage(contract.PaymentCaptured, contract.PaymentBody{PaymentID: "p-1"})
 	require.NoError(t, err)
 	return charge.Settlement{
 		Received:  charge.Received{Queue: contract.BillingCharge.Name, MessageID: messageID, Attempt: 1},

@@ -34,7 +34,7 @@ func FuzzPaymentEvent(f *testing.F) {
 
 // Whatever the template's data are, rendering gives a mail or an error.
 func FuzzNotification(f *testing.F) {
-	seed, err := contract.Fixture(contract.NotificationType.Name)
+	seed, err := contract.Fixture(contract.Notification.Name)
 	require.NoError(f, err)
 	messagingtest.FuzzJSON(f, func(t *testing.T, n notification) {
 		t.Helper()

@@ -90,7 +90,7 @@ func (h *Handlers) SendWebhook() messaging.Handler {
 // crash in between sends a second time, with the same dedupe key.
 func (h *Handlers) sender(channel string, send func(ctx context.Context, n notification) error) messaging.Handler {
 	mux := messaging.NewMux(contract.Operator)
-	mux.Handle(contract.NotificationType, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, n notification) error {
+	mux.Handle(contract.Notification, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, n notification) error {
 		sent, err := h.Store.WasSent(ctx, channel, n.DedupeKey)
 		if err != nil {
 			return inbox.Verdict(err)

@@ -63,9 +63,9 @@ func from(t *testing.T, queue messaging.Queue, kind messaging.MessageType, body 
 	return &messaging.Delivery{Message: m, Queue: queue.Name, Exchange: kind.Exchange, Attempt: 1}
 }
 
-func notification(t *testing.T, n contract.Notification) *messaging.Delivery {
+func notification(t *testing.T, n contract.NotificationBody) *messaging.Delivery {
 	t.Helper()
-	return from(t, contract.NotifierWebhook, contract.NotificationType, n)
+	return from(t, contract.NotifierWebhook, contract.Notification, n)
 }
 
 var amount = contract.Money{AmountMinor: 1999, Currency: "EUR"}
@@ -73,9 +73,9 @@ var amount = contract.Money{AmountMinor: 1999, Currency: "EUR"}
 func TestDecideOncePerMessage(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	paid := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard, Total: amount})
-	captured := from(t, contract.NotifierReceipts, contract.PaymentCaptured, contract.PaymentEvent{PaymentID: "p1", OrderID: "o1", CustomerID: "ada", Amount: amount})
-	quiet := from(t, contract.NotifierOrders, contract.OrderPlaced, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard, Total: amount})
+	paid := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderBody{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard, Total: amount})
+	captured := from(t, contract.NotifierReceipts, contract.PaymentCaptured, contract.PaymentBody{PaymentID: "p1", OrderID: "o1", CustomerID: "ada", Amount: amount})
+	quiet := from(t, contract.NotifierOrders, contract.OrderPlaced, contract.OrderBody{OrderID: "o1", CustomerID: "ada", Tier: contract.TierStandard, Total: amount})
 	for range 3 {
 		for _, d := range []*messaging.Delivery{paid, captured, quiet} {
 			require.NoError(t, f.Decide().Handle(t.Context(), d))
@@ -90,9 +90,9 @@ func TestDecideOncePerMessage(t *testing.T) {
 func TestDecideParksWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	nameless := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1"})
+	nameless := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderBody{OrderID: "o1"})
 	require.ErrorContains(t, f.Decide().Handle(t.Context(), nameless), "customer_id is missing")
-	stranger := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1", CustomerID: "ada"})
+	stranger := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderBody{OrderID: "o1", CustomerID: "ada"})
 	stranger.UserID = contract.PricingUser
 	require.ErrorIs(t, f.Decide().Handle(t.Context(), stranger), messaging.ErrUntrustedSource)
 	for _, d := range []*messaging.Delivery{nameless, stranger} {
@@ -104,7 +104,7 @@ func TestDecideParksWhatItCannotRead(t *testing.T) {
 func TestSendOncePerDedupeKey(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	n := contract.Notification{Template: notify.TemplatePlaced, DedupeKey: "order-placed:o1"}
+	n := contract.NotificationBody{Template: notify.TemplatePlaced, DedupeKey: "order-placed:o1"}
 	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, n)))
 	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, n)), "a second copy, with an id of its own")
 	require.EqualValues(t, 1, f.calls.Load())
@@ -117,7 +117,7 @@ func TestSendOncePerDedupeKey(t *testing.T) {
 func TestSendAgainAfterAFailure(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	d := notification(t, contract.Notification{Template: notify.TemplatePlaced, DedupeKey: "k1"})
+	d := notification(t, contract.NotificationBody{Template: notify.TemplatePlaced, DedupeKey: "k1"})
 	f.status.Store(http.StatusServiceUnavailable)
 	require.True(t, messaging.IsUnavailable(f.SendWebhook().Handle(t.Context(), d)))
 	f.status.Store(http.StatusOK)
@@ -129,7 +129,7 @@ func TestSentIsSentThoughItIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	f.during = f.db.Pool().Close
-	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, contract.Notification{Template: "e", DedupeKey: "k1"})))
+	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, contract.NotificationBody{Template: "e", DedupeKey: "k1"})))
 }
 
 func TestSendFails(t *testing.T) {
@@ -140,16 +140,16 @@ func TestSendFails(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		handler   messaging.Handler
-		body      contract.Notification
+		body      contract.NotificationBody
 		permanent bool
 		want      string
 	}{
-		{"webhook refused", f.SendWebhook(), contract.Notification{Template: "e", DedupeKey: "k"}, true, "410 Gone"},
-		{"no template", f.SendEmail(), contract.Notification{Recipient: ada, DedupeKey: "k"}, true, "template is missing"},
-		{"no dedupe key", f.SendEmail(), contract.Notification{Recipient: ada, Template: notify.TemplatePaid}, true, "dedupe_key is missing"},
-		{"unknown template", f.SendEmail(), contract.Notification{Recipient: ada, Template: "poem", DedupeKey: "k"}, true, "poem"},
-		{"no address", f.SendEmail(), contract.Notification{Recipient: "ada", Template: notify.TemplatePaid, DedupeKey: "k"}, true, "not a mail address"},
-		{"mail server away", f.SendEmail(), contract.Notification{Recipient: ada, Template: notify.TemplatePaid, DedupeKey: "k"}, false, "send a mail"},
+		{"webhook refused", f.SendWebhook(), contract.NotificationBody{Template: "e", DedupeKey: "k"}, true, "410 Gone"},
+		{"no template", f.SendEmail(), contract.NotificationBody{Recipient: ada, DedupeKey: "k"}, true, "template is missing"},
+		{"no dedupe key", f.SendEmail(), contract.NotificationBody{Recipient: ada, Template: notify.TemplatePaid}, true, "dedupe_key is missing"},
+		{"unknown template", f.SendEmail(), contract.NotificationBody{Recipient: ada, Template: "poem", DedupeKey: "k"}, true, "poem"},
+		{"no address", f.SendEmail(), contract.NotificationBody{Recipient: "ada", Template: notify.TemplatePaid, DedupeKey: "k"}, true, "not a mail address"},
+		{"mail server away", f.SendEmail(), contract.NotificationBody{Recipient: ada, Template: notify.TemplatePaid, DedupeKey: "k"}, false, "send a mail"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -165,8 +165,8 @@ func TestSendFails(t *testing.T) {
 func TestVerdictOnTheDatabase(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	order := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderEvent{OrderID: "o1", CustomerID: "ada", Total: amount})
-	sending := notification(t, contract.Notification{Recipient: "ada@example.com", Template: "order-paid", DedupeKey: "order-paid:\x00"})
+	order := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderBody{OrderID: "o1", CustomerID: "ada", Total: amount})
+	sending := notification(t, contract.NotificationBody{Recipient: "ada@example.com", Template: "order-paid", DedupeKey: "order-paid:\x00"})
 	require.True(t, messaging.IsPermanent(f.SendWebhook().Handle(t.Context(), sending)), "a NUL will never be stored")
 
 	f.Store = postgres.NewStore(servicetest.NewAwayDB(t))

@@ -48,7 +48,7 @@ func (s *Store) Enqueue(ctx context.Context, tx pgx.Tx, d *messaging.Delivery, n
 
 // message is a note with an address, for the headers exchange.
 func message(n notify.Note) (messaging.Message, error) {
-	m, err := messaging.NewMessage(contract.NotificationType, contract.Notification{
+	m, err := messaging.NewMessage(contract.Notification, contract.NotificationBody{
 		Recipient: contract.DefaultAddress(n.CustomerID), Template: n.Template, Data: n.Data, DedupeKey: n.DedupeKey,
 	})
 	m.Headers = map[string]any{contract.HeaderChannel: n.Channel, contract.HeaderUrgency: n.Urgency}

@@ -61,7 +61,7 @@ func TestEnqueue(t *testing.T) {
 
 	rows := f.outbox(t)
 	require.Len(t, rows, 2)
-	for i, want := range []contract.Notification{
+	for i, want := range []contract.NotificationBody{
 		{Recipient: "ada@example.com", DedupeKey: "k1"},
 		{Recipient: "grace@example.com", DedupeKey: "k2"},
 	} {
@@ -70,10 +70,10 @@ func TestEnqueue(t *testing.T) {
 		require.Equal(t, want.DedupeKey, got.Key)
 		require.Equal(t, contract.Notifications, got.Exchange)
 		require.Empty(t, got.Route, "a headers exchange reads no key")
-		require.Equal(t, contract.NotificationType.Name, got.Message.Type)
+		require.Equal(t, contract.Notification.Name, got.Message.Type)
 		require.Equal(t, "o1", got.Message.CorrelationID)
 		require.Equal(t, map[string]any{contract.HeaderChannel: contract.ChannelEmail, contract.HeaderUrgency: contract.UrgencyHigh}, got.Message.Headers)
-		var body contract.Notification
+		var body contract.NotificationBody
 		require.NoError(t, json.Unmarshal(got.Message.Body, &body))
 		require.Equal(t, want, body)
 	}

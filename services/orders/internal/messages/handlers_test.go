@@ -37,7 +37,7 @@ func TestFixturesOfTheContract(t *testing.T) {
 	for _, kind := range []messaging.MessageType{contract.PaymentCaptured, contract.PaymentDeclined, contract.PaymentRefunded} {
 		encoded, err := contract.Fixture(kind.Name)
 		require.NoError(t, err)
-		var published contract.PaymentEvent
+		var published contract.PaymentBody
 		require.NoError(t, json.Unmarshal(encoded, &published))
 		require.Equal(t, payment{OrderID: orderID, Reason: published.Reason}, fixture[payment](t, kind))
 	}

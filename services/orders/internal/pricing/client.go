@@ -32,7 +32,7 @@ func NewClient(caller *messaging.Caller) *Client {
 func (c *Client) skus(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := messaging.Call(ctx, c.caller, contract.CatalogueProcedure, contract.CatalogueRequest{})
+	reply, err := messaging.Call(ctx, c.caller, contract.PricingCatalogueProcedure, contract.PricingCatalogueBody{})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", order.ErrPricingAway, err)
 	}
@@ -49,11 +49,11 @@ func (c *Client) skus(ctx context.Context) ([]string, error) {
 func (c *Client) Quote(ctx context.Context, items []order.Item) (contract.Money, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	request := contract.QuoteRequest{}
+	request := contract.PricingQuoteBody{}
 	for _, item := range items {
 		request.Items = append(request.Items, contract.OrderItem(item))
 	}
-	reply, err := messaging.Call(ctx, c.caller, contract.QuoteProcedure, request)
+	reply, err := messaging.Call(ctx, c.caller, contract.PricingQuoteProcedure, request)
 	var remote *messaging.RemoteError
 	switch {
 	case err == nil:

@@ -13,8 +13,8 @@ import (
 
 // Requests have no Validate: what they ask for is checked against the catalogue.
 type (
-	quoteRequest     struct{ contract.QuoteRequest }
-	catalogueRequest struct{ contract.CatalogueRequest }
+	quoteRequest     struct{ contract.PricingQuoteBody }
+	catalogueRequest struct{ contract.PricingCatalogueBody }
 )
 
 func (quoteRequest) Validate() error     { return nil }
@@ -22,7 +22,7 @@ func (catalogueRequest) Validate() error { return nil }
 
 // Whatever is asked for, there is a quote that adds up or a coded refusal.
 func FuzzQuoteRequest(f *testing.F) {
-	seed, err := contract.Fixture(contract.Quote.Name)
+	seed, err := contract.Fixture(contract.PricingQuote.Name)
 	require.NoError(f, err)
 	var catalogue pricing.Catalogue
 	for _, item := range []string{"mug-blue", "tea-assam"} {
@@ -48,7 +48,7 @@ func FuzzQuoteRequest(f *testing.F) {
 }
 
 func FuzzCatalogueRequest(f *testing.F) {
-	seed, err := contract.Fixture(contract.Catalogue.Name)
+	seed, err := contract.Fixture(contract.PricingCatalogue.Name)
 	require.NoError(f, err)
 	messagingtest.FuzzJSON[catalogueRequest](f, nil, seed)
 }

@@ -28,17 +28,17 @@ type Handlers struct {
 // Calls handles the queue of calls: there is one answer to each, and each is acknowledged.
 func (h *Handlers) Calls() messaging.Handler {
 	mux := messaging.NewMux("") // a call is worth nothing later: nobody replays it
-	mux.Handle(contract.Quote, messaging.Serve(h.Publisher, contract.QuoteProcedure, h.quote))
-	mux.Handle(contract.Catalogue, messaging.Serve(h.Publisher, contract.CatalogueProcedure, h.catalogue))
+	mux.Handle(contract.PricingQuote, messaging.Serve(h.Publisher, contract.PricingQuoteProcedure, h.quote))
+	mux.Handle(contract.PricingCatalogue, messaging.Serve(h.Publisher, contract.PricingCatalogueProcedure, h.catalogue))
 	return newRefuser(h.Publisher, h.Log).wrap(mux.Handler())
 }
 
-func (h *Handlers) quote(ctx context.Context, d *messaging.Delivery, request contract.QuoteRequest) (contract.QuoteReply, error) {
+func (h *Handlers) quote(ctx context.Context, d *messaging.Delivery, request contract.PricingQuoteBody) (contract.PricingQuoteReplyBody, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	catalogue, err := h.Store.Prices(ctx, pricing.SKUs(request.Items))
 	if err != nil {
-		return contract.QuoteReply{}, err
+		return contract.PricingQuoteReplyBody{}, err
 	}
 	quote, err := catalogue.Quote(request.Items)
 	if err != nil {
@@ -48,14 +48,14 @@ func (h *Handlers) quote(ctx context.Context, d *messaging.Delivery, request con
 	return quote, nil
 }
 
-func (h *Handlers) catalogue(ctx context.Context, _ *messaging.Delivery, _ contract.CatalogueRequest) (contract.CatalogueReply, error) {
+func (h *Handlers) catalogue(ctx context.Context, _ *messaging.Delivery, _ contract.PricingCatalogueBody) (contract.PricingCatalogueReplyBody, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	catalogue, err := h.Store.Catalogue(ctx)
 	if err != nil {
-		return contract.CatalogueReply{}, err
+		return contract.PricingCatalogueReplyBody{}, err
 	}
-	reply := contract.CatalogueReply{Version: catalogue.Version, Prices: make([]contract.Price, len(catalogue.Prices))}
+	reply := contract.PricingCatalogueReplyBody{Version: catalogue.Version, Prices: make([]contract.Price, len(catalogue.Prices))}
 	for i, p := range catalogue.Prices {
 		reply.Prices[i] = contract.Price(p)
 	}

@@ -34,7 +34,7 @@ func setup(t *testing.T) *Handlers {
 func TestQuoteOfTheContract(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
-	request := fixture[contract.QuoteRequest](t, contract.Quote)
+	request := fixture[contract.PricingQuoteBody](t, contract.PricingQuote)
 	require.NotEmpty(t, request.Items)
 
 	_, err := h.quote(t.Context(), &messaging.Delivery{}, request)
@@ -56,7 +56,7 @@ func TestQuoteOfTheContract(t *testing.T) {
 	require.Len(t, reply.Lines, len(request.Items))
 	require.Equal(t, int64(1+len(request.Items)), reply.CatalogueVersion)
 
-	_, err = h.quote(t.Context(), &messaging.Delivery{}, contract.QuoteRequest{})
+	_, err = h.quote(t.Context(), &messaging.Delivery{}, contract.PricingQuoteBody{})
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, contract.CodeInvalidRequest, refused.Code)
 	require.Contains(t, refused.Fields, "items")
@@ -65,7 +65,7 @@ func TestQuoteOfTheContract(t *testing.T) {
 func TestCatalogueOfTheContract(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
-	reply, err := h.catalogue(t.Context(), &messaging.Delivery{}, fixture[contract.CatalogueRequest](t, contract.Catalogue))
+	reply, err := h.catalogue(t.Context(), &messaging.Delivery{}, fixture[contract.PricingCatalogueBody](t, contract.PricingCatalogue))
 	require.NoError(t, err)
 	require.Equal(t, int64(1), reply.Version)
 	require.Len(t, reply.Prices, 8)

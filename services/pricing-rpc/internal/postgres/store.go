@@ -74,7 +74,7 @@ func (s *Store) Put(ctx context.Context, p pricing.Price) (pricing.Price, error)
 		if err != nil {
 			return err
 		}
-		m, err := messaging.NewMessage(contract.PriceChanged, contract.PriceChange{SKU: p.SKU, Price: p.Price, Version: p.Version})
+		m, err := messaging.NewMessage(contract.PriceChanged, contract.PriceChangedBody{SKU: p.SKU, Price: p.Price, Version: p.Version})
 		if err != nil {
 			return err
 		}

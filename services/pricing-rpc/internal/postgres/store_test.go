@@ -95,9 +95,9 @@ func TestPut(t *testing.T) {
 		require.Equal(t, row{Key: "mug", Exchange: contract.PricesChanged, Message: m}, waiting[0])
 		require.Equal(t, contract.PriceChanged.Name, m.Type)
 		require.Equal(t, "mug", m.CorrelationID)
-		var body contract.PriceChange
+		var body contract.PriceChangedBody
 		require.NoError(t, json.Unmarshal(m.Body, &body))
-		require.Equal(t, contract.PriceChange{SKU: "mug", Price: want.Price, Version: 2}, body)
+		require.Equal(t, contract.PriceChangedBody{SKU: "mug", Price: want.Price, Version: 2}, body)
 	})
 
 	t.Run("adds a price", func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestPut(t *testing.T) {
 
 		var told []int64 // in the order of the versions
 		for _, r := range f.outbox(t) {
-			var body contract.PriceChange
+			var body contract.PriceChangedBody
 			require.NoError(t, json.Unmarshal(r.Message.Body, &body))
 			told = append(told, body.Version)
 		}
