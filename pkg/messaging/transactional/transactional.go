@@ -146,8 +146,12 @@ func JSON[T any](db *DB, effect func(ctx context.Context, tx *Tx, d *messaging.D
 func (db *DB) handle(ctx context.Context, d *messaging.Delivery, f func(tx *Tx) error) error {
 	first, err := db.Once(ctx, d.Queue, d.ID, f)
 	if err == nil && !first {
-		db.log.Info("message was handled before, nothing to do", zap.String("message_id", d.ID), zap.String("type", d.Type),
-			zap.String("correlation_id", d.CorrelationID), zap.String("queue", d.Queue))
+		db.logCopy(d)
 	}
 	return err
+}
+
+func (db *DB) logCopy(d *messaging.Delivery) {
+	db.log.Info("message was handled before, nothing to do", zap.String("message_id", d.ID), zap.String("type", d.Type),
+		zap.String("correlation_id", d.CorrelationID), zap.String("queue", d.Queue))
 }

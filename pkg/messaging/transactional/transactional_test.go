@@ -221,5 +221,6 @@ func TestNoEffectIsNoHandler(t *testing.T) {
 	t.Parallel()
 	db := transactional.New(nil, nil, nil)
 	require.Nil(t, db.Handler(nil))
+	require.Nil(t, db.Batch(nil))
 	require.Nil(t, transactional.JSON[int](db, nil))
 }
