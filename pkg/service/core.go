@@ -200,7 +200,8 @@ func (c *Core) Close() {
 	}
 }
 
-// stop drains what brings work in, then sends what that has left, then hangs up.
+// stop ends HTTP and the consumers first, which still use the rest, then what sends their
+// messages, and the connections last.
 func (c *Core) stop() error {
 	return Stop(c.config.stopTimeout(),
 		Step{Name: "http and consumers", Func: c.drain},

@@ -1,5 +1,4 @@
-// Package postgres keeps the ledger, and with it what was received and what is to
-// be announced.
+// Package postgres is billing's own database.
 package postgres
 
 import (

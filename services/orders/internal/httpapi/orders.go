@@ -139,7 +139,7 @@ func readQuery(raw string) (status order.Status, cursor string, limit int, err e
 			detail = "there is no such parameter"
 		}
 		if len(query[name]) > 1 {
-			detail = "must be given once"
+			detail = "is given more than once"
 		}
 		if detail != "" {
 			wrong = append(wrong, service.FieldError{Field: name, Detail: detail})

@@ -18,8 +18,8 @@ func (d *Desk) Cancel(ctx context.Context, id string) (*Order, error) {
 	return o, nil
 }
 
-// Cancel applies the customer's wish. [ErrClosed] is for an order that has ended;
-// a second wish while the refund runs changes nothing and is no error.
+// Cancel applies the customer's cancellation. [ErrClosed] is for an order that has ended;
+// a second cancellation while the refund runs changes nothing and is no error.
 func (o *Order) Cancel(at time.Time) (Effect, error) {
 	effect := o.Apply(CustomerCancels, "cancelled by the customer", at)
 	if effect == Nothing && !o.RefundOpen {
