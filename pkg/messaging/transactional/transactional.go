@@ -33,10 +33,10 @@ type DB struct {
 	log       *zap.Logger
 }
 
-// New makes a DB. committed is called after each commit and must not block: it is the
-// method Wake of the outbox's relay. Without one, nil, a relay finds what was committed
-// when it looks the next time. log gets a line for each copy of a message; no logger, nil,
-// logs nothing.
+// New makes a DB. committed is called after each commit and must not block: give it the
+// method Wake of the outbox's relay. If it is nil, the relay finds new messages when it looks
+// the next time, 250 ms later at most. log gets a line for each copy of a message; nil logs
+// nothing.
 func New(pool *pgxpool.Pool, committed func(), log *zap.Logger) *DB {
 	if committed == nil {
 		committed = func() {}
@@ -50,16 +50,17 @@ func New(pool *pgxpool.Pool, committed func(), log *zap.Logger) *DB {
 // Pool is the connections of the database, for what needs no transaction.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
-// Tx is a transaction that [DB.Do] or [DB.Once] commits or rolls back; whoever gets it does
-// neither.
+// Tx is a transaction that the method of [DB] which has begun it commits or rolls back. The
+// function that gets it must do neither.
 type Tx struct {
 	pgx.Tx
 	committed []func()
 }
 
-// OnCommit calls f after the commit, and never if there is none: for logs and metrics that
-// say what has happened. f must not block. The functions are called in their order here.
-// When the connection is lost during the commit, nobody knows, and f is not called.
+// OnCommit has f called after the commit, and never if the transaction is rolled back: for
+// logs and metrics that say what has happened. f must not block. Several functions are called
+// in the order in which they were given. If the connection is lost during the commit, the
+// outcome is unknown, and f is not called.
 func (tx *Tx) OnCommit(f func()) { tx.committed = append(tx.committed, f) }
 
 // Do calls f in a transaction. It commits when f returns nil, and wakes the relay; else it
@@ -114,13 +115,12 @@ func (db *DB) Once(ctx context.Context, queue, messageID string, f func(tx *Tx) 
 
 var errCopy = errors.New("message was handled before")
 
-// Handler makes effect, which changes the database because of a message, a handler. It is
-// called at most once in a transaction that is committed, however often the message is
-// delivered: a copy is acknowledged, logged, and has no effect.
+// Handler makes a handler of effect, which changes the database because of a message. However
+// often a message is delivered, one call of effect is committed at most. For a copy that comes
+// later effect is not called; the copy is logged and acknowledged.
 //
-// What effect returns is the verdict, as that of any [messaging.Handler]; any error but nil
-// rolls back. PostgreSQL's errors become Permanent or Unavailable where [inbox.Verdict] says
-// so.
+// What effect returns is the verdict, as that of any [messaging.Handler], and every error rolls
+// back. PostgreSQL's errors become Permanent or Unavailable where [inbox.Verdict] says so.
 //
 // Handler of a nil function is nil, which [messaging.Conn.Consume] refuses.
 func (db *DB) Handler(effect func(ctx context.Context, tx *Tx, d *messaging.Delivery) error) messaging.Handler {

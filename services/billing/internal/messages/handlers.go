@@ -30,12 +30,12 @@ func (h *Handlers) Commands() messaging.Handler {
 	return mux.Handler()
 }
 
-// verdict marks the errors that no retry will cure, and those of a database that is
+// verdict marks the errors for which no retry helps, and those of a database that is
 // away. The provider's are marked by its client. All others are tried again by the
 // broker, after a delay that grows.
 func verdict(err error) error {
-	for _, hopeless := range []error{charge.ErrMismatch, charge.ErrDeclined} {
-		if errors.Is(err, hopeless) {
+	for _, permanent := range []error{charge.ErrMismatch, charge.ErrDeclined} {
+		if errors.Is(err, permanent) {
 			return messaging.Permanent(err)
 		}
 	}
@@ -47,7 +47,7 @@ type refundCommand struct {
 	PaymentID string         `json:"payment_id"`
 	OrderID   string         `json:"order_id"`
 	Amount    contract.Money `json:"amount"`
-	// Passed on, not judged.
+	// Passed on without a check.
 	CustomerID string `json:"customer_id"`
 	Region     string `json:"region"`
 	Tier       string `json:"tier"`

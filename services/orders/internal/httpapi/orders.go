@@ -59,8 +59,8 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// idempotencyKey gives the empty string when there is none. A key that is there and
-// cannot be one is refused: who sent it counts on it.
+// idempotencyKey gives the empty string when there is none. A malformed key is refused,
+// since its sender relies on it.
 func idempotencyKey(r *http.Request) (string, error) {
 	keys := r.Header.Values("Idempotency-Key")
 	if len(keys) == 0 {
@@ -108,8 +108,8 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// readQuery takes each parameter once, and no other: a filter that is not understood
-// would show more than was asked for. One without a value is as if it were not there.
+// readQuery refuses parameters that are unknown or repeated: a filter that is not understood
+// would show more than was asked for. A parameter without a value counts as absent.
 func readQuery(raw string) (status order.Status, cursor string, limit int, err error) {
 	query, err := url.ParseQuery(raw)
 	if err != nil {

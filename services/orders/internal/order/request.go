@@ -37,8 +37,8 @@ type Request struct {
 	Items        []Item `json:"items"`
 }
 
-// Validate gives an [Invalid] that names every wrong field, or nil. What passes, no later
-// service refuses: the rules that others rely on are the contract's.
+// Validate gives an [Invalid] that names every wrong field, or nil. No later service refuses
+// what passes: the rules that they have in common are in package contract.
 func (r Request) Validate() error {
 	invalid := Invalid{}
 	if !contract.ValidCustomerID(r.CustomerID) {

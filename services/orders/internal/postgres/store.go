@@ -146,8 +146,8 @@ func (s *Store) Settle(ctx context.Context, tx pgx.Tx, id string, event order.Ev
 }
 
 func (s *Store) change(ctx context.Context, tx pgx.Tx, id string, decide func(o *order.Order) (order.Effect, error)) (*order.Order, order.Effect, error) {
-	// The lock also puts the order's outbox rows into the order of their commits. It is a
-	// statement of its own, so that the next one sees what was committed before the lock.
+	// The lock also makes the outbox rows of one order follow each other as their commits do.
+	// It is a statement of its own, so that the next one sees what was committed before it.
 	if order.ValidID(id) {
 		if _, err := tx.Exec(ctx, `SELECT FROM orders WHERE id = $1 FOR UPDATE`, id); err != nil {
 			return nil, order.Nothing, fmt.Errorf("lock an order: %w", err)
