@@ -3,13 +3,10 @@ package transactional_test
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -37,16 +34,8 @@ func setup(t *testing.T) *fixture {
 	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	db := stdlib.OpenDBFromPool(pool)
-	defer func() { require.NoError(t, db.Close()) }()
-	for table, migrations := range map[string]func() (fs.FS, error){inbox.VersionTable: inbox.Migrations, outbox.VersionTable: outbox.Migrations} {
-		files, err := migrations()
-		require.NoError(t, err)
-		provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName(table))
-		require.NoError(t, err)
-		_, err = provider.Up(t.Context())
-		require.NoError(t, err)
-	}
+	migrate(t.Context(), pool, inbox.VersionTable, inbox.Migrations)
+	migrate(t.Context(), pool, outbox.VersionTable, outbox.Migrations)
 	_, err = pool.Exec(t.Context(), `CREATE TABLE effects (message_id text, body text)`)
 	require.NoError(t, err)
 	core, logs := observer.New(zap.DebugLevel)
