@@ -25,8 +25,8 @@ var (
 	PaymentRefunded = messaging.MessageType{Name: "payment.refunded.v1", Exchange: BillingEvents, Owner: BillingUser}
 )
 
-// PaymentEvent is the body of every payment.*.v1.
-type PaymentEvent struct {
+// PaymentBody is the body of every payment.*.v1.
+type PaymentBody struct {
 	PaymentID  string    `json:"payment_id"`
 	OrderID    string    `json:"order_id"`
 	CustomerID string    `json:"customer_id"`

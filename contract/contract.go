@@ -1,10 +1,3 @@
-// Package contract is what the services have agreed on, as data: every exchange,
-// queue, binding and message on the wire, who may publish what, and the structs
-// that publishers put into bodies. There is one file per owner. Tools read it to
-// apply, verify and draw the topology; services import names from it and nothing
-// else from each other.
-//
-// A consumer declares its own struct with only the fields that it uses.
 package contract
 
 import (

@@ -28,11 +28,11 @@ const (
 // [ValidCustomerID] lets pass.
 func DefaultAddress(customerID string) string { return customerID + "@example.com" }
 
-// NotificationType is the one type that notifier publishes, to itself.
-var NotificationType = messaging.MessageType{Name: "notification.v1", Exchange: Notifications, Owner: NotifierUser}
+// Notification is the one type that notifier publishes, to itself.
+var Notification = messaging.MessageType{Name: "notification.v1", Exchange: Notifications, Owner: NotifierUser}
 
-// Notification is the body of notification.v1.
-type Notification struct {
+// NotificationBody is the body of notification.v1.
+type NotificationBody struct {
 	// Recipient is the customer's mail address; the webhook does not look at it.
 	Recipient string         `json:"recipient"`
 	Template  string         `json:"template"`
@@ -79,7 +79,7 @@ func notifierTopology(regions ...string) messaging.Topology {
 		Bindings:  bindings,
 		Users: []messaging.User{service(NotifierUser, []string{Notifications, DeadLetters},
 			[]string{NotifierOrders.Name, NotifierReceipts.Name, NotifierEmail.Name, NotifierWebhook.Name})},
-		Types: []messaging.MessageType{NotificationType},
+		Types: []messaging.MessageType{Notification},
 	}
 }
 

@@ -18,12 +18,12 @@ const (
 	OpsHeartbeats = "ops.heartbeats"
 )
 
-// HeartbeatType is published by every instance, and has no owner: whoever listens
+// Heartbeat is published by every instance, and has no owner: whoever listens
 // looks, and believes nothing.
-var HeartbeatType = messaging.MessageType{Name: "heartbeat.v1", Exchange: OpsHeartbeats}
+var Heartbeat = messaging.MessageType{Name: "heartbeat.v1", Exchange: OpsHeartbeats}
 
-// Heartbeat is the body of heartbeat.v1.
-type Heartbeat struct {
+// HeartbeatBody is the body of heartbeat.v1.
+type HeartbeatBody struct {
 	Service       string           `json:"service"`
 	Instance      string           `json:"instance"`
 	Version       string           `json:"version"`
@@ -60,6 +60,6 @@ func opsTopology() messaging.Topology {
 			Write:     anyOf("amq.default", OrdersEvents, BillingEvents, PricesChanged, OrdersPayments),
 			Read:      `^(` + serverNamed + `|.*\.dead|unrouted|audit)$`,
 		}},
-		Types: []messaging.MessageType{HeartbeatType},
+		Types: []messaging.MessageType{Heartbeat},
 	}
 }

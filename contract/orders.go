@@ -70,8 +70,8 @@ const maxCustomerID = 64
 // last is no dot. The edge takes no other, and whoever writes to customers can rely on it.
 func ValidCustomerID(id string) bool { return len(id) <= maxCustomerID && customerID.MatchString(id) }
 
-// OrderEvent is the body of every order.*.v1.
-type OrderEvent struct {
+// OrderBody is the body of every order.*.v1.
+type OrderBody struct {
 	OrderID    string      `json:"order_id"`
 	CustomerID string      `json:"customer_id"`
 	Region     string      `json:"region"`
@@ -88,9 +88,9 @@ type OrderItem struct {
 	Quantity int    `json:"quantity"`
 }
 
-// ChargeCommand is the body of charge.v1. The payment id is the idempotency key
+// ChargeBody is the body of charge.v1. The payment id is the idempotency key
 // at the payment provider.
-type ChargeCommand struct {
+type ChargeBody struct {
 	PaymentID    string `json:"payment_id"`
 	OrderID      string `json:"order_id"`
 	Amount       Money  `json:"amount"`
@@ -100,8 +100,8 @@ type ChargeCommand struct {
 	Tier         string `json:"tier"`
 }
 
-// RefundCommand is the body of refund.v1.
-type RefundCommand struct {
+// RefundBody is the body of refund.v1.
+type RefundBody struct {
 	PaymentID  string `json:"payment_id"`
 	OrderID    string `json:"order_id"`
 	Amount     Money  `json:"amount"`
@@ -110,8 +110,8 @@ type RefundCommand struct {
 	Tier       string `json:"tier"`
 }
 
-// DeadlineBody is the body of payment.deadline.v1.
-type DeadlineBody struct {
+// PaymentDeadlineBody is the body of payment.deadline.v1.
+type PaymentDeadlineBody struct {
 	OrderID string `json:"order_id"`
 }
 
@@ -182,6 +182,6 @@ func ordersTopology(paymentDeadline time.Duration) messaging.Topology {
 		Users: []messaging.User{service(OrdersUser,
 			[]string{OrdersEvents, OrdersDeadlines, BillingCommands, PricingRequests, DeadLetters}, reads)},
 		Types: []messaging.MessageType{OrderPlaced, OrderPaid, OrderDeclined, OrderCancelled, OrderRefunded,
-			PaymentDeadline, Charge, Refund, Quote, Catalogue},
+			PaymentDeadline, Charge, Refund, PricingQuote, PricingCatalogue},
 	}
 }

@@ -21,35 +21,35 @@ const (
 
 // Calls that pricing-rpc answers. Orders alone may call.
 var (
-	Quote     = messaging.MessageType{Name: "pricing.quote.v1", Exchange: PricingRequests, Owner: OrdersUser}
-	Catalogue = messaging.MessageType{Name: "pricing.catalogue.v1", Exchange: PricingRequests, Owner: OrdersUser}
+	PricingQuote     = messaging.MessageType{Name: "pricing.quote.v1", Exchange: PricingRequests, Owner: OrdersUser}
+	PricingCatalogue = messaging.MessageType{Name: "pricing.catalogue.v1", Exchange: PricingRequests, Owner: OrdersUser}
 )
 
 // Message types that pricing-rpc publishes. Replies go through the default
 // exchange to the caller's direct reply-to.
 var (
-	QuoteReplyType     = messaging.MessageType{Name: "pricing.quote.reply.v1", Owner: PricingUser}
-	CatalogueReplyType = messaging.MessageType{Name: "pricing.catalogue.reply.v1", Owner: PricingUser}
-	PriceChanged       = messaging.MessageType{Name: "price.changed.v1", Exchange: PricesChanged, Owner: PricingUser}
+	PricingQuoteReply     = messaging.MessageType{Name: "pricing.quote.reply.v1", Owner: PricingUser}
+	PricingCatalogueReply = messaging.MessageType{Name: "pricing.catalogue.reply.v1", Owner: PricingUser}
+	PriceChanged          = messaging.MessageType{Name: "price.changed.v1", Exchange: PricesChanged, Owner: PricingUser}
 )
 
 // What can be called: where a call goes, and the types of its two messages.
 var (
-	QuoteProcedure = messaging.Procedure[QuoteRequest, QuoteReply]{
-		Route: messaging.Route{Exchange: PricingRequests, Key: "quote"}, Request: Quote, Reply: QuoteReplyType,
+	PricingQuoteProcedure = messaging.Procedure[PricingQuoteBody, PricingQuoteReplyBody]{
+		Route: messaging.Route{Exchange: PricingRequests, Key: "quote"}, Request: PricingQuote, Reply: PricingQuoteReply,
 	}
-	CatalogueProcedure = messaging.Procedure[CatalogueRequest, CatalogueReply]{
-		Route: messaging.Route{Exchange: PricingRequests, Key: "catalogue"}, Request: Catalogue, Reply: CatalogueReplyType,
+	PricingCatalogueProcedure = messaging.Procedure[PricingCatalogueBody, PricingCatalogueReplyBody]{
+		Route: messaging.Route{Exchange: PricingRequests, Key: "catalogue"}, Request: PricingCatalogue, Reply: PricingCatalogueReply,
 	}
 )
 
-// QuoteRequest is the body of pricing.quote.v1.
-type QuoteRequest struct {
+// PricingQuoteBody is the body of pricing.quote.v1.
+type PricingQuoteBody struct {
 	Items []OrderItem `json:"items"`
 }
 
-// QuoteReply is the body of pricing.quote.reply.v1.
-type QuoteReply struct {
+// PricingQuoteReplyBody is the body of pricing.quote.reply.v1.
+type PricingQuoteReplyBody struct {
 	Lines            []QuoteLine `json:"lines"`
 	Total            Money       `json:"total"`
 	CatalogueVersion int64       `json:"catalogue_version"`
@@ -66,7 +66,7 @@ type QuoteLine struct {
 // Check says whether this can be a quote for the items: a line for each, in their order,
 // each above zero and its unit's price times its quantity, and all of them together the
 // total, without overflow. Whoever asks for a quote checks it before money is asked for.
-func (q QuoteReply) Check(items []OrderItem) error {
+func (q PricingQuoteReplyBody) Check(items []OrderItem) error {
 	if len(q.Lines) != len(items) {
 		return fmt.Errorf("lines: %d for %d items", len(q.Lines), len(items))
 	}
@@ -106,11 +106,11 @@ func (l QuoteLine) check(item OrderItem) error {
 	return nil
 }
 
-// CatalogueRequest is the body of pricing.catalogue.v1.
-type CatalogueRequest struct{}
+// PricingCatalogueBody is the body of pricing.catalogue.v1.
+type PricingCatalogueBody struct{}
 
-// CatalogueReply is the body of pricing.catalogue.reply.v1.
-type CatalogueReply struct {
+// PricingCatalogueReplyBody is the body of pricing.catalogue.reply.v1.
+type PricingCatalogueReplyBody struct {
 	Prices  []Price `json:"prices"`
 	Version int64   `json:"version"`
 }
@@ -123,8 +123,8 @@ type Price struct {
 	Version int64  `json:"version"`
 }
 
-// PriceChange is the body of price.changed.v1.
-type PriceChange struct {
+// PriceChangedBody is the body of price.changed.v1.
+type PriceChangedBody struct {
 	SKU     string `json:"sku"`
 	Price   Money  `json:"price"`
 	Version int64  `json:"version"`
@@ -141,9 +141,9 @@ const (
 	CodeNotAllowed  = "not_allowed"
 )
 
-// PricingQuote is the queue of calls: classic and durable, with transient
+// PricingQuoteQueue is the queue of calls: classic and durable, with transient
 // messages that expire when their caller has given up.
-var PricingQuote = messaging.Queue{
+var PricingQuoteQueue = messaging.Queue{
 	Name:      "pricing.quote",
 	Type:      messaging.Classic,
 	MaxLength: 10_000,
@@ -159,13 +159,13 @@ func pricingTopology() messaging.Topology {
 			{Name: PricingRequests, Kind: messaging.Direct},
 			{Name: PricesChanged, Kind: messaging.Fanout, Alternate: Unrouted},
 		},
-		Queues: []messaging.Queue{PricingQuote},
+		Queues: []messaging.Queue{PricingQuoteQueue},
 		Bindings: []messaging.Binding{
-			{Source: PricingRequests, Destination: PricingQuote.Name, Key: QuoteProcedure.Route.Key},
-			{Source: PricingRequests, Destination: PricingQuote.Name, Key: CatalogueProcedure.Route.Key},
+			{Source: PricingRequests, Destination: PricingQuoteQueue.Name, Key: PricingQuoteProcedure.Route.Key},
+			{Source: PricingRequests, Destination: PricingQuoteQueue.Name, Key: PricingCatalogueProcedure.Route.Key},
 		},
 		Users: []messaging.User{service(PricingUser,
-			[]string{"amq.default", PricesChanged}, []string{PricingQuote.Name})},
-		Types: []messaging.MessageType{QuoteReplyType, CatalogueReplyType, PriceChanged},
+			[]string{"amq.default", PricesChanged}, []string{PricingQuoteQueue.Name})},
+		Types: []messaging.MessageType{PricingQuoteReply, PricingCatalogueReply, PriceChanged},
 	}
 }

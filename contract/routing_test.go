@@ -125,11 +125,11 @@ func TestCommandsReachOneQueue(t *testing.T) {
 	t.Parallel()
 	topology := contract.All(0)
 	for route, queue := range map[messaging.Route]string{
-		contract.ChargeRoute:              "billing.charge",
-		contract.RefundRoute:              "billing.refund",
-		contract.PaymentDeadlineRoute:     "orders.payment-deadline",
-		contract.QuoteProcedure.Route:     "pricing.quote",
-		contract.CatalogueProcedure.Route: "pricing.quote",
+		contract.ChargeRoute:                     "billing.charge",
+		contract.RefundRoute:                     "billing.refund",
+		contract.PaymentDeadlineRoute:            "orders.payment-deadline",
+		contract.PricingQuoteProcedure.Route:     "pricing.quote",
+		contract.PricingCatalogueProcedure.Route: "pricing.quote",
 	} {
 		require.Equal(t, []string{queue}, routed(topology, route, nil), route)
 		require.Empty(t, routed(topology, messaging.Route{Exchange: route.Exchange, Key: "nobody"}, nil), "goes back to its sender")

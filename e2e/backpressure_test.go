@@ -212,7 +212,7 @@ func (c *composed) checkMemory(t *testing.T, secrets map[string]string) {
 	require.NoError(t, err)
 	require.NoError(t, ch.Confirm(false))
 	var confirms []*amqp.DeferredConfirmation
-	for queue, kind := range map[string]messaging.MessageType{contract.BillingCharge.Name: contract.Charge, contract.NotifierEmail.Name: contract.NotificationType} {
+	for queue, kind := range map[string]messaging.MessageType{contract.BillingCharge.Name: contract.Charge, contract.NotifierEmail.Name: contract.Notification} {
 		body, err := contract.Fixture(kind.Name)
 		require.NoError(t, err)
 		for n := range each {

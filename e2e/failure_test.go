@@ -103,7 +103,7 @@ func (s *system) connect(database string) *pgx.Conn {
 
 func paymentEvent(t *testing.T, kind messaging.MessageType, o orderView) messaging.Message {
 	t.Helper()
-	m, err := messaging.NewMessage(kind, contract.PaymentEvent{
+	m, err := messaging.NewMessage(kind, contract.PaymentBody{
 		PaymentID: uuid.NewString(), OrderID: o.ID, CustomerID: "test", Region: contract.RegionEU, Tier: contract.TierStandard,
 		Amount: o.Total, Attempts: 1, At: time.Now().UTC(),
 	})
@@ -330,7 +330,7 @@ func TestWithoutPricing(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status, string(answer))
 	require.NotEmpty(t, header.Get("Retry-After"))
 	require.Less(t, time.Since(started), 8*time.Second, "the call's deadline, not the client's")
-	s.depth(contract.PricingQuote.Name, 0) // the request has expired in its queue
+	s.depth(contract.PricingQuoteQueue.Name, 0) // the request has expired in its queue
 
 	s.startPricing()
 	status, _, answer, err = s.try(s.orders[0].URL, "key", orderBody("leo", contract.TierStandard, "tok_ok", "mug"))

@@ -34,8 +34,8 @@ var kinds = map[string]messaging.MessageType{
 	"orders.payments.3":            contract.PaymentCaptured,
 	contract.NotifierOrders.Name:   contract.OrderPaid,
 	contract.NotifierReceipts.Name: contract.PaymentRefunded,
-	contract.NotifierEmail.Name:    contract.NotificationType,
-	contract.NotifierWebhook.Name:  contract.NotificationType,
+	contract.NotifierEmail.Name:    contract.Notification,
+	contract.NotifierWebhook.Name:  contract.Notification,
 }
 
 // categories are what can be bad about a message, and harmless what must not matter.
@@ -54,7 +54,7 @@ func notHere(queue, category string) string {
 		return "orders knows what an order costs, and reads no amount"
 	case isMoney && (queue == contract.NotifierEmail.Name || queue == contract.NotifierWebhook.Name):
 		return "an amount is a text of the template here"
-	case category == "unknown currency" && queue == contract.PricingQuote.Name:
+	case category == "unknown currency" && queue == contract.PricingQuoteQueue.Name:
 		return "pricing says what the currency is"
 	case category == "missing id" && (queue == contract.NotifierEmail.Name || queue == contract.NotifierWebhook.Name):
 		return "the dedupe key tells copies apart: it is sent (TestHostileHeaders)"

@@ -214,13 +214,13 @@ func TestHostileCalls(t *testing.T) {
 	tried, asked := matrix{}, map[string]spoiler{}
 	// While nobody answers: it waits for too long, and is gone.
 	row := spoiler{"expired", func(m *amqp.Publishing) { m.Expiration = "1" }, silence}
-	asked[call(contract.Quote, contract.QuoteProcedure.Route, []byte(`{"items": [{"sku": "mug", "quantity": 1}]}`), row.spoil)] = row
-	s.depth(contract.PricingQuote.Name, 0)
+	asked[call(contract.PricingQuote, contract.PricingQuoteProcedure.Route, []byte(`{"items": [{"sku": "mug", "quantity": 1}]}`), row.spoil)] = row
+	s.depth(contract.PricingQuoteQueue.Name, 0)
 	s.startPricing()
 	answered := 0
 	for _, row := range rows {
-		tried.add(contract.PricingQuote.Name, row.category)
-		asked[call(contract.Quote, contract.QuoteProcedure.Route, []byte(`{"items": [{"sku": "mug", "quantity": 1}]}`), row.spoil)] = row
+		tried.add(contract.PricingQuoteQueue.Name, row.category)
+		asked[call(contract.PricingQuote, contract.PricingQuoteProcedure.Route, []byte(`{"items": [{"sku": "mug", "quantity": 1}]}`), row.spoil)] = row
 		if row.reason != silence {
 			answered++
 		}
@@ -244,15 +244,15 @@ func TestHostileCalls(t *testing.T) {
 		}
 	}
 	// Everybody is alive, and the others were not answered.
-	good := call(contract.Catalogue, contract.CatalogueProcedure.Route, []byte("{}"), func(*amqp.Publishing) {})
+	good := call(contract.PricingCatalogue, contract.PricingCatalogueProcedure.Route, []byte("{}"), func(*amqp.Publishing) {})
 	d := next()
 	require.Equal(t, good, d.CorrelationId)
 	require.NotContains(t, d.Headers, messaging.HeaderError)
 	for _, row := range asked {
 		require.Equal(t, silence, row.reason, row.category)
 	}
-	s.depth(contract.PricingQuote.Name, 0)
-	tried.covers(t, contract.PricingQuote.Name, slices.Concat(categories, harmless))
+	s.depth(contract.PricingQuoteQueue.Name, 0)
+	tried.covers(t, contract.PricingQuoteQueue.Name, slices.Concat(categories, harmless))
 }
 
 // as is a channel of a broker user.

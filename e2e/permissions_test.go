@@ -65,7 +65,7 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: orders, what: "empties a dead-letter queue", try: purge(contract.DeadQueue(contract.OrdersExpire.Name))},
 		{user: orders, what: "reads its dead letters", try: get(contract.DeadQueue(contract.PaymentShards[0].Name))},
 		{user: orders, what: "changes a price", try: write(contract.PricesChanged, "")},
-		{user: orders, what: "answers calls", try: consume(contract.PricingQuote.Name)},
+		{user: orders, what: "answers calls", try: consume(contract.PricingQuoteQueue.Name)},
 		{user: orders, what: "sends a notification", try: write(contract.Notifications, "")},
 		{user: orders, what: "writes into the unrouted", try: write(contract.Unrouted, "")},
 		{user: orders, what: "stops charges", try: unbind(contract.BillingCommands, "charge", contract.BillingCharge.Name)},
@@ -120,7 +120,7 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: pricing, what: "takes charges, with their tokens", try: consume(contract.BillingCharge.Name)},
 		{user: pricing, what: "empties the queue of deadlines", try: purge("orders.payment-deadline")},
 		{user: pricing, what: "hears of prices", try: spyOn(contract.PricesChanged)},
-		{user: pricing, what: "removes its queue", try: deleteQueue(contract.PricingQuote.Name)},
+		{user: pricing, what: "removes its queue", try: deleteQueue(contract.PricingQuoteQueue.Name)},
 		{user: pricing, what: "speaks as orders in somebody's queue", try: writeAs(orders, "", contract.BillingCharge.Name), code: preconditions},
 		{user: pricing, what: "speaks as the operator in somebody's queue", try: writeAs(operator, "", contract.BillingCharge.Name), code: preconditions},
 

@@ -14,6 +14,7 @@ import (
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/inbox"
 	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 )
 
 // What the last steps of a stop keep for themselves. A handler gets the rest.
@@ -42,16 +43,18 @@ type Core struct {
 	Name     string
 	Log      *zap.Logger
 	Registry *prometheus.Registry
-	// Pool is connected, and Conn, Publisher and Relay are there, when Run calls wire.
-	Pool      *pgxpool.Pool
+	// DB, Conn and Publisher are there, and connected, when Run calls wire. What DB commits
+	// wakes the outbox's relay.
+	DB        *transactional.DB
 	Conn      *messaging.Conn
 	Publisher *messaging.Publisher
-	Relay     *outbox.Relay
 	// Waiting gives the length of the outbox, as it was at most a second ago.
 	Waiting func(ctx context.Context) (OutboxCount, error)
 
 	config     HTTPConfig
 	broker     messaging.Config
+	pool       *pgxpool.Pool
+	relay      *outbox.Relay
 	migrations []Migrations
 	server     *Server
 	consumers  []*messaging.Consumer
@@ -77,14 +80,14 @@ func New(ctx context.Context, name string, c HTTPConfig, db DatabaseConfig, brok
 	if core.broker, err = broker.Messaging(name, log, core.messages); err != nil {
 		return nil, err
 	}
-	if core.Pool, err = NewDatabase(ctx, db); err != nil {
+	if core.pool, err = NewDatabase(ctx, db); err != nil {
 		return nil, err
 	}
-	if core.server, err = Listen(ctx, name, c, log, core.Registry); err != nil {
-		core.Pool.Close()
+	if core.server, err = NewServer(ctx, name, c, log, core.Registry); err != nil {
+		core.pool.Close()
 		return nil, err
 	}
-	core.Waiting = Cached(time.Second, countOutbox(core.Pool))
+	core.Waiting = Cached(time.Second, countOutbox(core.pool))
 	core.Registry.MustRegister(outboxMetrics{core.Waiting})
 	core.Prune("inbox", core.pruneInbox)
 	return core, nil
@@ -102,8 +105,8 @@ func (c *Core) Consume(q messaging.Queue, h messaging.Handler, opts ...messaging
 	return c.add(q.Name, consumer, err)
 }
 
-// Hear starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
-func (c *Core) Hear(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ListenOption) error {
+// Listen starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
+func (c *Core) Listen(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ListenOption) error {
 	name := "own"
 	if len(bindings) > 0 {
 		name = bindings[0].Source
@@ -150,7 +153,7 @@ func (c *Core) Run(ctx context.Context, wire func() (*http.ServeMux, error)) err
 // start opens what needs others, and begins to work.
 func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) error {
 	c.server.ready.waitFor("waits for the database")
-	err := AwaitDatabase(ctx, c.Pool, c.Log, c.migrations...)
+	err := AwaitDatabase(ctx, c.pool, c.Log, c.migrations...)
 	if err != nil {
 		return err
 	}
@@ -161,10 +164,11 @@ func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) e
 	if c.Publisher, err = c.Conn.Publisher(); err != nil {
 		return err
 	}
-	c.Relay = outbox.NewRelay(c.Pool, c.Publisher, c.Log)
+	c.relay = outbox.NewRelay(c.pool, c.Publisher, c.Log)
+	c.DB = transactional.New(c.pool, c.relay.Wake, c.Log)
 	c.checks = []Check{
 		{Name: "broker", Func: func(context.Context) error { return c.Conn.Ready() }},
-		{Name: "database", Func: c.Pool.Ping},
+		{Name: "database", Func: c.pool.Ping},
 	}
 	beats, err := c.Conn.Publisher(messaging.WithoutConfirms())
 	if err != nil {
@@ -176,7 +180,7 @@ func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) e
 	}
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c.cancel = cancel
-	c.background.Go(func() { _ = c.Relay.Run(work) }) // always nil
+	c.background.Go(func() { _ = c.relay.Run(work) }) // always nil
 	c.background.Go(func() { heartbeat(work, beats, c.Name, c.messages.InFlight) })
 	c.background.Go(func() { c.prune(work, pruneFirst, pruneEvery) })
 	c.server.Start(routes, c.checks...)
@@ -191,7 +195,8 @@ func (c *Core) Close() {
 	}
 }
 
-// stop drains what brings work in, then sends what that has left, then hangs up.
+// stop ends HTTP and the consumers first, which still use the rest, then what sends their
+// messages, and the connections last.
 func (c *Core) stop() error {
 	return Stop(c.config.stopTimeout(),
 		Step{Name: "http and consumers", Func: c.drain},
@@ -209,7 +214,7 @@ func (c *Core) stop() error {
 			return c.Conn.Close(ctx)
 		}},
 		Step{Name: "admin port", Keep: keepAdmin, Func: c.server.Close},
-		Step{Name: "database", Keep: keepDatabase, Func: func(ctx context.Context) error { return Within(ctx, c.Pool.Close) }},
+		Step{Name: "database", Keep: keepDatabase, Func: func(ctx context.Context) error { return Within(ctx, c.pool.Close) }},
 	)
 }
 

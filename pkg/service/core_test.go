@@ -177,7 +177,7 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 		}))
 	})
 	w.becomes(t, http.StatusOK, "/readyz")
-	m, err := messaging.NewMessage(contract.Charge, contract.ChargeCommand{})
+	m, err := messaging.NewMessage(contract.Charge, contract.ChargeBody{})
 	require.NoError(t, err)
 	pub, err := w.broker.Connect(t, w.broker.Config()).Publisher()
 	require.NoError(t, err)
@@ -219,7 +219,7 @@ func TestStopIsBounded(t *testing.T) {
 	})
 	defer close(finish)
 	w.becomes(t, http.StatusOK, "/readyz")
-	m, err := messaging.NewMessage(contract.Charge, contract.ChargeCommand{})
+	m, err := messaging.NewMessage(contract.Charge, contract.ChargeBody{})
 	require.NoError(t, err)
 	pub, err := w.broker.Connect(t, w.broker.Config()).Publisher()
 	require.NoError(t, err)
@@ -238,11 +238,11 @@ func TestStopIsBounded(t *testing.T) {
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	heard := make(chan contract.Heartbeat, 100)
+	heard := make(chan contract.HeartbeatBody, 100)
 	conn := w.broker.Connect(t, w.broker.Config())
 	_, err := conn.Listen(contract.HeartbeatListener, []messaging.Binding{{Source: contract.OpsHeartbeats}},
 		messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
-			var body contract.Heartbeat
+			var body contract.HeartbeatBody
 			if err := json.Unmarshal(d.Body, &body); err != nil {
 				return err
 			}
@@ -262,7 +262,7 @@ func TestHeartbeat(t *testing.T) {
 	pub, err := conn.Publisher()
 	require.NoError(t, err)
 	for range 3 {
-		m, err := messaging.NewMessage(contract.Charge, contract.ChargeCommand{})
+		m, err := messaging.NewMessage(contract.Charge, contract.ChargeBody{})
 		require.NoError(t, err)
 		require.NoError(t, pub.Publish(t.Context(), messaging.Route{Key: work.Name}, m))
 	}

@@ -86,7 +86,7 @@ func TestAllowedHostsAreNames(t *testing.T) {
 	for _, bad := range []string{"http://shop.example.com", "shop.example.com:443", "*.example.com", "shop/", "", "a b"} {
 		config := anyPorts
 		config.AllowedHosts = []string{"shop.example.com", bad}
-		_, err := service.Listen(t.Context(), "orders", config, zap.NewNop(), service.NewRegistry())
+		_, err := service.NewServer(t.Context(), "orders", config, zap.NewNop(), service.NewRegistry())
 		require.ErrorContains(t, err, "ALLOWED_HOSTS", bad)
 	}
 }

@@ -24,7 +24,7 @@ func heartbeat(ctx context.Context, pub *messaging.Publisher, service string, in
 	ticker := time.NewTicker(heartbeatInterval)
 	defer ticker.Stop()
 	for {
-		m, err := messaging.NewMessage(contract.HeartbeatType, contract.Heartbeat{
+		m, err := messaging.NewMessage(contract.Heartbeat, contract.HeartbeatBody{
 			Service:       service,
 			Instance:      Instance(),
 			Version:       Version(),

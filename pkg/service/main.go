@@ -15,13 +15,20 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Main runs a process: it makes the logger, turns SIGINT and SIGTERM into the end
-// of the context, and exits with 1 and one line when run fails. A second signal
-// ends the process at once.
+// App is a process that was wired and not begun; package app of each service makes one.
+// Run works until ctx is done.
+type App interface {
+	Run(ctx context.Context) error
+}
+
+// Main is the whole function main of a process: it makes the logger, reads the settings
+// from the environment (see [Load]), makes the App and runs it. SIGINT and SIGTERM end the
+// context; a second signal ends the process at once. When anything fails it logs one line
+// and exits with 1.
 //
 // "<binary> healthcheck" asks the running process whether it is ready, for
 // container images that hold nothing but the binary.
-func Main(name string, run func(ctx context.Context, log *zap.Logger) error) {
+func Main[C any, A App](name string, newApp func(ctx context.Context, config C, log *zap.Logger) (A, error)) {
 	if len(os.Args) > 1 && os.Args[1] == "healthcheck" {
 		if err := healthcheck(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -37,7 +44,7 @@ func Main(name string, run func(ctx context.Context, log *zap.Logger) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	log.Info("starting", zap.String("version", Version()))
-	err = run(ctx, log)
+	err = load(ctx, log, newApp)
 	stop()
 	if err != nil {
 		log.Error("stopped with an error", zap.Error(err))
@@ -46,6 +53,18 @@ func Main(name string, run func(ctx context.Context, log *zap.Logger) error) {
 	}
 	log.Info("stopped")
 	_ = log.Sync()
+}
+
+func load[C any, A App](ctx context.Context, log *zap.Logger, newApp func(ctx context.Context, config C, log *zap.Logger) (A, error)) error {
+	config, err := Load[C]()
+	if err != nil {
+		return err
+	}
+	app, err := newApp(ctx, config, log)
+	if err != nil {
+		return err
+	}
+	return app.Run(ctx)
 }
 
 // newLogger logs JSON to standard output, one event a line, from LOG_LEVEL on.

@@ -20,7 +20,7 @@ func TestOutboxMetrics(t *testing.T) {
 	require.Contains(t, metrics, "outbox_held_back -1\n")
 	w.becomes(t, http.StatusOK, "/healthz")
 	waitFor(t, w, "outbox_waiting 0\n")
-	_, err := w.Pool.Exec(t.Context(), `INSERT INTO outbox (key, exchange, route, message, not_before) VALUES ('o1', 'e', 'k', '{}', NULL), ('o2', 'e', 'k', '{}', now())`)
+	_, err := open(t, w.toData.URL).Exec(t.Context(), `INSERT INTO outbox (key, exchange, route, message, not_before) VALUES ('o1', 'e', 'k', '{}', NULL), ('o2', 'e', 'k', '{}', now())`)
 	require.NoError(t, err)
 	waitFor(t, w, "outbox_waiting 2\n")
 	waitFor(t, w, "outbox_held_back 1\n")

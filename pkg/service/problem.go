@@ -149,7 +149,7 @@ func lax(d *json.Decoder) *FieldError {
 				case !fieldName.MatchString(name):
 					return &FieldError{name, noSuchField}
 				case seen[name]:
-					return &FieldError{name, "stands there twice"}
+					return &FieldError{name, "is given more than once"}
 				}
 				seen[name], place = true, name
 			}

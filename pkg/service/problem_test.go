@@ -63,7 +63,7 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		{"a field that is not there", json, `{"nickname":"ada"}`, http.StatusBadRequest, "nickname there is no such field"},
 		{"a field in capitals", json, `{"items":[{"sku":"mug"},{"SKU":"mug"}]}`, http.StatusBadRequest, "items[1].SKU there is no such field"},
 		{"a field in letters that fold", json, `{"items":[{"ſku":"mug"}]}`, http.StatusBadRequest, "items[0].ſku there is no such field"},
-		{"a field twice", json, `{"name":"ada","items":[],"name":"bob"}`, http.StatusBadRequest, "name stands there twice"},
+		{"a field twice", json, `{"name":"ada","items":[],"name":"bob"}`, http.StatusBadRequest, "name is given more than once"},
 		{"no UTF-8", json, "{\"name\":\"\xff\"}", http.StatusBadRequest, "name must be Unicode"},
 		{"half a character", json, `{"items":[{"sku":"\ud800"}]}`, http.StatusBadRequest, "items[0].sku must be Unicode"},
 		{"two objects", json, `{} {}`, http.StatusBadRequest, "nothing else"},

@@ -42,7 +42,7 @@ func (c *Core) Prune(table string, prune func(ctx context.Context) (int64, error
 
 // pruneInbox is the one table that every service has.
 func (c *Core) pruneInbox(ctx context.Context) (int64, error) {
-	return inbox.Prune(ctx, c.Pool, InboxRetention)
+	return inbox.Prune(ctx, c.pool, InboxRetention)
 }
 
 // prune deletes what is too old until ctx is done.

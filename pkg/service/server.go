@@ -47,10 +47,10 @@ type port struct {
 	http     *http.Server
 }
 
-// Listen opens the ports, so that a bad address is an error and not a log line. Nothing
-// is answered before [Server.Serve]. name is a host's name under which the public port
-// is asked, beside those of c.
-func Listen(ctx context.Context, name string, c HTTPConfig, log *zap.Logger, registry *prometheus.Registry) (*Server, error) {
+// NewServer opens the ports, so that a bad address is an error and not a log line. Nothing
+// is answered before [Server.Serve]. name is a host name that requests to the public port
+// may be addressed to, beside those of c.
+func NewServer(ctx context.Context, name string, c HTTPConfig, log *zap.Logger, registry *prometheus.Registry) (*Server, error) {
 	hosts, err := newHostList(name, c.AllowedHosts)
 	if err != nil {
 		return nil, err
@@ -192,14 +192,15 @@ func (s *Server) adminRoutes(registry *prometheus.Registry) http.Handler {
 	})
 }
 
-// serverLog takes what net/http has to say, which callers can make it say often.
+// serverLog logs what net/http reports, as an [Episode], since callers can cause it often.
 func serverLog(log *zap.Logger) *stdlog.Logger {
-	return stdlog.New(saying{NewEpisode(log, zap.WarnLevel, "HTTP server", calm)}, "", 0)
+	return stdlog.New(reports{NewEpisode(log, zap.WarnLevel, "HTTP server", calm)}, "", 0)
 }
 
-type saying struct{ *Episode }
+// reports is an Episode as an io.Writer.
+type reports struct{ *Episode }
 
-func (s saying) Write(b []byte) (int, error) {
-	s.Seen("says", errors.New(strings.TrimSpace(string(b))))
+func (r reports) Write(b []byte) (int, error) {
+	r.Seen("reports", errors.New(strings.TrimSpace(string(b))))
 	return len(b), nil
 }

@@ -12,7 +12,7 @@ import (
 // A caller can hold a connection for so long and no longer, whatever it does.
 func TestEveryWaitOfTheServerIsBounded(t *testing.T) {
 	t.Parallel()
-	s, err := Listen(t.Context(), "orders", HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}, zap.NewNop(), NewRegistry())
+	s, err := NewServer(t.Context(), "orders", HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}, zap.NewNop(), NewRegistry())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, errors.Join(s.public.close(), s.admin.close())) })
 	for _, p := range []*port{s.public, s.admin} {

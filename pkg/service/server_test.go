@@ -26,7 +26,7 @@ var anyPorts = service.HTTPConfig{Addr: anyPort, AdminAddr: anyPort}
 // listen runs a server that has not started, until the test ends.
 func listen(t *testing.T, c service.HTTPConfig, registry *prometheus.Registry) *service.Server {
 	t.Helper()
-	s, err := service.Listen(t.Context(), "orders", c, zap.NewNop(), registry)
+	s, err := service.NewServer(t.Context(), "orders", c, zap.NewNop(), registry)
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
@@ -190,9 +190,9 @@ func TestListenRefusesABadAddress(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()
 	for _, addr := range []string{taken.Addr().String(), "127.0.0.1:nonsense", "127.0.0.1:70000"} {
-		_, err := service.Listen(t.Context(), "orders", service.HTTPConfig{Addr: addr, AdminAddr: anyPort}, zap.NewNop(), service.NewRegistry())
+		_, err := service.NewServer(t.Context(), "orders", service.HTTPConfig{Addr: addr, AdminAddr: anyPort}, zap.NewNop(), service.NewRegistry())
 		require.ErrorContains(t, err, "HTTP_ADDR")
-		_, err = service.Listen(t.Context(), "orders", service.HTTPConfig{Addr: anyPort, AdminAddr: addr}, zap.NewNop(), service.NewRegistry())
+		_, err = service.NewServer(t.Context(), "orders", service.HTTPConfig{Addr: anyPort, AdminAddr: addr}, zap.NewNop(), service.NewRegistry())
 		require.ErrorContains(t, err, "ADMIN_ADDR")
 	}
 }
@@ -201,7 +201,7 @@ func TestDrain(t *testing.T) {
 	t.Parallel()
 	t.Run("of what was never served frees the ports", func(t *testing.T) {
 		t.Parallel()
-		s, err := service.Listen(t.Context(), "orders", anyPorts, zap.NewNop(), service.NewRegistry())
+		s, err := service.NewServer(t.Context(), "orders", anyPorts, zap.NewNop(), service.NewRegistry())
 		require.NoError(t, err)
 		require.NoError(t, s.Drain(t.Context()))
 		require.NoError(t, s.Close(t.Context()))

@@ -7,6 +7,8 @@
 //	if !first { return tx.Rollback(ctx) }  // its effect is there already
 //	// ... the effect, in tx ...
 //	return tx.Commit(ctx)
+//
+// Package transactional does this, with an outbox, around a handler.
 package inbox
 
 import (
@@ -15,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,18 +41,56 @@ var ErrNoID = errors.New("inbox: message without an id")
 // Record writes that the message was seen in its queue, and says whether this is
 // the first time. Call it first in the transaction: a second copy that is handled
 // at the same moment then waits here until the first one's transaction has ended.
-//
-// A message without an id is [messaging.Permanent] with [ErrNoID]; the database's
-// errors have their [Verdict].
+// Its errors are those of [RecordAll].
 func Record(ctx context.Context, tx pgx.Tx, queue, messageID string) (first bool, err error) {
-	if messageID == "" {
-		return false, messaging.Permanent(ErrNoID)
-	}
-	tag, err := tx.Exec(ctx, `INSERT INTO inbox (queue, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, queue, messageID)
+	firsts, err := RecordAll(ctx, tx, queue, []string{messageID})
 	if err != nil {
-		return false, Verdict(fmt.Errorf("record message %s: %w", messageID, err))
+		return false, err
 	}
-	return tag.RowsAffected() == 1, nil
+	return firsts[0], nil
+}
+
+// RecordAll is [Record] for many messages of one queue, in one statement. firsts[i] says
+// whether messageIDs[i] is seen for the first time; of two equal ids among them, the
+// earlier one is the first.
+//
+// Two calls for some of the same messages wait for each other and never for ever: ids are
+// written in the order of the database's collation, whatever their order here.
+//
+// A message without an id is [messaging.Permanent] with [ErrNoID], and nothing is written;
+// the transaction can go on. The database's errors have their [Verdict]; an id that
+// PostgreSQL cannot keep, such as one with a zero byte, is Permanent too, and as with
+// every error of the database the transaction has failed with it, for all the messages.
+func RecordAll(ctx context.Context, tx pgx.Tx, queue string, messageIDs []string) (firsts []bool, err error) {
+	firsts = make([]bool, len(messageIDs))
+	if len(messageIDs) == 0 {
+		return firsts, nil
+	}
+	if slices.Contains(messageIDs, "") {
+		return nil, messaging.Permanent(ErrNoID)
+	}
+	rows, _ := tx.Query(ctx, `INSERT INTO inbox (queue, message_id) SELECT $1, id FROM unnest($2::text[]) AS id ORDER BY id
+		ON CONFLICT DO NOTHING RETURNING message_id`, queue, messageIDs) // CollectRows gives the error
+	recorded, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, Verdict(fmt.Errorf("record message %s: %w", names(messageIDs), err))
+	}
+	positions := make(map[string]int, len(messageIDs))
+	for i, id := range slices.Backward(messageIDs) {
+		positions[id] = i
+	}
+	for _, id := range recorded {
+		firsts[positions[id]] = true
+	}
+	return firsts, nil
+}
+
+// names are the ids for an error's text: the first one, and how many there are besides.
+func names(messageIDs []string) string {
+	if len(messageIDs) == 1 {
+		return messageIDs[0]
+	}
+	return fmt.Sprintf("%s and %d more", messageIDs[0], len(messageIDs)-1)
 }
 
 // Seen says whether a message was recorded. It is for effects that cannot be in the

@@ -42,6 +42,15 @@ func startDatabase(ctx context.Context) (testcontainers.Container, error) {
 // Database gives the test a database of its own, by its URL.
 func Database(t testing.TB) string {
 	t.Helper()
+	return newDatabase(t)
+}
+
+// DatabaseForExample is [Database] for an example, which has no testing.T. What goes wrong
+// ends the process.
+func DatabaseForExample() string { return newDatabase(&exampleT{}) }
+
+func newDatabase(t failer) string {
+	t.Helper()
 	url := "postgres://postgres:" + adminPassword + "@" + endpoint(t, database.get(t), "5432/tcp") + "/"
 	ctx := context.WithoutCancel(t.Context())
 	conn, err := pgx.Connect(ctx, url+"postgres")

@@ -30,8 +30,17 @@ func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 // maxKey is how many bytes a key may have: it is in an index.
 const maxKey = 1000
 
+// Entry is a message for the outbox.
+type Entry struct {
+	// Key is what order matters for (an order's id, say), at most 1,000 bytes.
+	Key     string
+	Route   messaging.Route
+	Message messaging.Message
+}
+
 // Add writes a message to the outbox, in the caller's transaction: it goes out if
-// and only if that commits. Call [Relay.Wake] after the commit.
+// and only if that commits. Call [Relay.Wake] after the commit, or let package
+// transactional do it.
 //
 // The key is what order matters for (here the order's id), at most 1,000 bytes. The order
 // of a key's messages is the order of commits only if their writers exclude each other, so
@@ -42,14 +51,32 @@ const maxKey = 1000
 // text with a zero byte, is a [messaging.ErrInvalid], before any statement: the caller's
 // transaction can go on.
 func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m messaging.Message) error {
-	encoded, err := check(key, route, m)
-	if err != nil {
-		return fmt.Errorf("add message %.40q to the outbox: %w", m.ID, err)
+	return AddAll(ctx, tx, []Entry{{key, route, m}})
+}
+
+// AddAll is [Add] for many messages, in one statement. They go out in their order here as
+// far as they have one key. When one of them is a [messaging.ErrInvalid] none is written;
+// the error has its id.
+func AddAll(ctx context.Context, tx pgx.Tx, entries []Entry) error {
+	if len(entries) == 0 {
+		return nil
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO outbox (key, exchange, route, message) VALUES ($1, $2, $3, $4)`,
-		key, route.Exchange, route.Key, encoded)
+	var keys, exchanges, routes, messages []string
+	for _, e := range entries {
+		encoded, err := check(e.Key, e.Route, e.Message)
+		if err != nil {
+			return fmt.Errorf("add message %.40q to the outbox: %w", e.Message.ID, err)
+		}
+		keys, exchanges = append(keys, e.Key), append(exchanges, e.Route.Exchange)
+		routes, messages = append(routes, e.Route.Key), append(messages, string(encoded))
+	}
+	// Ids are given in the order of the rows that are inserted, which ORDER BY decides.
+	_, err := tx.Exec(ctx, `INSERT INTO outbox (key, exchange, route, message)
+		SELECT key, exchange, route, message::jsonb
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS entry (key, exchange, route, message, position)
+		ORDER BY position`, keys, exchanges, routes, messages)
 	if err != nil {
-		return fmt.Errorf("add message %s to the outbox: %w", m.ID, err)
+		return fmt.Errorf("add %d messages to the outbox, from %s on: %w", len(entries), entries[0].Message.ID, err)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/services/billing/internal/charge"
-	"example.com/orderflow/services/billing/internal/events"
+	"example.com/orderflow/services/billing/internal/messages"
 	"example.com/orderflow/services/billing/internal/postgres"
 )
 
@@ -79,13 +79,12 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 
 // wire makes the consumers. There are no routes.
 func (a *App) wire() (*http.ServeMux, error) {
-	desk := charge.NewDesk(postgres.NewStore(a.Pool, a.Relay.Wake), a.provider, a.Log)
-	handler := events.Handler(desk)
+	handlers := &messages.Handlers{Desk: charge.NewDesk(postgres.NewStore(a.DB), a.provider, a.Log)}
 	timeout := messaging.HandlerTimeout(a.config.handlerTimeout())
-	if err := a.Consume(contract.BillingCharge, handler, timeout, messaging.Concurrency(a.config.Concurrency)); err != nil {
+	if err := a.Consume(contract.BillingCharge, handlers.Commands(), timeout, messaging.Concurrency(a.config.Concurrency)); err != nil {
 		return nil, err
 	}
-	if err := a.Consume(contract.BillingRefund, handler, timeout, messaging.Concurrency(refundConcurrency)); err != nil {
+	if err := a.Consume(contract.BillingRefund, handlers.Commands(), timeout, messaging.Concurrency(refundConcurrency)); err != nil {
 		return nil, err
 	}
 	return http.NewServeMux(), nil

@@ -123,7 +123,7 @@ func run(t *testing.T, f func(context.Context) error) {
 // command makes a message; every order has a payment of its own.
 func command(t *testing.T, kind messaging.MessageType, order, token string) messaging.Message {
 	t.Helper()
-	m, err := messaging.NewMessage(kind, contract.ChargeCommand{
+	m, err := messaging.NewMessage(kind, contract.ChargeBody{
 		PaymentID: "p-" + order, OrderID: order, Amount: contract.Money{AmountMinor: 4200, Currency: "EUR"},
 		PaymentToken: token, CustomerID: "c-1", Region: contract.RegionEU, Tier: contract.TierStandard,
 	})
@@ -143,7 +143,7 @@ func (f *fixture) refund(t *testing.T, m messaging.Message) {
 }
 
 // hear waits for the next event.
-func (f *fixture) hear(t *testing.T) (string, contract.PaymentEvent) {
+func (f *fixture) hear(t *testing.T) (string, contract.PaymentBody) {
 	t.Helper()
 	var d amqp.Delivery
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
@@ -153,7 +153,7 @@ func (f *fixture) hear(t *testing.T) (string, contract.PaymentEvent) {
 		require.NoError(t, err)
 		return ok, "no event"
 	})
-	var body contract.PaymentEvent
+	var body contract.PaymentBody
 	require.NoError(t, json.Unmarshal(d.Body, &body))
 	require.Equal(t, contract.BillingUser, d.UserId)
 	require.Equal(t, body.OrderID, d.RoutingKey)
@@ -243,7 +243,7 @@ func TestBilling(t *testing.T) {
 
 	t.Run("a payment id of another order", func(t *testing.T) {
 		m := command(t, contract.Charge, "o-ok", "tok_ok")
-		var body contract.ChargeCommand
+		var body contract.ChargeBody
 		require.NoError(t, json.Unmarshal(m.Body, &body))
 		body.OrderID = "o-other"
 		m, err := messaging.NewMessage(contract.Charge, body)

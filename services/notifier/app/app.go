@@ -13,7 +13,7 @@ import (
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/service"
-	"example.com/orderflow/services/notifier/internal/events"
+	"example.com/orderflow/services/notifier/internal/messages"
 	"example.com/orderflow/services/notifier/internal/notify"
 	"example.com/orderflow/services/notifier/internal/postgres"
 )
@@ -77,10 +77,10 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 
 // wire makes the consumers. There are no routes.
 func (a *App) wire() (*http.ServeMux, error) {
-	store := postgres.NewStore(a.Pool)
+	store := postgres.NewStore(a.DB)
 	a.Prune("sent", func(ctx context.Context) (int64, error) { return store.PruneSent(ctx, service.SentRetention) })
-	handlers := &events.Handlers{
-		Store: store, Email: a.email, Webhook: a.webhook, Wake: a.Relay.Wake, Log: a.Log,
+	handlers := &messages.Handlers{
+		Store: store, Email: a.email, Webhook: a.webhook, Log: a.Log,
 	}
 	for _, consumer := range []struct {
 		queue   messaging.Queue

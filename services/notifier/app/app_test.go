@@ -99,7 +99,7 @@ func run(t *testing.T, f func(context.Context) error) {
 // order publishes an order event; every order has a customer of its own, named as it is.
 func (f *fixture) order(t *testing.T, kind messaging.MessageType, event, order, tier string, copies int) {
 	t.Helper()
-	m, err := messaging.NewMessage(kind, contract.OrderEvent{
+	m, err := messaging.NewMessage(kind, contract.OrderBody{
 		OrderID: order, CustomerID: order, Region: contract.RegionEU, Tier: tier, Total: contract.Money{AmountMinor: 1999, Currency: "EUR"},
 	})
 	require.NoError(t, err)
@@ -166,7 +166,7 @@ func TestNotifier(t *testing.T) {
 	})
 
 	t.Run("a receipt", func(t *testing.T) {
-		m, err := messaging.NewMessage(contract.PaymentCaptured, contract.PaymentEvent{
+		m, err := messaging.NewMessage(contract.PaymentCaptured, contract.PaymentBody{
 			PaymentID: "p-1", OrderID: "o-receipt", CustomerID: "o-receipt", Amount: contract.Money{AmountMinor: 5, Currency: "EUR"},
 		})
 		require.NoError(t, err)

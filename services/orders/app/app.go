@@ -12,10 +12,11 @@ import (
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/service"
-	"example.com/orderflow/services/orders/internal/catalogue"
-	"example.com/orderflow/services/orders/internal/events"
 	"example.com/orderflow/services/orders/internal/httpapi"
+	"example.com/orderflow/services/orders/internal/messages"
+	"example.com/orderflow/services/orders/internal/order"
 	"example.com/orderflow/services/orders/internal/postgres"
+	"example.com/orderflow/services/orders/internal/pricing"
 )
 
 // handlerTimeout is for a few statements in the database.
@@ -49,17 +50,14 @@ func (a *App) Run(ctx context.Context) error { return a.Core.Run(ctx, a.wire) }
 
 // wire makes the consumers and the routes.
 func (a *App) wire() (*http.ServeMux, error) {
-	store := postgres.NewStore(a.Pool)
+	store := postgres.NewStore(a.DB)
 	a.Prune("idempotency_keys", func(ctx context.Context) (int64, error) {
 		return store.PruneKeys(ctx, service.IdempotencyKeyRetention)
 	})
-	pricing := httpapi.Pricing{Caller: a.Conn.Caller()}
-	skus := catalogue.New(pricing.SKUs)
-
-	handlers := &events.Handlers{
+	prices := pricing.NewClient(a.Conn.Caller())
+	handlers := &messages.Handlers{
 		Store:         store,
-		Wake:          a.Relay.Wake,
-		DropCatalogue: skus.Drop,
+		DropCatalogue: prices.Drop,
 		Moved:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "orders_moved_total", Help: "Orders by the status they moved to."}, []string{"status"}),
 		Ignored:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "orders_ignored_events_total", Help: "Events that changed nothing."}, []string{"event"}),
 		Log:           a.Log,
@@ -75,21 +73,15 @@ func (a *App) wire() (*http.ServeMux, error) {
 		return nil, err
 	}
 	// Each replica hears of each price change, in a queue of its own.
-	err := a.Hear(contract.PriceListener, []messaging.Binding{{Source: contract.PricesChanged}}, handlers.PriceChanges(),
-		messaging.OnSubscribe(skus.Drop)) // a change may have been missed
+	err := a.Listen(contract.PriceListener, []messaging.Binding{{Source: contract.PricesChanged}}, handlers.PriceChanges(),
+		messaging.OnSubscribe(prices.Drop)) // a change may have been missed
 	if err != nil {
 		return nil, err
 	}
-	api := &httpapi.API{
-		Store: store,
-		Knows: skus.Knows,
-		Quote: pricing.Quote,
-		Waiting: func(ctx context.Context) (int64, error) {
-			count, err := a.Waiting(ctx)
-			return count.Waiting, err
-		},
-		Wake: a.Relay.Wake,
-		Log:  a.Log,
+	waiting := func(ctx context.Context) (int64, error) {
+		count, err := a.Waiting(ctx)
+		return count.Waiting, err
 	}
+	api := &httpapi.API{Desk: order.NewDesk(store, prices, waiting, a.Log), Store: store, Log: a.Log}
 	return api.Routes(), nil
 }

@@ -13,8 +13,8 @@ import (
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/service"
-	"example.com/orderflow/services/pricing-rpc/internal/events"
 	"example.com/orderflow/services/pricing-rpc/internal/httpapi"
+	"example.com/orderflow/services/pricing-rpc/internal/messages"
 	"example.com/orderflow/services/pricing-rpc/internal/postgres"
 )
 
@@ -63,12 +63,12 @@ func (a *App) Run(ctx context.Context) error { return a.Core.Run(ctx, a.wire) }
 
 // wire makes the consumer and the routes.
 func (a *App) wire() (*http.ServeMux, error) {
-	store := postgres.NewStore(a.Pool)
-	handlers := &events.Handlers{Store: store, Publisher: a.Publisher, Log: a.Log}
-	err := a.Consume(contract.PricingQuote, handlers.Calls(), messaging.HandlerTimeout(handlerTimeout), messaging.Concurrency(a.config.Concurrency))
+	store := postgres.NewStore(a.DB)
+	handlers := &messages.Handlers{Store: store, Publisher: a.Publisher, Log: a.Log}
+	err := a.Consume(contract.PricingQuoteQueue, handlers.Calls(), messaging.HandlerTimeout(handlerTimeout), messaging.Concurrency(a.config.Concurrency))
 	if err != nil {
 		return nil, err
 	}
-	api := &httpapi.API{Store: store, OperatorToken: strings.TrimSpace(a.config.OperatorToken), Wake: a.Relay.Wake, Log: a.Log}
+	api := &httpapi.API{Store: store, OperatorToken: strings.TrimSpace(a.config.OperatorToken), Log: a.Log}
 	return api.Routes(), nil
 }

@@ -69,10 +69,10 @@ func setup(t *testing.T) *fixture {
 	return f
 }
 
-var question = contract.QuoteRequest{Items: []contract.OrderItem{{SKU: "mug", Quantity: 2}}}
+var question = contract.PricingQuoteBody{Items: []contract.OrderItem{{SKU: "mug", Quantity: 2}}}
 
 // call asks as somebody, and wants an answer before it would have given up.
-func call(t *testing.T, caller *messaging.Caller, p messaging.Procedure[contract.QuoteRequest, contract.QuoteReply], request contract.QuoteRequest) (contract.QuoteReply, error) {
+func call(t *testing.T, caller *messaging.Caller, p messaging.Procedure[contract.PricingQuoteBody, contract.PricingQuoteReplyBody], request contract.PricingQuoteBody) (contract.PricingQuoteReplyBody, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callerWaits)
 	defer cancel()
@@ -91,35 +91,35 @@ func requireCode(t *testing.T, code string, err error) {
 func TestCalls(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	quote := func() error { _, err := call(t, f.caller, contract.QuoteProcedure, question); return err }
+	quote := func() error { _, err := call(t, f.caller, contract.PricingQuoteProcedure, question); return err }
 
-	reply, err := call(t, f.caller, contract.QuoteProcedure, question)
+	reply, err := call(t, f.caller, contract.PricingQuoteProcedure, question)
 	require.NoError(t, err)
 	require.NoError(t, reply.Check(question.Items))
-	_, err = call(t, f.caller, contract.QuoteProcedure, contract.QuoteRequest{Items: []contract.OrderItem{{SKU: "a\x00b", Quantity: 1}}})
+	_, err = call(t, f.caller, contract.PricingQuoteProcedure, contract.PricingQuoteBody{Items: []contract.OrderItem{{SKU: "a\x00b", Quantity: 1}}})
 	requireCode(t, contract.CodeUnknownSKU, err)
 
 	t.Run("of a newer version are answered", func(t *testing.T) {
-		newer := contract.QuoteProcedure
+		newer := contract.PricingQuoteProcedure
 		newer.Request.Name, newer.Reply.Name = "pricing.quote.v2", "pricing.quote.reply.v2"
 		_, err := call(t, f.caller, newer, question)
 		requireCode(t, contract.CodeUnknownType, err)
 	})
 	t.Run("of a stranger are answered", func(t *testing.T) {
 		stranger := f.broker.Connect(t, f.broker.Config()).Caller()
-		_, err := call(t, stranger, contract.QuoteProcedure, question)
+		_, err := call(t, stranger, contract.PricingQuoteProcedure, question)
 		requireCode(t, contract.CodeNotAllowed, err)
 	})
 	t.Run("of a stranger go to no queue of ours", func(t *testing.T) {
 		pub, err := f.broker.Connect(t, f.broker.Config()).Publisher()
 		require.NoError(t, err)
-		m, err := messaging.NewMessage(contract.Quote, question)
+		m, err := messaging.NewMessage(contract.PricingQuote, question)
 		require.NoError(t, err)
 		m.ReplyTo = contract.BillingCharge.Name
-		require.NoError(t, pub.Publish(t.Context(), contract.QuoteProcedure.Route, m))
+		require.NoError(t, pub.Publish(t.Context(), contract.PricingQuoteProcedure.Route, m))
 		require.NoError(t, quote()) // which is behind it
 		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
-			return f.broker.Unsettled(t, contract.PricingQuote.Name) == 0, "not taken yet"
+			return f.broker.Unsettled(t, contract.PricingQuoteQueue.Name) == 0, "not taken yet"
 		})
 		require.Zero(t, f.broker.Depth(t, contract.BillingCharge.Name))
 	})
@@ -135,8 +135,8 @@ func TestCalls(t *testing.T) {
 		requireCode(t, contract.CodeUnavailable, quote())
 	})
 	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { return quote() == nil, "the consumer waits for what is away" })
-	require.Zero(t, f.broker.Depth(t, contract.PricingQuote.Name))
+	require.Zero(t, f.broker.Depth(t, contract.PricingQuoteQueue.Name))
 	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
-		return f.broker.Unsettled(t, contract.PricingQuote.Name) == 0, "every call is acknowledged"
+		return f.broker.Unsettled(t, contract.PricingQuoteQueue.Name) == 0, "every call is acknowledged"
 	})
 }

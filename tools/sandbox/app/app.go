@@ -55,12 +55,12 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	}
 	store := postgres.NewStore(pool)
 	faults := &fault.Switches{}
-	mail, err := mailbox.Listen(c.SMTPAddr, mailbox.Login{User: c.SMTPUser, Password: c.SMTPPassword}, store, faults, log)
+	mail, err := mailbox.NewServer(c.SMTPAddr, mailbox.Login{User: c.SMTPUser, Password: c.SMTPPassword}, store, faults, log)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
-	server, err := service.Listen(ctx, "sandbox", c.HTTPConfig, log, service.NewRegistry())
+	server, err := service.NewServer(ctx, "sandbox", c.HTTPConfig, log, service.NewRegistry())
 	if err != nil {
 		_ = mail.Shutdown(ctx)
 		pool.Close()

@@ -15,10 +15,7 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/inbox"
-	"example.com/orderflow/pkg/messaging/messagingtest"
-	"example.com/orderflow/pkg/messaging/outbox"
-	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/service/servicetest"
 	"example.com/orderflow/services/billing/internal/charge"
 	"example.com/orderflow/services/billing/internal/postgres"
 )
@@ -36,14 +33,8 @@ type fixture struct {
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, service.Migrate(t.Context(), pool,
-		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		service.Migrations{VersionTable: inbox.VersionTable, Files: inbox.Migrations},
-		service.Migrations{VersionTable: "billing_version", Files: postgres.Migrations}))
-	f := &fixture{pool: pool, status: http.StatusCreated}
+	db := servicetest.NewDB(t, postgres.Migrations)
+	f := &fixture{pool: db.Pool(), status: http.StatusCreated}
 	provider, _ := newProvider(t, time.Minute, func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -60,7 +51,7 @@ func setup(t *testing.T) *fixture {
 	})
 	core, logs := observer.New(zap.DebugLevel)
 	f.logs = logs
-	f.Desk = charge.NewDesk(postgres.NewStore(pool, func() {}), provider, zap.New(core))
+	f.Desk = charge.NewDesk(postgres.NewStore(db.DB), provider, zap.New(core))
 	return f
 }
 
@@ -75,14 +66,14 @@ func (f *fixture) answer(status int) {
 }
 
 // events gives what waits in the outbox.
-func (f *fixture) events(t *testing.T) (types []string, bodies []contract.PaymentEvent) {
+func (f *fixture) events(t *testing.T) (types []string, bodies []contract.PaymentBody) {
 	t.Helper()
 	rows, err := f.pool.Query(t.Context(), `SELECT message FROM outbox ORDER BY id`)
 	require.NoError(t, err)
 	messages, err := pgx.CollectRows(rows, pgx.RowTo[messaging.Message])
 	require.NoError(t, err)
 	for _, m := range messages {
-		var body contract.PaymentEvent
+		var body contract.PaymentBody
 		require.NoError(t, json.Unmarshal(m.Body, &body))
 		require.Equal(t, body.OrderID, m.CorrelationID)
 		types, bodies = append(types, m.Type), append(bodies, body)
@@ -110,7 +101,7 @@ func TestCharge(t *testing.T) {
 		require.Equal(t, []string{contract.PaymentCaptured.Name}, types)
 		require.WithinDuration(t, time.Now(), bodies[0].At, time.Minute)
 		bodies[0].At = time.Time{}
-		require.Equal(t, contract.PaymentEvent{PaymentID: "p-1", OrderID: "o-1", CustomerID: "c-1",
+		require.Equal(t, contract.PaymentBody{PaymentID: "p-1", OrderID: "o-1", CustomerID: "c-1",
 			Region: "eu", Tier: "express", Amount: c.Amount, Attempts: 3}, bodies[0])
 	})
 

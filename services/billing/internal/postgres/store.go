@@ -1,5 +1,4 @@
-// Package postgres keeps the ledger, and with it what was received and what is to
-// be announced.
+// Package postgres is billing's own database.
 package postgres
 
 import (
@@ -10,10 +9,10 @@ import (
 	"io/fs"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/orderflow/pkg/messaging/inbox"
 	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 	"example.com/orderflow/services/billing/internal/charge"
 )
 
@@ -24,24 +23,20 @@ var files embed.FS
 func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 
 // Store is billing's database, and a [charge.Ledger].
-type Store struct {
-	pool      *pgxpool.Pool
-	committed func()
-}
+type Store struct{ *transactional.DB }
 
-// NewStore makes a store. committed is called after each commit that has put
-// something into the outbox; it must not block.
-func NewStore(pool *pgxpool.Pool, committed func()) *Store { return &Store{pool, committed} }
+// NewStore makes a store.
+func NewStore(db *transactional.DB) *Store { return &Store{db} }
 
 // Seen says whether the message was settled.
 func (s *Store) Seen(ctx context.Context, r charge.Received) (bool, error) {
-	return inbox.Seen(ctx, s.pool, r.Queue, r.MessageID)
+	return inbox.Seen(ctx, s.Pool(), r.Queue, r.MessageID)
 }
 
 // Intend writes the payment down as pending, if its id is new, and gives what the
 // ledger has under the id.
 func (s *Store) Intend(ctx context.Context, p charge.Payment) (charge.Payment, error) {
-	_, err := s.pool.Exec(ctx, `INSERT INTO payments (id, order_id, amount_minor, currency) VALUES ($1, $2, $3, $4)
+	_, err := s.Pool().Exec(ctx, `INSERT INTO payments (id, order_id, amount_minor, currency) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (id) DO NOTHING`, p.ID, p.OrderID, p.Amount.AmountMinor, p.Amount.Currency)
 	if err != nil {
 		return charge.Payment{}, fmt.Errorf("write the intent: %w", err)
@@ -52,7 +47,7 @@ func (s *Store) Intend(ctx context.Context, p charge.Payment) (charge.Payment, e
 
 // Find gives a payment; found is false if the id is unknown.
 func (s *Store) Find(ctx context.Context, paymentID string) (p charge.Payment, found bool, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT id, order_id, amount_minor, currency, state FROM payments WHERE id = $1`, paymentID).
+	err = s.Pool().QueryRow(ctx, `SELECT id, order_id, amount_minor, currency, state FROM payments WHERE id = $1`, paymentID).
 		Scan(&p.ID, &p.OrderID, &p.Amount.AmountMinor, &p.Amount.Currency, &p.State)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -67,19 +62,12 @@ func (s *Store) Find(ctx context.Context, paymentID string) (p charge.Payment, f
 // state, the ledger's entry, and the event in the outbox. changed is false if the
 // message was settled before or the outcome changes nothing; then there is no event.
 func (s *Store) Settle(ctx context.Context, settlement charge.Settlement) (changed bool, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		first, err := inbox.Record(ctx, tx, settlement.Received.Queue, settlement.Received.MessageID)
-		if err != nil || !first {
-			return err
-		}
+	_, err = s.Once(ctx, settlement.Received.Queue, settlement.Received.MessageID, func(tx *transactional.Tx) (err error) {
 		changed, err = settle(ctx, tx, settlement)
 		return err
 	})
 	if err != nil {
 		return false, err
-	}
-	if changed {
-		s.committed()
 	}
 	return changed, nil
 }

@@ -5,37 +5,25 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/inbox"
-	"example.com/orderflow/pkg/messaging/messagingtest"
-	"example.com/orderflow/pkg/messaging/outbox"
-	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/service/servicetest"
 	"example.com/orderflow/services/billing/internal/charge"
 	"example.com/orderflow/services/billing/internal/postgres"
 )
 
 type fixture struct {
 	*postgres.Store
-	pool    *pgxpool.Pool
-	commits int
+	commits func() int
 }
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, service.Migrate(t.Context(), pool,
-		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		service.Migrations{VersionTable: inbox.VersionTable, Files: inbox.Migrations},
-		service.Migrations{VersionTable: "billing_version", Files: postgres.Migrations}))
-	f := &fixture{pool: pool}
-	f.Store = postgres.NewStore(pool, func() { f.commits++ })
-	return f
+	db := servicetest.NewDB(t, postgres.Migrations)
+	return &fixture{postgres.NewStore(db.DB), db.Commits}
 }
 
 func payment() charge.Payment {
@@ -44,7 +32,7 @@ func payment() charge.Payment {
 
 func settlement(t *testing.T, messageID string, outcome charge.State) charge.Settlement {
 	t.Helper()
-	event, err := messaging.NewMessage(contract.PaymentCaptured, contract.PaymentEvent{PaymentID: "p-1"})
+	event, err := messaging.NewMessage(contract.PaymentCaptured, contract.PaymentBody{PaymentID: "p-1"})
 	require.NoError(t, err)
 	return charge.Settlement{
 		Received:  charge.Received{Queue: contract.BillingCharge.Name, MessageID: messageID, Attempt: 1},
@@ -55,7 +43,7 @@ func settlement(t *testing.T, messageID string, outcome charge.State) charge.Set
 // counts gives the number of rows in the inbox, the ledger and the outbox.
 func (f *fixture) counts(t *testing.T) (counts [3]int) {
 	t.Helper()
-	require.NoError(t, f.pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM ledger), (SELECT count(*) FROM outbox)`).
+	require.NoError(t, f.Pool().QueryRow(t.Context(), `SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM ledger), (SELECT count(*) FROM outbox)`).
 		Scan(&counts[0], &counts[1], &counts[2]))
 	return counts
 }
@@ -103,7 +91,7 @@ func TestSettle(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, changed)
 		require.Equal(t, [3]int{1, 1, 1}, f.counts(t))
-		require.Equal(t, 1, f.commits)
+		require.Equal(t, 1, f.commits())
 	})
 
 	t.Run("has one effect per message and per payment", func(t *testing.T) {
@@ -117,7 +105,7 @@ func TestSettle(t *testing.T) {
 			require.Equal(t, i == 0, changed, id)
 		}
 		require.Equal(t, [3]int{2, 1, 1}, f.counts(t))
-		require.Equal(t, 1, f.commits)
+		require.Equal(t, 1, f.commits())
 	})
 
 	t.Run("what cannot be leaves no trace", func(t *testing.T) {
@@ -164,7 +152,7 @@ func TestTheDatabaseForbidsASecondCapture(t *testing.T) {
 	_, err := f.Intend(t.Context(), payment())
 	require.NoError(t, err)
 	insert := func(ctx context.Context) error {
-		_, err := f.pool.Exec(ctx, `INSERT INTO ledger (payment_id, kind, amount_minor, currency) VALUES ('p-1', 'captured', 1999, 'EUR')`)
+		_, err := f.Pool().Exec(ctx, `INSERT INTO ledger (payment_id, kind, amount_minor, currency) VALUES ('p-1', 'captured', 1999, 'EUR')`)
 		return err
 	}
 	require.NoError(t, insert(t.Context()))

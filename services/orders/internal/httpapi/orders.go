@@ -8,14 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"go.uber.org/zap"
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/services/orders/internal/order"
-	"example.com/orderflow/services/orders/internal/postgres"
 )
 
 const (
@@ -50,69 +46,21 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	if err := service.DecodeJSON(w, r, &request); err != nil {
 		return err
 	}
-	if err := request.Validate(); err != nil {
-		return err
-	}
-	hash, err := postgres.Hash(request)
-	if err != nil {
-		return err
-	}
-	if key != "" { // a repeated request is answered even while new ones are refused
-		known, err := a.Store.FindByKey(r.Context(), request.CustomerID, key, hash)
-		if err != nil {
-			return err
-		}
-		if known != nil {
-			service.WriteJSON(w, http.StatusOK, viewOf(known))
-			return nil
-		}
-	}
-	waiting, err := a.Waiting(r.Context())
-	if err != nil {
-		return err
-	}
-	if waiting > maxWaiting {
-		return errBusy
-	}
-	knows, err := a.Knows(r.Context())
-	if err != nil {
-		return err
-	}
-	if err := request.CheckSKUs(knows); err != nil {
-		return err
-	}
-	total, err := a.Quote(r.Context(), request.Items)
-	if err != nil {
-		return err
-	}
-	if err := total.Validate(); err != nil { // billing would refuse to charge it
-		return fmt.Errorf("a quote that cannot be: total.%w", err)
-	}
-	placed, err := order.Place(request, total, time.Now().UTC())
-	if err != nil {
-		return err
-	}
-	messages, err := placed.PlacedMessages(request.PaymentToken)
-	if err != nil {
-		return err
-	}
-	stored, isNew, err := a.Store.Place(r.Context(), placed, messages, key, hash)
+	o, isNew, err := a.Desk.Place(r.Context(), request, key)
 	if err != nil {
 		return err
 	}
 	if !isNew {
-		service.WriteJSON(w, http.StatusOK, viewOf(stored))
+		service.WriteJSON(w, http.StatusOK, viewOf(o))
 		return nil
 	}
-	a.Wake()
-	a.Log.Info("order placed", zap.String("order_id", stored.ID), zap.String("tier", stored.Tier), zap.String("region", stored.Region))
-	w.Header().Set("Location", "/v1/orders/"+stored.ID)
-	service.WriteJSON(w, http.StatusCreated, viewOf(stored))
+	w.Header().Set("Location", "/v1/orders/"+o.ID)
+	service.WriteJSON(w, http.StatusCreated, viewOf(o))
 	return nil
 }
 
-// idempotencyKey gives the empty string when there is none. A key that is there and
-// cannot be one is refused: who sent it counts on it.
+// idempotencyKey gives the empty string when there is none. A malformed key is refused,
+// since its sender relies on it.
 func idempotencyKey(r *http.Request) (string, error) {
 	keys := r.Header.Values("Idempotency-Key")
 	if len(keys) == 0 {
@@ -160,8 +108,8 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// readQuery takes each parameter once, and no other: a filter that is not understood
-// would show more than was asked for. One without a value is as if it were not there.
+// readQuery refuses parameters that are unknown or repeated: a filter that is not understood
+// would show more than was asked for. A parameter without a value counts as absent.
 func readQuery(raw string) (status order.Status, cursor string, limit int, err error) {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
@@ -191,7 +139,7 @@ func readQuery(raw string) (status order.Status, cursor string, limit int, err e
 			detail = "there is no such parameter"
 		}
 		if len(query[name]) > 1 {
-			detail = "stands there twice"
+			detail = "is given more than once"
 		}
 		if detail != "" {
 			wrong = append(wrong, service.FieldError{Field: name, Detail: detail})
@@ -205,14 +153,10 @@ func readQuery(raw string) (status order.Status, cursor string, limit int, err e
 
 // cancel answers POST /v1/orders/{id}/cancel.
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
-	o, effect, err := a.Store.Change(r.Context(), r.PathValue("id"), func(o *order.Order) (order.Effect, error) {
-		return o.Cancel(time.Now().UTC())
-	})
+	o, err := a.Desk.Cancel(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	a.Wake()
-	a.Log.Info("cancellation accepted", zap.String("order_id", o.ID), zap.String("effect", string(effect)))
 	service.WriteJSON(w, http.StatusAccepted, viewOf(o))
 	return nil
 }

@@ -2,7 +2,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"sort"
@@ -10,32 +9,16 @@ import (
 
 	"go.uber.org/zap"
 
-	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/services/orders/internal/order"
 	"example.com/orderflow/services/orders/internal/postgres"
 )
 
-// ErrPricingAway says that no price could be had, and that trying again may help.
-var ErrPricingAway = errors.New("pricing is away")
-
-// errBusy says that too much waits to be published.
-var errBusy = errors.New("too many messages wait to be published")
-
-// maxWaiting is how many outbox rows may wait before orders are refused.
-const maxWaiting = 10_000
-
-// API is the HTTP surface. Its functions are what it needs from elsewhere.
+// API is the HTTP surface: the desk changes orders, the store shows them.
 type API struct {
+	Desk  *order.Desk
 	Store *postgres.Store
-	// Knows gives the catalogue; Quote prices items. Both fail with ErrPricingAway.
-	Knows func(ctx context.Context) (func(sku string) bool, error)
-	Quote func(ctx context.Context, items []order.Item) (contract.Money, error)
-	// Waiting is the length of the outbox.
-	Waiting func(ctx context.Context) (int64, error)
-	// Wake wakes the outbox's relay.
-	Wake func()
-	Log  *zap.Logger
+	Log   *zap.Logger
 }
 
 // Routes are the API's routes.
@@ -61,10 +44,10 @@ func problem(err error) *service.Problem {
 	case errors.Is(err, order.ErrKeyReused):
 		return service.NewProblem(http.StatusConflict, order.ErrKeyReused.Error(),
 			service.FieldError{Field: "Idempotency-Key", Detail: "was used with another body"})
-	case errors.Is(err, errBusy):
-		return service.NewProblem(http.StatusTooManyRequests, errBusy.Error()).After(5 * time.Second)
-	case errors.Is(err, ErrPricingAway):
-		return service.NewProblem(http.StatusServiceUnavailable, ErrPricingAway.Error()).After(time.Second)
+	case errors.Is(err, order.ErrBusy):
+		return service.NewProblem(http.StatusTooManyRequests, order.ErrBusy.Error()).After(5 * time.Second)
+	case errors.Is(err, order.ErrPricingAway):
+		return service.NewProblem(http.StatusServiceUnavailable, order.ErrPricingAway.Error()).After(time.Second)
 	default:
 		return nil
 	}

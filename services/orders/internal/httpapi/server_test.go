@@ -10,50 +10,43 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
 	"example.com/orderflow/contract"
-	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/inbox"
-	"example.com/orderflow/pkg/messaging/messagingtest"
-	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/service/servicetest"
 	"example.com/orderflow/services/orders/internal/httpapi"
 	"example.com/orderflow/services/orders/internal/order"
 	"example.com/orderflow/services/orders/internal/postgres"
 )
 
-// fixture is the API over a real database; two things are sold, each order at 25.80 EUR.
+// fixture is the API over a real database. Two things are sold, each order at 25.80 EUR.
 type fixture struct {
 	*httpapi.API
-	pool  *pgxpool.Pool
-	wakes int
+	*servicetest.DB
+	waiting int64 // in the outbox
+	quote   contract.Money
+	noSKUs  error // what the question for the catalogue gives
+	noQuote error // what the question for a quote gives
+}
+
+// Knows and Quote are those of pricing.
+func (f *fixture) Knows(context.Context) (func(string) bool, error) {
+	return func(sku string) bool { return sku == "mug" || sku == "tshirt" }, f.noSKUs
+}
+
+func (f *fixture) Quote(context.Context, []order.Item) (contract.Money, error) {
+	return f.quote, f.noQuote
 }
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, service.Migrate(t.Context(), pool,
-		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		service.Migrations{VersionTable: inbox.VersionTable, Files: inbox.Migrations},
-		service.Migrations{VersionTable: "orders_version", Files: postgres.Migrations}))
-	f := &fixture{pool: pool}
-	f.API = &httpapi.API{
-		Store: postgres.NewStore(pool),
-		Knows: func(context.Context) (func(string) bool, error) {
-			return func(sku string) bool { return sku == "mug" || sku == "tshirt" }, nil
-		},
-		Quote: func(context.Context, []order.Item) (contract.Money, error) {
-			return contract.Money{AmountMinor: 2580, Currency: "EUR"}, nil
-		},
-		Waiting: func(context.Context) (int64, error) { return 0, nil },
-		Wake:    func() { f.wakes++ },
-		Log:     zap.NewNop(),
-	}
+	f := &fixture{DB: servicetest.NewDB(t, postgres.Migrations), quote: contract.Money{AmountMinor: 2580, Currency: "EUR"}}
+	store := postgres.NewStore(f.DB.DB)
+	waiting := func(context.Context) (int64, error) { return f.waiting, nil }
+	f.API = &httpapi.API{Desk: order.NewDesk(store, f, waiting, zap.NewNop()), Store: store, Log: zap.NewNop()}
 	return f
 }
 
@@ -125,7 +118,7 @@ func TestPlace(t *testing.T) {
 		Total: contract.Money{AmountMinor: 2580, Currency: "EUR"}, Items: []order.Item{{SKU: "mug", Quantity: 2}}, History: got.History,
 	}, got)
 	require.NotContains(t, w.Body.String(), "tok_secret")
-	require.Equal(t, 1, f.wakes)
+	require.Equal(t, 1, f.Commits())
 
 	w = f.do(http.MethodGet, "/v1/orders/"+got.ID, "")
 	require.Equal(t, http.StatusOK, w.Code)
@@ -140,16 +133,16 @@ func TestPlaceWithAKey(t *testing.T) {
 	first := f.do(http.MethodPost, "/v1/orders", body, "Idempotency-Key", "k-1")
 	require.Equal(t, http.StatusCreated, first.Code)
 
-	f.Waiting = func(context.Context) (int64, error) { return 1_000_000, nil } // even while new orders are refused
+	f.waiting = 1_000_000 // even while new orders are refused
 	again := f.do(http.MethodPost, "/v1/orders", body, "Idempotency-Key", "k-1")
 	require.Equal(t, http.StatusOK, again.Code)
 	require.Equal(t, decode[answer](t, first).ID, decode[answer](t, again).ID)
 
 	other := strings.Replace(body, `"quantity":2`, `"quantity":3`, 1)
 	requireProblem(t, f.do(http.MethodPost, "/v1/orders", other, "Idempotency-Key", "k-1"), http.StatusConflict, "Idempotency-Key")
-	require.Equal(t, 1, f.wakes)
+	require.Equal(t, 1, f.Commits())
 
-	f.Waiting = func(context.Context) (int64, error) { return 0, nil }
+	f.waiting = 0
 	another := f.do(http.MethodPost, "/v1/orders", strings.Replace(body, "c-1", "c-2", 1), "Idempotency-Key", "k-1")
 	require.Equal(t, http.StatusCreated, another.Code, "another customer's key is another key")
 }
@@ -187,7 +180,7 @@ func TestPlaceRefusesTheRequest(t *testing.T) {
 
 func TestPlaceRefusesForNow(t *testing.T) {
 	t.Parallel()
-	away := func() error { return errors.Join(httpapi.ErrPricingAway, context.DeadlineExceeded) }
+	away := errors.Join(order.ErrPricingAway, context.DeadlineExceeded)
 	for _, c := range []struct {
 		name       string
 		mutate     func(f *fixture)
@@ -195,31 +188,13 @@ func TestPlaceRefusesForNow(t *testing.T) {
 		retryAfter string
 		fields     []string
 	}{
-		{"too much waits", func(f *fixture) {
-			f.Waiting = func(context.Context) (int64, error) { return 10_001, nil }
-		}, 429, "5", nil},
-		{"no catalogue", func(f *fixture) {
-			f.Knows = func(context.Context) (func(string) bool, error) { return nil, away() }
-		}, 503, "1", nil},
-		{"no quote", func(f *fixture) {
-			f.Quote = func(context.Context, []order.Item) (contract.Money, error) { return contract.Money{}, away() }
-		}, 503, "1", nil},
-		{"a quote of nothing", func(f *fixture) {
-			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {
-				return contract.Money{Currency: "EUR"}, nil
-			}
-		}, 500, "", nil},
-		{"a quote in another currency", func(f *fixture) {
-			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {
-				return contract.Money{AmountMinor: 1, Currency: "USD"}, nil
-			}
-		}, 500, "", nil},
-		{"pricing refuses the items", func(f *fixture) {
-			f.Quote = func(context.Context, []order.Item) (contract.Money, error) {
-				return contract.Money{}, order.Invalid{"items[0].sku": "unknown"}
-			}
-		}, 422, "", []string{"items[0].sku"}},
-		{"no database", func(f *fixture) { f.pool.Close() }, 503, "1", nil},
+		{"too much waits", func(f *fixture) { f.waiting = 10_001 }, 429, "5", nil},
+		{"no catalogue", func(f *fixture) { f.noSKUs = away }, 503, "1", nil},
+		{"no quote", func(f *fixture) { f.noQuote = away }, 503, "1", nil},
+		{"a quote of nothing", func(f *fixture) { f.quote.AmountMinor = 0 }, 500, "", nil},
+		{"a quote in another currency", func(f *fixture) { f.quote.Currency = "USD" }, 500, "", nil},
+		{"pricing refuses the items", func(f *fixture) { f.noQuote = order.Invalid{"items[0].sku": "unknown"} }, 422, "", []string{"items[0].sku"}},
+		{"no database", func(f *fixture) { f.Pool().Close() }, 503, "1", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -228,14 +203,14 @@ func TestPlaceRefusesForNow(t *testing.T) {
 			w := f.do(http.MethodPost, "/v1/orders", body)
 			requireProblem(t, w, c.status, c.fields...)
 			require.Equal(t, c.retryAfter, w.Header().Get("Retry-After"))
-			require.Zero(t, f.wakes)
+			require.Zero(t, f.Commits())
 		})
 	}
 
 	t.Run("10,000 may wait", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
-		f.Waiting = func(context.Context) (int64, error) { return 10_000, nil }
+		f.waiting = 10_000
 		f.place(t)
 	})
 }
@@ -257,15 +232,17 @@ func TestCancel(t *testing.T) {
 
 	t.Run("a paid order, twice", func(t *testing.T) {
 		id := f.place(t).ID
-		_, _, err := f.Store.Settle(t.Context(), &messaging.Delivery{Queue: "q", Message: messaging.Message{ID: "m-1"}}, id, order.PaymentCaptured, "")
-		require.NoError(t, err)
+		require.NoError(t, f.Do(t.Context(), func(tx *transactional.Tx) error {
+			_, _, err := f.Store.Settle(t.Context(), tx, id, order.PaymentCaptured, "")
+			return err
+		}))
 		for range 2 {
 			w := cancel(id)
 			require.Equal(t, http.StatusAccepted, w.Code)
 			require.Equal(t, "paid", decode[answer](t, w).Status)
 		}
 		var refunds int
-		require.NoError(t, f.pool.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE key = $1 AND message->>'Type' = $2`,
+		require.NoError(t, f.Pool().QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE key = $1 AND message->>'Type' = $2`,
 			id, contract.Refund.Name).Scan(&refunds))
 		require.Equal(t, 1, refunds)
 	})

@@ -20,7 +20,7 @@ func (o *Order) PlacedMessages(paymentToken string) ([]Outgoing, error) {
 	if err != nil {
 		return nil, err
 	}
-	charge, err := o.message(contract.Charge, contract.ChargeRoute, contract.ChargeCommand{
+	charge, err := o.message(contract.Charge, contract.ChargeRoute, contract.ChargeBody{
 		PaymentID: o.PaymentID, OrderID: o.ID, Amount: o.Total, PaymentToken: paymentToken,
 		CustomerID: o.CustomerID, Region: o.Region, Tier: o.Tier,
 	})
@@ -28,7 +28,7 @@ func (o *Order) PlacedMessages(paymentToken string) ([]Outgoing, error) {
 		return nil, err
 	}
 	charge.Message.Priority = contract.Priority(o.Tier)
-	deadline, err := o.message(contract.PaymentDeadline, contract.PaymentDeadlineRoute, contract.DeadlineBody{OrderID: o.ID})
+	deadline, err := o.message(contract.PaymentDeadline, contract.PaymentDeadlineRoute, contract.PaymentDeadlineBody{OrderID: o.ID})
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (o *Order) Messages(effect Effect) ([]Outgoing, error) {
 		event, err := o.event(kinds[o.Status], string(o.Status), last.Reason, last.At)
 		return []Outgoing{event}, err
 	case CommandRefund:
-		refund, err := o.message(contract.Refund, contract.RefundRoute, contract.RefundCommand{
+		refund, err := o.message(contract.Refund, contract.RefundRoute, contract.RefundBody{
 			PaymentID: o.PaymentID, OrderID: o.ID, Amount: o.Total, CustomerID: o.CustomerID, Region: o.Region, Tier: o.Tier,
 		})
 		refund.Message.Priority = contract.Priority(o.Tier)
@@ -61,7 +61,7 @@ func (o *Order) event(kind messaging.MessageType, name, reason string, at time.T
 	for i, item := range o.Items {
 		items[i] = contract.OrderItem(item)
 	}
-	return o.message(kind, messaging.Route{Exchange: kind.Exchange, Key: contract.OrderKey(name, o.Region, o.Tier)}, contract.OrderEvent{
+	return o.message(kind, messaging.Route{Exchange: kind.Exchange, Key: contract.OrderKey(name, o.Region, o.Tier)}, contract.OrderBody{
 		OrderID: o.ID, CustomerID: o.CustomerID, Region: o.Region, Tier: o.Tier, Total: o.Total, Items: items, Reason: reason, At: at,
 	})
 }

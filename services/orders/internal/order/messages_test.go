@@ -15,7 +15,7 @@ func place(t *testing.T, tier string) *order.Order {
 	t.Helper()
 	r := request()
 	r.Tier = tier
-	o, err := order.Place(r, total, at)
+	o, err := order.New(r, total, at)
 	require.NoError(t, err)
 	return o
 }
@@ -27,8 +27,8 @@ func decode[T any](t *testing.T, m messaging.Message) (body T) {
 }
 
 // event is what every event of the order says, but for the reason.
-func event(o *order.Order, reason string) contract.OrderEvent {
-	return contract.OrderEvent{
+func event(o *order.Order, reason string) contract.OrderBody {
+	return contract.OrderBody{
 		OrderID: o.ID, CustomerID: o.CustomerID, Region: o.Region, Tier: o.Tier, Total: total, Reason: reason, At: at,
 		Items: []contract.OrderItem{{SKU: "mug", Quantity: 2}, {SKU: "tshirt", Quantity: 1}},
 	}
@@ -52,12 +52,12 @@ func TestPlacedMessages(t *testing.T) {
 		require.Equal(t, want.route, messages[i].Route)
 		require.Equal(t, o.ID, messages[i].Message.CorrelationID)
 	}
-	require.Equal(t, event(o, ""), decode[contract.OrderEvent](t, messages[0].Message))
-	require.Equal(t, contract.ChargeCommand{
+	require.Equal(t, event(o, ""), decode[contract.OrderBody](t, messages[0].Message))
+	require.Equal(t, contract.ChargeBody{
 		PaymentID: o.PaymentID, OrderID: o.ID, Amount: total, PaymentToken: token,
 		CustomerID: o.CustomerID, Region: o.Region, Tier: o.Tier,
-	}, decode[contract.ChargeCommand](t, messages[1].Message))
-	require.Equal(t, contract.DeadlineBody{OrderID: o.ID}, decode[contract.DeadlineBody](t, messages[2].Message))
+	}, decode[contract.ChargeBody](t, messages[1].Message))
+	require.Equal(t, contract.PaymentDeadlineBody{OrderID: o.ID}, decode[contract.PaymentDeadlineBody](t, messages[2].Message))
 
 	ids := map[string]bool{}
 	for _, m := range messages {
@@ -94,7 +94,7 @@ func TestMessagesOfAnEffect(t *testing.T) {
 			require.Equal(t, messaging.Route{Exchange: contract.OrdersEvents, Key: c.key}, messages[0].Route)
 			require.Equal(t, c.kind.Name, messages[0].Message.Type)
 			require.Equal(t, o.ID, messages[0].Message.CorrelationID)
-			require.Equal(t, event(o, "because"), decode[contract.OrderEvent](t, messages[0].Message))
+			require.Equal(t, event(o, "because"), decode[contract.OrderBody](t, messages[0].Message))
 		})
 	}
 
@@ -107,9 +107,9 @@ func TestMessagesOfAnEffect(t *testing.T) {
 		require.Equal(t, contract.RefundRoute, messages[0].Route)
 		require.Equal(t, contract.Refund.Name, messages[0].Message.Type)
 		require.Equal(t, o.ID, messages[0].Message.CorrelationID)
-		require.Equal(t, contract.RefundCommand{
+		require.Equal(t, contract.RefundBody{
 			PaymentID: o.PaymentID, OrderID: o.ID, Amount: total, CustomerID: o.CustomerID, Region: o.Region, Tier: o.Tier,
-		}, decode[contract.RefundCommand](t, messages[0].Message))
+		}, decode[contract.RefundBody](t, messages[0].Message))
 	})
 
 	t.Run("nothing", func(t *testing.T) {

@@ -1,115 +1,85 @@
 package order
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
 
 	"example.com/orderflow/contract"
 )
 
-// maxText bounds a text of a request, in bytes.
-const maxText = 128
+// maxWaiting is how many messages may wait in the outbox before orders are refused.
+const maxWaiting = 10_000
 
-// Errors of this package.
-var (
-	// ErrNotFound says that there is no such order.
-	ErrNotFound = errors.New("there is no such order")
-	// ErrClosed says that an order has ended and cannot be cancelled.
-	ErrClosed = errors.New("the order has ended and cannot be cancelled")
-	// ErrKeyReused says that an idempotency key came with another body.
-	ErrKeyReused = errors.New("the idempotency key was used for another order")
-)
-
-// ValidID says whether a text can be an order's id. Other spellings of a UUID,
-// with braces or as a URN, are none.
-func ValidID(id string) bool {
-	_, err := uuid.Parse(id)
-	return err == nil && len(id) == 36
-}
-
-// Invalid names the fields of a request that cannot be, each with the reason.
-type Invalid map[string]string
-
-func (e Invalid) Error() string { return fmt.Sprintf("invalid fields: %v", map[string]string(e)) }
-
-// Request is what a customer asks for.
-type Request struct {
-	CustomerID   string `json:"customer_id"`
-	Region       string `json:"region"`
-	Tier         string `json:"tier"`
-	PaymentToken string `json:"payment_token"`
-	Items        []Item `json:"items"`
-}
-
-// Validate gives an [Invalid] that names every wrong field, or nil. What passes, no later
-// service refuses: the rules that others rely on are the contract's.
-func (r Request) Validate() error {
-	invalid := Invalid{}
-	if !contract.ValidCustomerID(r.CustomerID) {
-		invalid["customer_id"] = "must be 1 to 64 letters, digits, dashes, underscores or single dots, " +
-			"begin with a letter or digit and not end with a dot"
+// Place checks a request, asks for its price, and stores the order with the messages that
+// it causes. A request that comes again with its idempotency key gives the order that it
+// has made, with isNew false; without a key, the empty string, each request makes an order.
+//
+// Errors: [Invalid], [ErrKeyReused], [ErrBusy], [ErrPricingAway], and the store's.
+func (d *Desk) Place(ctx context.Context, r Request, key string) (o *Order, isNew bool, err error) {
+	if err := r.Validate(); err != nil {
+		return nil, false, err
 	}
-	if !slices.Contains(contract.Regions, r.Region) {
-		invalid["region"] = "must be eu, us or apac"
+	hash, err := r.Hash()
+	if err != nil {
+		return nil, false, err
 	}
-	if !slices.Contains(contract.Tiers, r.Tier) {
-		invalid["tier"] = "must be standard or express"
-	}
-	if !isText(r.PaymentToken) {
-		invalid["payment_token"] = wantText
-	}
-	if len(r.Items) == 0 || len(r.Items) > contract.MaxItems {
-		invalid["items"] = fmt.Sprintf("must be 1 to %d", contract.MaxItems)
-	}
-	seen := map[string]bool{}
-	for i, item := range r.Items {
-		field := fmt.Sprintf("items[%d].", i)
-		switch {
-		case !isText(item.SKU):
-			invalid[field+"sku"] = wantText
-		case seen[item.SKU]:
-			invalid[field+"sku"] = "stands in the order twice"
-		}
-		seen[item.SKU] = true
-		if item.Quantity < 1 || item.Quantity > contract.MaxQuantity {
-			invalid[field+"quantity"] = fmt.Sprintf("must be 1 to %d", contract.MaxQuantity)
+	if key != "" { // a repeated request is answered even while new ones are refused
+		known, err := d.store.FindByKey(ctx, r.CustomerID, key, hash)
+		if known != nil || err != nil {
+			return known, false, err
 		}
 	}
-	if len(invalid) > 0 {
-		return invalid
+	waiting, err := d.waiting(ctx)
+	if err != nil {
+		return nil, false, err
 	}
-	return nil
+	if waiting > maxWaiting {
+		return nil, false, ErrBusy
+	}
+	total, err := d.quote(ctx, r)
+	if err != nil {
+		return nil, false, err
+	}
+	o, err = New(r, total, time.Now())
+	if err != nil {
+		return nil, false, err
+	}
+	messages, err := o.PlacedMessages(r.PaymentToken)
+	if err != nil {
+		return nil, false, err
+	}
+	o, isNew, err = d.store.Place(ctx, o, messages, key, hash)
+	if isNew {
+		d.log.Info("order placed", zap.String("order_id", o.ID), zap.String("tier", o.Tier), zap.String("region", o.Region))
+	}
+	return o, isNew, err
 }
 
-var wantText = fmt.Sprintf("must have 1 to %d bytes, and no control characters", maxText)
-
-// isText keeps out what neither a database nor a log can take, such as NUL.
-func isText(s string) bool {
-	return s != "" && len(s) <= maxText && !strings.ContainsFunc(s, unicode.IsControl)
+// quote asks what the items of a request cost, if they are sold.
+func (d *Desk) quote(ctx context.Context, r Request) (contract.Money, error) {
+	knows, err := d.pricing.Knows(ctx)
+	if err != nil {
+		return contract.Money{}, err
+	}
+	if err := r.CheckSKUs(knows); err != nil {
+		return contract.Money{}, err
+	}
+	total, err := d.pricing.Quote(ctx, r.Items)
+	if err != nil {
+		return contract.Money{}, err
+	}
+	if err := total.Validate(); err != nil { // billing would refuse to charge it
+		return contract.Money{}, fmt.Errorf("not a possible quote: total.%w", err)
+	}
+	return total, nil
 }
 
-// CheckSKUs gives an [Invalid] that names the items whose SKU is not known.
-func (r Request) CheckSKUs(known func(sku string) bool) error {
-	invalid := Invalid{}
-	for i, item := range r.Items {
-		if !known(item.SKU) {
-			invalid[fmt.Sprintf("items[%d].sku", i)] = "unknown"
-		}
-	}
-	if len(invalid) > 0 {
-		return invalid
-	}
-	return nil
-}
-
-// Place makes the order of a request at the quoted total.
-func Place(r Request, total contract.Money, at time.Time) (*Order, error) {
+// New makes the order of a request at the quoted total.
+func New(r Request, total contract.Money, at time.Time) (*Order, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("make an order id: %w", err)
@@ -129,14 +99,4 @@ func Place(r Request, total contract.Money, at time.Time) (*Order, error) {
 		Items:      r.Items,
 		History:    []Change{{Status: Placed, At: moment(at)}},
 	}, nil
-}
-
-// Cancel applies the customer's wish. [ErrClosed] is for an order that has ended;
-// a second wish while the refund runs changes nothing and is no error.
-func (o *Order) Cancel(at time.Time) (Effect, error) {
-	effect := o.Apply(CustomerCancels, "cancelled by the customer", at)
-	if effect == Nothing && !o.RefundOpen {
-		return Nothing, ErrClosed
-	}
-	return effect, nil
 }

@@ -7,16 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"example.com/orderflow/contract"
-	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/inbox"
 	"example.com/orderflow/pkg/messaging/messagingtest"
 	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 	"example.com/orderflow/pkg/service"
 	"example.com/orderflow/services/orders/internal/order"
 )
@@ -89,7 +88,7 @@ func (b *between) TraceQueryEnd(_ context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 func TestStatusAndHistoryAreOfOneMoment(t *testing.T) {
 	t.Parallel()
 	pool, url := migrated(t)
-	store := NewStore(pool)
+	store := NewStore(transactional.New(pool, nil, nil))
 	config, err := pgxpool.ParseConfig(url)
 	require.NoError(t, err)
 	tracer := &between{do: func() {}}
@@ -99,7 +98,7 @@ func TestStatusAndHistoryAreOfOneMoment(t *testing.T) {
 	t.Cleanup(reading.Close)
 	require.NoError(t, reading.Ping(t.Context()))
 
-	o, err := order.Place(order.Request{CustomerID: "ada", Region: contract.RegionEU, Tier: contract.TierStandard,
+	o, err := order.New(order.Request{CustomerID: "ada", Region: contract.RegionEU, Tier: contract.TierStandard,
 		Items: []order.Item{{SKU: "mug", Quantity: 1}}}, contract.Money{AmountMinor: 1, Currency: contract.Currency}, time.Now())
 	require.NoError(t, err)
 	_, _, err = store.Place(t.Context(), o, nil, "", nil)
@@ -109,13 +108,15 @@ func TestStatusAndHistoryAreOfOneMoment(t *testing.T) {
 		if tracer.statements.Load() > 2 {
 			event = order.PaymentRefunded
 		}
-		d := &messaging.Delivery{Queue: "q", Message: messaging.Message{ID: uuid.NewString()}}
-		if _, _, err := store.Settle(context.Background(), d, o.ID, event, ""); err != nil {
+		if err := store.Do(context.Background(), func(tx *transactional.Tx) error {
+			_, _, err := store.Settle(context.Background(), tx, o.ID, event, "")
+			return err
+		}); err != nil {
 			t.Error(err)
 		}
 	}
 	for range 3 {
-		got, err := NewStore(reading).Find(t.Context(), o.ID)
+		got, err := NewStore(transactional.New(reading, nil, nil)).Find(t.Context(), o.ID)
 		require.NoError(t, err)
 		require.Equal(t, got.Status, got.History[len(got.History)-1].Status)
 	}

@@ -4,7 +4,6 @@ package postgres
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -14,11 +13,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
-	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/inbox"
 	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 	"example.com/orderflow/services/orders/internal/order"
 )
 
@@ -28,28 +25,18 @@ var files embed.FS
 // Migrations make the schema.
 func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 
-// Store is orders' database.
-type Store struct{ pool *pgxpool.Pool }
+// Store is orders' database, and an [order.Store].
+type Store struct{ *transactional.DB }
 
 // NewStore makes a store.
-func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool} }
-
-// Hash is what an idempotency key is remembered with.
-func Hash(r order.Request) ([]byte, error) {
-	encoded, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("hash a request: %w", err)
-	}
-	sum := sha256.Sum256(encoded)
-	return sum[:], nil
-}
+func NewStore(db *transactional.DB) *Store { return &Store{db} }
 
 // FindByKey gives the order that a customer's idempotency key has made; nil if there is
 // none yet, [order.ErrKeyReused] if the key came with another request.
 func (s *Store) FindByKey(ctx context.Context, customerID, key string, hash []byte) (*order.Order, error) {
 	var id string
 	var known []byte
-	err := s.pool.QueryRow(ctx, `SELECT order_id, request_hash FROM idempotency_keys WHERE customer_id = $1 AND key = $2`,
+	err := s.Pool().QueryRow(ctx, `SELECT order_id, request_hash FROM idempotency_keys WHERE customer_id = $1 AND key = $2`,
 		customerID, key).Scan(&id, &known)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -66,7 +53,7 @@ func (s *Store) FindByKey(ctx context.Context, customerID, key string, hash []by
 // PruneKeys forgets some of the idempotency keys that are older than this, and says how
 // many. A request that comes with such a key afterwards makes another order.
 func (s *Store) PruneKeys(ctx context.Context, olderThan time.Duration) (int64, error) {
-	tag, err := s.pool.Exec(ctx, `DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+	tag, err := s.Pool().Exec(ctx, `DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
 		SELECT ctid FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1) LIMIT 10000))`, olderThan.Seconds())
 	if err != nil {
 		return 0, fmt.Errorf("prune the idempotency keys: %w", err)
@@ -81,7 +68,7 @@ var errKeyTaken = errors.New("idempotency key taken")
 // another request of the customer has used in the meantime nothing is stored and that
 // order is given, with isNew false.
 func (s *Store) Place(ctx context.Context, o *order.Order, messages []order.Outgoing, key string, hash []byte) (stored *order.Order, isNew bool, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = s.Do(ctx, func(tx *transactional.Tx) error {
 		items, err := json.Marshal(o.Items)
 		if err != nil {
 			return err
@@ -124,12 +111,11 @@ func (s *Store) record(ctx context.Context, tx pgx.Tx, o *order.Order, from int,
 			return fmt.Errorf("write the history: %w", err)
 		}
 	}
-	for _, m := range messages {
-		if err := outbox.Add(ctx, tx, o.ID, m.Route, m.Message); err != nil {
-			return err
-		}
+	entries := make([]outbox.Entry, len(messages))
+	for i, m := range messages {
+		entries[i] = outbox.Entry{Key: o.ID, Route: m.Route, Message: m.Message}
 	}
-	return nil
+	return outbox.AddAll(ctx, tx, entries)
 }
 
 // Change locks an order, lets decide move it, and stores the result with the
@@ -138,7 +124,7 @@ func (s *Store) record(ctx context.Context, tx pgx.Tx, o *order.Order, from int,
 func (s *Store) Change(ctx context.Context, id string, decide func(o *order.Order) (order.Effect, error)) (*order.Order, order.Effect, error) {
 	var o *order.Order
 	var effect order.Effect
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+	err := s.Do(ctx, func(tx *transactional.Tx) (err error) {
 		o, effect, err = s.change(ctx, tx, id, decide)
 		return err
 	})
@@ -148,20 +134,10 @@ func (s *Store) Change(ctx context.Context, id string, decide func(o *order.Orde
 	return o, effect, nil
 }
 
-// Settle is Change for an event that a message brings: it is applied once,
-// however often the message comes. A copy gives order.Nothing.
-func (s *Store) Settle(ctx context.Context, d *messaging.Delivery, id string, event order.Event, reason string) (*order.Order, order.Effect, error) {
-	var o *order.Order
-	var effect order.Effect
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		first, err := inbox.Record(ctx, tx, d.Queue, d.ID)
-		if err != nil || !first {
-			return err
-		}
-		o, effect, err = s.change(ctx, tx, id, func(o *order.Order) (order.Effect, error) {
-			return o.Apply(event, reason, time.Now().UTC()), nil
-		})
-		return err
+// Settle is Change for an event that a message brings, in the transaction of its handler.
+func (s *Store) Settle(ctx context.Context, tx pgx.Tx, id string, event order.Event, reason string) (*order.Order, order.Effect, error) {
+	o, effect, err := s.change(ctx, tx, id, func(o *order.Order) (order.Effect, error) {
+		return o.Apply(event, reason, time.Now()), nil
 	})
 	if err != nil {
 		return nil, order.Nothing, fmt.Errorf("settle an order: %w", err)
@@ -170,8 +146,8 @@ func (s *Store) Settle(ctx context.Context, d *messaging.Delivery, id string, ev
 }
 
 func (s *Store) change(ctx context.Context, tx pgx.Tx, id string, decide func(o *order.Order) (order.Effect, error)) (*order.Order, order.Effect, error) {
-	// The lock also puts the order's outbox rows into the order of their commits. It is a
-	// statement of its own, so that the next one sees what was committed before the lock.
+	// The lock also makes the outbox rows of one order follow each other as their commits do.
+	// It is a statement of its own, so that the next one sees what was committed before it.
 	if order.ValidID(id) {
 		if _, err := tx.Exec(ctx, `SELECT FROM orders WHERE id = $1 FOR UPDATE`, id); err != nil {
 			return nil, order.Nothing, fmt.Errorf("lock an order: %w", err)
@@ -198,7 +174,7 @@ func (s *Store) change(ctx context.Context, tx pgx.Tx, id string, decide func(o 
 
 // Find gives an order, or [order.ErrNotFound].
 func (s *Store) Find(ctx context.Context, id string) (*order.Order, error) {
-	return find(ctx, s.pool, id)
+	return find(ctx, s.Pool(), id)
 }
 
 // querier is a pool or a transaction.
@@ -227,9 +203,9 @@ func (s *Store) List(ctx context.Context, status order.Status, before string, li
 		before = uuid.Max.String()
 	}
 	if status == "" {
-		return read(ctx, s.pool, selectPage, before, limit)
+		return read(ctx, s.Pool(), selectPage, before, limit)
 	}
-	return read(ctx, s.pool, selectPageOfStatus, status, before, limit)
+	return read(ctx, s.Pool(), selectPageOfStatus, status, before, limit)
 }
 
 // Each is one statement, so that an order and its history are of one moment. There are

@@ -22,9 +22,7 @@ type API struct {
 	Store *postgres.Store
 	// OperatorToken is what changes are authorised with.
 	OperatorToken string
-	// Wake wakes the outbox's relay.
-	Wake func()
-	Log  *zap.Logger
+	Log           *zap.Logger
 }
 
 // Routes are the API's routes.
@@ -86,7 +84,6 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	a.Wake()
 	a.Log.Info("price set", zap.String("sku", price.SKU), zap.Int64("version", price.Version))
 	service.WriteJSON(w, http.StatusOK, price)
 	return nil

@@ -7,13 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
-	"example.com/orderflow/pkg/messaging/messagingtest"
-	"example.com/orderflow/pkg/messaging/outbox"
 	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/service/servicetest"
 	"example.com/orderflow/services/pricing-rpc/internal/httpapi"
 	"example.com/orderflow/services/pricing-rpc/internal/postgres"
 )
@@ -21,21 +19,14 @@ import (
 const token = "operator-secret"
 
 type fixture struct {
-	pool   *pgxpool.Pool
+	*servicetest.DB
 	routes *http.ServeMux
-	wakes  int
 }
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, service.Migrate(t.Context(), pool,
-		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		service.Migrations{VersionTable: "pricing_version", Files: postgres.Migrations}))
-	f := &fixture{pool: pool}
-	api := &httpapi.API{Store: postgres.NewStore(pool), OperatorToken: token, Wake: func() { f.wakes++ }, Log: zap.NewNop()}
+	f := &fixture{DB: servicetest.NewDB(t, postgres.Migrations)}
+	api := &httpapi.API{Store: postgres.NewStore(f.DB.DB), OperatorToken: token, Log: zap.NewNop()}
 	f.routes = api.Routes()
 	return f
 }
@@ -77,14 +68,14 @@ func requireProblem(t *testing.T, w *httptest.ResponseRecorder, status int, fiel
 func TestGet(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	_, err := f.pool.Exec(t.Context(), `DELETE FROM prices WHERE sku <> 'mug'`)
+	_, err := f.Pool().Exec(t.Context(), `DELETE FROM prices WHERE sku <> 'mug'`)
 	require.NoError(t, err)
 	w := f.get()
 	require.Equal(t, http.StatusOK, w.Code)
 	require.JSONEq(t, `{"version":1,"prices":[
 		{"sku":"mug","name":"Mug with a rabbit","price":{"amount_minor":1290,"currency":"EUR"},"version":1}]}`, w.Body.String())
 
-	_, err = f.pool.Exec(t.Context(), `DELETE FROM prices`)
+	_, err = f.Pool().Exec(t.Context(), `DELETE FROM prices`)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"version":1,"prices":[]}`, f.get().Body.String())
 }
@@ -97,7 +88,7 @@ func TestPut(t *testing.T) {
 	want := `{"sku":"mug","name":"Mug, large","price":{"amount_minor":1390,"currency":"EUR"},"version":2}`
 	require.JSONEq(t, want, w.Body.String())
 	require.Contains(t, f.get().Body.String(), strings.TrimSpace(w.Body.String()))
-	require.Equal(t, 1, f.wakes)
+	require.Equal(t, 1, f.Commits())
 }
 
 func TestPutWantsTheToken(t *testing.T) {
@@ -108,7 +99,7 @@ func TestPutWantsTheToken(t *testing.T) {
 		requireProblem(t, w, http.StatusUnauthorized)
 		require.Equal(t, "Bearer", w.Header().Get("WWW-Authenticate"))
 	}
-	require.Zero(t, f.wakes)
+	require.Zero(t, f.Commits())
 	require.Contains(t, f.get().Body.String(), `"version":1}`)
 }
 
@@ -148,10 +139,10 @@ func TestPutRefusesTheRequest(t *testing.T) {
 func TestNoDatabase(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	f.pool.Close()
+	f.Pool().Close()
 	for _, w := range []*httptest.ResponseRecorder{f.get(), f.put("mug", body, "Bearer "+token)} {
 		requireProblem(t, w, http.StatusServiceUnavailable)
 		require.Equal(t, "1", w.Header().Get("Retry-After"))
 	}
-	require.Zero(t, f.wakes)
+	require.Zero(t, f.Commits())
 }

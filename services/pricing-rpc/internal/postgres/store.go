@@ -8,11 +8,11 @@ import (
 	"io/fs"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/outbox"
+	"example.com/orderflow/pkg/messaging/transactional"
 	"example.com/orderflow/services/pricing-rpc/internal/pricing"
 )
 
@@ -23,10 +23,10 @@ var files embed.FS
 func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 
 // Store is pricing-rpc's database.
-type Store struct{ pool *pgxpool.Pool }
+type Store struct{ *transactional.DB }
 
 // NewStore makes a store.
-func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool} }
+func NewStore(db *transactional.DB) *Store { return &Store{db} }
 
 // Catalogue gives all prices, by SKU, as one version.
 func (s *Store) Catalogue(ctx context.Context) (pricing.Catalogue, error) {
@@ -40,7 +40,7 @@ func (s *Store) Prices(ctx context.Context, skus []string) (pricing.Catalogue, e
 
 // read is one statement, and so sees one version, though prices change meanwhile.
 func (s *Store) read(ctx context.Context, which string, args ...any) (c pricing.Catalogue, err error) {
-	rows, err := s.pool.Query(ctx, `SELECT c.version, p.sku, p.name, p.amount_minor, p.currency, p.version
+	rows, err := s.Pool().Query(ctx, `SELECT c.version, p.sku, p.name, p.amount_minor, p.currency, p.version
 		FROM catalogue c LEFT JOIN (SELECT * FROM prices WHERE `+which+`) p ON true ORDER BY p.sku`, args...)
 	if err != nil {
 		return c, fmt.Errorf("read the catalogue: %w", err)
@@ -63,7 +63,7 @@ func (s *Store) read(ctx context.Context, which string, args ...any) (c pricing.
 
 // Put sets a price and writes price.changed to the outbox, in one transaction.
 func (s *Store) Put(ctx context.Context, p pricing.Price) (pricing.Price, error) {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := s.Do(ctx, func(tx *transactional.Tx) error {
 		// The catalogue's row is the lock that puts all changes into one order.
 		if err := tx.QueryRow(ctx, `UPDATE catalogue SET version = version + 1 RETURNING version`).Scan(&p.Version); err != nil {
 			return err
@@ -74,7 +74,7 @@ func (s *Store) Put(ctx context.Context, p pricing.Price) (pricing.Price, error)
 		if err != nil {
 			return err
 		}
-		m, err := messaging.NewMessage(contract.PriceChanged, contract.PriceChange{SKU: p.SKU, Price: p.Price, Version: p.Version})
+		m, err := messaging.NewMessage(contract.PriceChanged, contract.PriceChangedBody{SKU: p.SKU, Price: p.Price, Version: p.Version})
 		if err != nil {
 			return err
 		}

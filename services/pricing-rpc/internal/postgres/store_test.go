@@ -7,32 +7,23 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/pkg/messaging"
-	"example.com/orderflow/pkg/messaging/messagingtest"
-	"example.com/orderflow/pkg/messaging/outbox"
-	"example.com/orderflow/pkg/service"
+	"example.com/orderflow/pkg/service/servicetest"
 	"example.com/orderflow/services/pricing-rpc/internal/postgres"
 	"example.com/orderflow/services/pricing-rpc/internal/pricing"
 )
 
 type fixture struct {
 	*postgres.Store
-	pool *pgxpool.Pool
 }
 
 func setup(t *testing.T) *fixture {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	require.NoError(t, service.Migrate(t.Context(), pool,
-		service.Migrations{VersionTable: outbox.VersionTable, Files: outbox.Migrations},
-		service.Migrations{VersionTable: "pricing_version", Files: postgres.Migrations}))
-	return &fixture{postgres.NewStore(pool), pool}
+	db := servicetest.NewDB(t, postgres.Migrations)
+	return &fixture{postgres.NewStore(db.DB)}
 }
 
 func price(sku string, minor int64) pricing.Price {
@@ -53,7 +44,7 @@ type row struct {
 
 func (f *fixture) outbox(t *testing.T) []row {
 	t.Helper()
-	rows, err := f.pool.Query(t.Context(), `SELECT key, exchange, route, message FROM outbox ORDER BY id`)
+	rows, err := f.Pool().Query(t.Context(), `SELECT key, exchange, route, message FROM outbox ORDER BY id`)
 	require.NoError(t, err)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
 	require.NoError(t, err)
@@ -104,9 +95,9 @@ func TestPut(t *testing.T) {
 		require.Equal(t, row{Key: "mug", Exchange: contract.PricesChanged, Message: m}, waiting[0])
 		require.Equal(t, contract.PriceChanged.Name, m.Type)
 		require.Equal(t, "mug", m.CorrelationID)
-		var body contract.PriceChange
+		var body contract.PriceChangedBody
 		require.NoError(t, json.Unmarshal(m.Body, &body))
-		require.Equal(t, contract.PriceChange{SKU: "mug", Price: want.Price, Version: 2}, body)
+		require.Equal(t, contract.PriceChangedBody{SKU: "mug", Price: want.Price, Version: 2}, body)
 	})
 
 	t.Run("adds a price", func(t *testing.T) {
@@ -126,7 +117,7 @@ func TestPut(t *testing.T) {
 		before := f.catalogue(t)
 		_, err := f.Put(t.Context(), price("mug", 0)) // the table refuses it
 		require.Error(t, err)
-		_, err = f.pool.Exec(t.Context(), `ALTER TABLE outbox ADD CHECK (key <> 'mug')`)
+		_, err = f.Pool().Exec(t.Context(), `ALTER TABLE outbox ADD CHECK (key <> 'mug')`)
 		require.NoError(t, err)
 		_, err = f.Put(t.Context(), price("mug", 1390)) // the outbox refuses it, last of all
 		require.Error(t, err)
@@ -153,7 +144,7 @@ func TestPut(t *testing.T) {
 
 		var told []int64 // in the order of the versions
 		for _, r := range f.outbox(t) {
-			var body contract.PriceChange
+			var body contract.PriceChangedBody
 			require.NoError(t, json.Unmarshal(r.Message.Body, &body))
 			told = append(told, body.Version)
 		}
@@ -174,7 +165,7 @@ func TestPrices(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, pricing.Catalogue{Version: 1}, got)
 	}
-	_, err = f.pool.Exec(t.Context(), `DELETE FROM prices`)
+	_, err = f.Pool().Exec(t.Context(), `DELETE FROM prices`)
 	require.NoError(t, err)
 	require.Equal(t, pricing.Catalogue{Version: 1}, f.catalogue(t), "a catalogue may be empty")
 }

@@ -83,8 +83,8 @@ type Catalogue struct {
 
 // Quote prices the items. Errors, by the item's field: [UnknownSKUs] if that is all
 // that is wrong, else [Invalid] with whatever is.
-func (c Catalogue) Quote(items []contract.OrderItem) (contract.QuoteReply, error) {
-	quote := contract.QuoteReply{CatalogueVersion: c.Version, Total: contract.Money{Currency: contract.Currency}}
+func (c Catalogue) Quote(items []contract.OrderItem) (contract.PricingQuoteReplyBody, error) {
+	quote := contract.PricingQuoteReplyBody{CatalogueVersion: c.Version, Total: contract.Money{Currency: contract.Currency}}
 	if len(items) == 0 || len(items) > contract.MaxItems {
 		return quote, Invalid{"items": fmt.Sprintf("must be 1 to %d", contract.MaxItems)}
 	}

@@ -27,7 +27,7 @@ func TestQuote(t *testing.T) {
 	t.Parallel()
 	quote, err := catalogue.Quote([]contract.OrderItem{{SKU: "tshirt", Quantity: 1}, {SKU: "mug", Quantity: 3}})
 	require.NoError(t, err)
-	require.Equal(t, contract.QuoteReply{
+	require.Equal(t, contract.PricingQuoteReplyBody{
 		Lines: []contract.QuoteLine{
 			{SKU: "tshirt", Quantity: 1, Unit: euros(2450), Total: euros(2450)},
 			{SKU: "mug", Quantity: 3, Unit: euros(1290), Total: euros(3870)},

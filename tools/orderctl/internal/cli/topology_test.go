@@ -94,7 +94,7 @@ func TestAShorterDeadlineWaitsBehindTheLongerOnes(t *testing.T) {
 	place := func(n int) {
 		t.Helper()
 		for range n {
-			m, err := messaging.NewMessage(contract.PaymentDeadline, contract.DeadlineBody{OrderID: uuid.NewString()})
+			m, err := messaging.NewMessage(contract.PaymentDeadline, contract.PaymentDeadlineBody{OrderID: uuid.NewString()})
 			require.NoError(t, err)
 			require.NoError(t, orders.Publish(t.Context(), contract.PaymentDeadlineRoute, m))
 		}

@@ -33,8 +33,8 @@ type Login struct {
 	Password service.Secret
 }
 
-// Listen opens the port. Mail is taken as the switches of [fault.Mail] say.
-func Listen(addr string, login Login, store *postgres.Store, faults *fault.Switches, log *zap.Logger) (*Server, error) {
+// NewServer opens the port. Mail is taken as the switches of [fault.Mail] say.
+func NewServer(addr string, login Login, store *postgres.Store, faults *fault.Switches, log *zap.Logger) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("SMTP_LISTEN_ADDR: %w", err)

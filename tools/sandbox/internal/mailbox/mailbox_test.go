@@ -41,7 +41,7 @@ func setupFor(t *testing.T, login mailbox.Login) *fixture {
 	require.NoError(t, service.Migrate(t.Context(), pool, service.Migrations{VersionTable: "sandbox_version", Files: postgres.Migrations}))
 	store := postgres.NewStore(pool)
 	faults := &fault.Switches{}
-	server, err := mailbox.Listen("127.0.0.1:0", login, store, faults, zap.NewNop())
+	server, err := mailbox.NewServer("127.0.0.1:0", login, store, faults, zap.NewNop())
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
@@ -161,14 +161,14 @@ func TestFaults(t *testing.T) {
 	require.Len(t, mails, 1, "what was refused is not kept")
 }
 
-func TestListen(t *testing.T) {
+func TestNewServer(t *testing.T) {
 	t.Parallel()
-	_, err := mailbox.Listen("127.0.0.1:nonsense", mailbox.Login{}, nil, nil, zap.NewNop())
+	_, err := mailbox.NewServer("127.0.0.1:nonsense", mailbox.Login{}, nil, nil, zap.NewNop())
 	require.ErrorContains(t, err, "SMTP_LISTEN_ADDR")
-	never, err := mailbox.Listen("127.0.0.1:0", mailbox.Login{}, nil, nil, zap.NewNop())
+	never, err := mailbox.NewServer("127.0.0.1:0", mailbox.Login{}, nil, nil, zap.NewNop())
 	require.NoError(t, err)
 	require.NoError(t, never.Shutdown(t.Context()), "of what was never served")
-	again, err := mailbox.Listen(never.Addr(), mailbox.Login{}, nil, nil, zap.NewNop())
+	again, err := mailbox.NewServer(never.Addr(), mailbox.Login{}, nil, nil, zap.NewNop())
 	require.NoError(t, err)
 	require.NoError(t, again.Shutdown(t.Context()))
 }

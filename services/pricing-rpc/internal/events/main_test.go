@@ -1,9 +1,0 @@
-package events
-
-import (
-	"testing"
-
-	"example.com/orderflow/pkg/messaging/messagingtest"
-)
-
-func TestMain(m *testing.M) { messagingtest.Main(m) }

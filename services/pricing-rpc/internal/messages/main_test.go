@@ -1,0 +1,9 @@
+package messages
+
+import (
+	"testing"
+
+	"example.com/orderflow/pkg/messaging/messagingtest"
+)
+
+func TestMain(m *testing.M) { messagingtest.Main(m) }
