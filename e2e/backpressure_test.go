@@ -198,14 +198,14 @@ const maxMemory = 100 << 20
 // It leaves the messages where they are.
 func (c *composed) checkMemory(t *testing.T, secrets map[string]string) {
 	const each, wave = 50_000, 1000
-	c.script(t, "docker pause "+c.project+"-sandbox-1")
-	defer c.script(t, "docker unpause "+c.project+"-sandbox-1")
+	c.script(t, "docker pause "+c.Container("sandbox", 1))
+	defer c.script(t, "docker unpause "+c.Container("sandbox", 1))
 	db, err := c.database(t, "orders", secrets["services/orders/database_password"], "orders")
 	require.NoError(t, err)
 	_, err = db.Exec(t.Context(), `INSERT INTO outbox (key, exchange, route, message)
 		SELECT n::text, $1, 'nobody', jsonb_build_object('ID', gen_random_uuid(), 'Type', $2::text) FROM generate_series(1, $3) AS n`, contract.BillingCommands, contract.Charge.Name, 2*each)
 	require.NoError(t, err)
-	conn, err := amqp.Dial(fmt.Sprintf("amqp://%s:%s@127.0.0.1:%s/", contract.Operator, secrets["services/operator/amqp_password"], c.ports["AMQP_PORT"]))
+	conn, err := amqp.Dial(fmt.Sprintf("amqp://%s:%s@%s/", contract.Operator, secrets["services/operator/amqp_password"], c.Address("AMQP_PORT")))
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	ch, err := conn.Channel()
@@ -232,11 +232,11 @@ func (c *composed) checkMemory(t *testing.T, secrets map[string]string) {
 	}
 	most := map[string]int64{}
 	for range 5 { // each takes about two seconds
-		for line := range strings.Lines(c.script(t, "docker stats --no-stream --format '{{.Name}} {{.MemUsage}}' $(docker ps -q --filter label=com.docker.compose.project="+c.project+")")) {
+		for line := range strings.Lines(c.script(t, "docker stats --no-stream --format '{{.Name}} {{.MemUsage}}' $(docker ps -q --filter label=com.docker.compose.project="+c.Project+")")) {
 			fields := strings.Fields(line)
 			used, err := units.RAMInBytes(fields[1])
 			require.NoError(t, err, line)
-			name := strings.TrimSuffix(strings.TrimPrefix(fields[0], c.project+"-"), "-1")
+			name := strings.TrimSuffix(strings.TrimPrefix(fields[0], c.Project+"-"), "-1")
 			most[name] = max(most[name], used)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 
 // `make up WITH=tls`: whoever has no certificate of ours does not get in, by any door.
 func TestTheOverlayTLS(t *testing.T) {
-	c, s := newComposed(t, "tls", "AMQPS_PORT")
+	c, s := newComposed(t, "tls")
 	t.Run("an order is paid", func(t *testing.T) {
 		s.becomes(s.place("ada", contract.TierExpress, "tok_ok").ID, "paid")
 	})
@@ -32,7 +32,7 @@ func TestTheOverlayTLS(t *testing.T) {
 		require.True(t, roots.AppendCertsFromPEM(c.secretFile(t, "operator/ca.pem")))
 		own, err := tls.X509KeyPair(c.secretFile(t, "operator/client.pem"), c.secretFile(t, "operator/client-key.pem"))
 		require.NoError(t, err)
-		address := "127.0.0.1:" + c.ports["AMQPS_PORT"]
+		address := c.Address("AMQPS_PORT")
 		dial := func(password string) error {
 			conn, err := amqp.DialTLS("amqps://"+contract.Operator+":"+password+"@"+address+"/",
 				&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12})
@@ -52,10 +52,10 @@ func TestTheOverlayTLS(t *testing.T) {
 		require.ErrorContains(t, err, "certificate required")
 	})
 	t.Run("nobody listens without TLS", func(t *testing.T) {
-		_, err := net.DialTimeout("tcp", "127.0.0.1:"+c.ports["AMQP_PORT"], 5*time.Second)
+		_, err := net.DialTimeout("tcp", c.Address("AMQP_PORT"), 5*time.Second)
 		require.Error(t, err)
 		c.compose(t, `exec -T rabbitmq bash -c "! (</dev/tcp/127.0.0.1/5672) 2>/dev/null"`)
-		_, err = amqp.Dial(fmt.Sprintf("amqp://%s:%s@127.0.0.1:%s/", contract.Operator, secrets["services/operator/amqp_password"], c.ports["AMQPS_PORT"]))
+		_, err = amqp.Dial(fmt.Sprintf("amqp://%s:%s@%s/", contract.Operator, secrets["services/operator/amqp_password"], c.Address("AMQPS_PORT")))
 		require.Error(t, err)
 		connections := c.compose(t, "exec -T rabbitmq rabbitmqctl -q list_connections --no-table-headers user ssl peer_cert_subject")
 		for _, user := range []string{contract.OrdersUser, contract.BillingUser, contract.NotifierUser, contract.PricingUser} {
@@ -91,14 +91,14 @@ func (c *composed) privateKeys(t *testing.T) map[string]string {
 
 // `make up WITH=federation`: a customer of one region orders in the other.
 func TestTheOverlayFederation(t *testing.T) {
-	c, s := newComposed(t, "federation", "US_AMQP_PORT", "US_MANAGEMENT_PORT", "US_POSTGRES_PORT", "US_ORDERS_PORT", "US_PRICING_PORT")
+	c, s := newComposed(t, "federation")
 	for _, broker := range []string{"rabbitmq", "rabbitmq-us"} {
 		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
 			status := c.compose(t, "exec -T "+broker+" rabbitmqctl -q federation_status --formatter json")
 			return strings.Contains(status, `"status":"running"`), status
 		})
 	}
-	eu, us := s.orders[0].URL, "http://127.0.0.1:"+c.ports["US_ORDERS_PORT"]
+	eu, us := s.orders[0].URL, "http://"+c.Address("US_ORDERS_PORT")
 	order := func(at, customer, region string) string {
 		s.orders[0].URL = at
 		id := s.insist(t.Context(), customer, strings.Replace(orderBody(customer, contract.TierStandard, "tok_ok", "mug"), `"eu"`, fmt.Sprintf("%q", region), 1))
@@ -114,7 +114,7 @@ func TestTheOverlayFederation(t *testing.T) {
 					Subject string `json:"subject"`
 				} `json:"mails"`
 			}
-			s.getJSON("http://127.0.0.1:"+c.ports["SANDBOX_PORT"]+"/v1/mails?to="+customer+"@example.com", &answer)
+			s.getJSON("http://"+c.Address("SANDBOX_PORT")+"/v1/mails?to="+customer+"@example.com", &answer)
 			for _, m := range answer.Mails {
 				list = append(list, m.From+": "+m.Subject)
 			}
@@ -131,7 +131,7 @@ func TestTheOverlayFederation(t *testing.T) {
 	told("eve", fromUS+"Order "+last+" is paid", fromEU+"Receipt for order "+last)
 	told("ada", toAda...)
 
-	status, _ := s.get("http://127.0.0.1:" + c.ports["US_PRICING_PORT"] + "/v1/prices")
+	status, _ := s.get("http://" + c.Address("US_PRICING_PORT") + "/v1/prices")
 	require.Equal(t, http.StatusOK, status)
 	t.Run("what runs is healthy, and what runs once has ended well", c.checkHealth)
 	t.Run("no container may more than it must", c.checkConfinement)

@@ -162,7 +162,7 @@ func (c *composed) checkNeighbours(t *testing.T) {
 		if !ok || ip.IP.IsLoopback() || ip.IP.IsLinkLocalUnicast() {
 			continue
 		}
-		for name, port := range c.ports {
+		for name, port := range c.Ports() {
 			conn, err := net.DialTimeout("tcp", net.JoinHostPort(ip.IP.String(), port), 500*time.Millisecond)
 			if err == nil {
 				_ = conn.Close()
@@ -204,7 +204,7 @@ const (
 // database connects as a role.
 func (c *composed) database(t *testing.T, role, secret, database string) (*pgx.Conn, error) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@127.0.0.1:%s/%s", role, secret, c.ports["POSTGRES_PORT"], database))
+	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/%s", role, secret, c.Address("POSTGRES_PORT"), database))
 	if err == nil {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	}
@@ -248,7 +248,7 @@ func (c *composed) checkAccounts(t *testing.T, secrets map[string]string) {
 	}
 	for _, own := range []string{contract.OrdersUser, contract.BillingUser, contract.NotifierUser, contract.PricingUser, contract.Operator} {
 		dial := func(user, secret string) error {
-			conn, err := amqp.Dial(fmt.Sprintf("amqp://%s:%s@127.0.0.1:%s/", user, secret, c.ports["AMQP_PORT"]))
+			conn, err := amqp.Dial(fmt.Sprintf("amqp://%s:%s@%s/", user, secret, c.Address("AMQP_PORT")))
 			if err == nil {
 				_ = conn.Close()
 			}

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/orderflow/e2e/internal/stack"
 	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
@@ -17,9 +17,7 @@ import (
 // because that process is another user's or runs in another namespace of pids.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
-	root, err := filepath.Abs("..")
-	require.NoError(t, err)
-	c := &composed{root: root}
+	c := newStack(t, stack.Options{})
 	ended := exec.CommandContext(t.Context(), "true")
 	require.NoError(t, ended.Run())
 	place, _, _ := strings.Cut(owner.Name(), "-")
@@ -46,9 +44,7 @@ func TestLeftovers(t *testing.T) {
 // The whole of it, with what Docker holds.
 func TestLeftoversInDocker(t *testing.T) {
 	t.Parallel()
-	root, err := filepath.Abs("..")
-	require.NoError(t, err)
-	c := &composed{root: root}
+	c := newStack(t, stack.Options{})
 	ended := exec.CommandContext(t.Context(), "true")
 	require.NoError(t, ended.Run())
 	place, _, _ := strings.Cut(owner.Name(), "-")
