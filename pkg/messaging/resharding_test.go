@@ -97,17 +97,7 @@ func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 		empty(topology)
 		stop()
 		topology = sharded(shards)
-		require.NoError(t, messaging.Apply(ctx, b.Admin(), topology))
-		differences, err := messaging.Verify(ctx, b.Admin(), topology)
-		require.NoError(t, err)
-		for _, d := range differences { // the shards that are too many
-			if d.Entity == "queue" {
-				b.DeleteQueue(t, d.Name)
-			}
-		}
-		differences, err = messaging.Verify(ctx, b.Admin(), topology)
-		require.NoError(t, err)
-		require.Empty(t, differences)
+		reshard(ctx, t, b, topology)
 		mu.Lock()
 		clear(used)
 		mu.Unlock()
@@ -124,4 +114,21 @@ func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 		}
 	}
 	require.Len(t, used, 3, "all shards work")
+}
+
+// reshard applies a topology with another number of shards, and deletes the shards that
+// are too many.
+func reshard(ctx context.Context, t *testing.T, b *messagingtest.BrokerInfo, topology messaging.Topology) {
+	t.Helper()
+	require.NoError(t, messaging.Apply(ctx, b.Admin(), topology))
+	differences, err := messaging.Verify(ctx, b.Admin(), topology)
+	require.NoError(t, err)
+	for _, d := range differences {
+		if d.Entity == "queue" {
+			b.DeleteQueue(t, d.Name)
+		}
+	}
+	differences, err = messaging.Verify(ctx, b.Admin(), topology)
+	require.NoError(t, err)
+	require.Empty(t, differences)
 }
