@@ -193,38 +193,7 @@ func TestTwoRegions(t *testing.T) {
 		}
 		require.Len(t, arrived, len(placed))
 	})
-	t.Run("a link is cut and healed while customers order", func(t *testing.T) {
-		var count atomic.Int32
-		more := func(n int32) {
-			enough := count.Load() + n
-			messagingtest.Eventually(t, time.Minute, func() (bool, string) { return count.Load() >= enough, fmt.Sprint(count.Load()) })
-		}
-		stop, result := make(chan struct{}), make(chan error, 1)
-		var placed []placedIn
-		go func() {
-			var err error
-			placed, err = f.keepOrdering(stop, &count)
-			result <- err
-		}()
-		more(10)
-		f.regions.Cut(t, contract.RegionUS)
-		more(10)
-		for s, other := range map[*system]string{eu: contract.RegionUS, us: contract.RegionEU} {
-			messagingtest.Eventually(t, time.Minute, func() (bool, string) {
-				n := s.broker.Depth(t, link(other))
-				return n > 0, fmt.Sprintf("%d events wait", n)
-			})
-		}
-		f.regions.Heal(t, contract.RegionUS)
-		more(10)
-		close(stop)
-		require.NoError(t, <-result)
-		for _, o := range placed {
-			f.systems[o.in].becomes(o.id, "paid")
-			f.expect(o)
-		}
-		f.told()
-	})
+	t.Run("a link is cut and healed while customers order", f.cutWhileCustomersOrder)
 	t.Run("and no mail has come twice since", func(t *testing.T) {
 		// Behind all that could have come before, on every way.
 		f.order(contract.RegionEU, "last")
@@ -245,43 +214,80 @@ func TestTwoRegions(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the link's user can keep its link, and no more", func(t *testing.T) {
-		topology, err := contract.InRegion(contract.RegionEU, 0)
-		require.NoError(t, err)
-		user := topology.Users[len(topology.Users)-1]
-		require.Equal(t, contract.FederationUser, user.Name)
-		conn, err := dialAs(t, eu.broker, user.Name, password)
-		require.NoError(t, err)
-		own := link("another")
-		for _, try := range []attempt{declareQueue(own), get(own)} {
-			code, reason := tryAs(t, conn, try)
-			require.Zero(t, code, reason)
-		}
-		for what, c := range map[string]struct {
-			try  attempt
-			code int
-		}{
-			"says that an order is paid":           {write(contract.OrdersEvents, "order.paid.eu.standard"), accessRefused},
-			"reaches a queue directly":             {write("", contract.NotifierOrders.Name), accessRefused},
-			"has payments come over its link":      {bind(contract.BillingEvents, "#", own), accessRefused},
-			"has a queue of orders come to others": {bind(contract.OrdersEvents, "#", contract.NotifierOrders.Name), accessRefused},
-			"declares a queue of another name":     {declareQueue("mine"), accessRefused},
-			"removes the exchange that it reads":   {deleteExchange(contract.OrdersEvents), accessRefused},
-			"dead-letters to where it cannot write": {func(ch *amqp.Channel) error {
-				_, err := ch.QueueDeclare(link("third"), true, false, false, false, amqp.Table{"x-dead-letter-exchange": contract.OrdersEvents})
-				return err
-			}, accessRefused},
-		} {
-			code, reason := tryAs(t, conn, c.try)
-			require.Equal(t, c.code, code, "%s: %s", what, reason)
-		}
-		t.Log(refusesAllElse(t, conn, user, topology), "attempts")
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, eu.broker.ManagementURL+"/api/parameters/federation-upstream", nil)
-		require.NoError(t, err)
-		req.SetBasicAuth(user.Name, password)
-		res, err := eu.http.Do(req)
-		require.NoError(t, err)
-		_ = res.Body.Close()
-		require.Equal(t, http.StatusUnauthorized, res.StatusCode, "where the other broker's password is")
-	})
+	t.Run("the link's user can keep its link, and no more", f.checkLinkUser)
+}
+
+func (f *federated) cutWhileCustomersOrder(t *testing.T) {
+	eu, us := f.systems[contract.RegionEU], f.systems[contract.RegionUS]
+	var count atomic.Int32
+	more := func(n int32) {
+		enough := count.Load() + n
+		messagingtest.Eventually(t, time.Minute, func() (bool, string) { return count.Load() >= enough, fmt.Sprint(count.Load()) })
+	}
+	stop, result := make(chan struct{}), make(chan error, 1)
+	var placed []placedIn
+	go func() {
+		var err error
+		placed, err = f.keepOrdering(stop, &count)
+		result <- err
+	}()
+	more(10)
+	f.regions.Cut(t, contract.RegionUS)
+	more(10)
+	for s, other := range map[*system]string{eu: contract.RegionUS, us: contract.RegionEU} {
+		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
+			n := s.broker.Depth(t, link(other))
+			return n > 0, fmt.Sprintf("%d events wait", n)
+		})
+	}
+	f.regions.Heal(t, contract.RegionUS)
+	more(10)
+	close(stop)
+	require.NoError(t, <-result)
+	for _, o := range placed {
+		f.systems[o.in].becomes(o.id, "paid")
+		f.expect(o)
+	}
+	f.told()
+}
+
+func (f *federated) checkLinkUser(t *testing.T) {
+	eu := f.systems[contract.RegionEU]
+	topology, err := contract.InRegion(contract.RegionEU, 0)
+	require.NoError(t, err)
+	user := topology.Users[len(topology.Users)-1]
+	require.Equal(t, contract.FederationUser, user.Name)
+	conn, err := dialAs(t, eu.broker, user.Name, password)
+	require.NoError(t, err)
+	own := link("another")
+	for _, try := range []attempt{declareQueue(own), get(own)} {
+		code, reason := tryAs(t, conn, try)
+		require.Zero(t, code, reason)
+	}
+	for what, c := range map[string]struct {
+		try  attempt
+		code int
+	}{
+		"says that an order is paid":           {write(contract.OrdersEvents, "order.paid.eu.standard"), accessRefused},
+		"reaches a queue directly":             {write("", contract.NotifierOrders.Name), accessRefused},
+		"has payments come over its link":      {bind(contract.BillingEvents, "#", own), accessRefused},
+		"has a queue of orders come to others": {bind(contract.OrdersEvents, "#", contract.NotifierOrders.Name), accessRefused},
+		"declares a queue of another name":     {declareQueue("mine"), accessRefused},
+		"removes the exchange that it reads":   {deleteExchange(contract.OrdersEvents), accessRefused},
+		"dead-letters to where it cannot write": {func(ch *amqp.Channel) error {
+			_, err := ch.QueueDeclare(link("third"), true, false, false, false, amqp.Table{"x-dead-letter-exchange": contract.OrdersEvents})
+			return err
+		}, accessRefused},
+	} {
+		code, reason := tryAs(t, conn, c.try)
+		require.Equal(t, c.code, code, "%s: %s", what, reason)
+	}
+	t.Log(refusesAllElse(t, conn, user, topology), "attempts")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, eu.broker.ManagementURL+"/api/parameters/federation-upstream", nil)
+	require.NoError(t, err)
+	req.SetBasicAuth(user.Name, password)
+	res, err := eu.http.Do(req)
+	require.NoError(t, err)
+	_ = res.Body.Close()
+	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "where the other broker's password is")
 }

@@ -18,8 +18,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// A good message with hostile headers is a good message: what it asks for happens,
-// once. Each step waits in its queues until it has been given other headers.
+// Hostile headers do not change what a good message does: what it asks for happens, once.
+// Each step's messages are taken out of their queues and put back with other headers.
 func TestHostileHeaders(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -30,20 +30,7 @@ func TestHostileHeaders(t *testing.T) {
 		}
 		return list
 	}
-	// disguise puts messages with hostile headers into queues, one after the other.
-	disguise := func(list []amqp.Delivery, queues ...string) {
-		for i, d := range list {
-			queue, headers := queues[i%len(queues)], amqp.Table{}
-			maps.Copy(headers, d.Headers)
-			maps.Copy(headers, hostileHeaders[i%len(hostileHeaders)])
-			s.confirm(operator, amqp.Publishing{
-				MessageId: d.MessageId, Type: d.Type, CorrelationId: d.CorrelationId, ContentType: d.ContentType, DeliveryMode: d.DeliveryMode,
-				Priority: d.Priority, Timestamp: d.Timestamp, AppId: d.AppId, UserId: contract.Operator, ReplyTo: "amq.gen-nobody", Headers: headers, Body: d.Body,
-			}, queue)
-			tried.add(queue, "every header")
-			tried.add(queue, "wrong reply-to")
-		}
-	}
+	disguise := func(list []amqp.Delivery, queues ...string) { s.disguise(operator, tried, list, queues...) }
 	// What is in a shard cannot be taken out by hand, so payment events come to us first.
 	const aside = "aside"
 	var shards []string
@@ -100,22 +87,7 @@ func TestHostileHeaders(t *testing.T) {
 		s.depth(queue, n)
 		disguise(take(queue, n), queue)
 	}
-	for i, headers := range append(hostileHeaders, nil) {
-		for _, queue := range []string{contract.NotifierEmail.Name, contract.NotifierWebhook.Name} {
-			m := good(t, queue)
-			m.Headers, m.ReplyTo = headers, "amq.gen-nobody"
-			if headers == nil {
-				m.MessageId = "" // here the dedupe key is what counts
-			}
-			name := fmt.Sprint("direct-", i)
-			set("recipient", name+"@example.com")(&m)
-			set("dedupe_key", name)(&m)
-			set("data", map[string]string{"order_id": name})(&m)
-			s.confirm(operator, m, queue)
-			tried.add(queue, "every header")
-			tried.add(queue, "wrong reply-to")
-		}
-	}
+	s.notifyDirectly(operator, tried)
 	s.startNotifier()
 	for i := range hostileHeaders {
 		for _, o := range []struct {
@@ -138,6 +110,43 @@ func TestHostileHeaders(t *testing.T) {
 		s.depth(contract.DeadQueue(queue), 0)
 	}
 	require.Empty(t, s.logs.FilterLevelExact(zap.ErrorLevel).All())
+}
+
+// disguise puts messages with hostile headers into queues, one after the other.
+func (s *system) disguise(ch *amqp.Channel, tried matrix, list []amqp.Delivery, queues ...string) {
+	for i, d := range list {
+		queue, headers := queues[i%len(queues)], amqp.Table{}
+		maps.Copy(headers, d.Headers)
+		maps.Copy(headers, hostileHeaders[i%len(hostileHeaders)])
+		s.confirm(ch, amqp.Publishing{
+			MessageId: d.MessageId, Type: d.Type, CorrelationId: d.CorrelationId, ContentType: d.ContentType, DeliveryMode: d.DeliveryMode,
+			Priority: d.Priority, Timestamp: d.Timestamp, AppId: d.AppId, UserId: contract.Operator, ReplyTo: "amq.gen-nobody", Headers: headers, Body: d.Body,
+		}, queue)
+		tried.add(queue, "every header")
+		tried.add(queue, "wrong reply-to")
+	}
+}
+
+// notifyDirectly puts notifications with hostile headers into the queues of both channels,
+// and one without a message id, where the dedupe key counts.
+func (s *system) notifyDirectly(ch *amqp.Channel, tried matrix) {
+	s.t.Helper()
+	for i, headers := range append(hostileHeaders, nil) {
+		for _, queue := range []string{contract.NotifierEmail.Name, contract.NotifierWebhook.Name} {
+			m := good(s.t, queue)
+			m.Headers, m.ReplyTo = headers, "amq.gen-nobody"
+			if headers == nil {
+				m.MessageId = ""
+			}
+			name := fmt.Sprint("direct-", i)
+			set("recipient", name+"@example.com")(&m)
+			set("dedupe_key", name)(&m)
+			set("data", map[string]string{"order_id": name})(&m)
+			s.confirm(ch, m, queue)
+			tried.add(queue, "every header")
+			tried.add(queue, "wrong reply-to")
+		}
+	}
 }
 
 // Headers that are nested too deep for the client library end the connection that they

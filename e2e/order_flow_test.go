@@ -80,47 +80,8 @@ func TestOneOrdersPath(t *testing.T) {
 			func() []string { return s.subjects("carol") })
 		require.Equal(t, http.StatusConflict, s.cancel(o.ID))
 	})
-	t.Run("the same idempotency key gives the same order", func(t *testing.T) {
-		body := orderBody("dan", contract.TierStandard, "tok_ok", "mug")
-		var first, second orderView
-		status, header, answer, err := s.try(s.orders[0].URL, "key-1", body)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusCreated, status)
-		require.NoError(t, json.Unmarshal(answer, &first))
-		require.Equal(t, "/v1/orders/"+first.ID, header.Get("Location"))
-		status, _, answer, err = s.try(s.orders[0].URL, "key-1", body)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusOK, status)
-		require.NoError(t, json.Unmarshal(answer, &second))
-		require.Equal(t, first.ID, second.ID)
-		status, _, _, err = s.try(s.orders[0].URL, "key-1", strings.Replace(body, `"quantity":2`, `"quantity":3`, 1))
-		require.NoError(t, err)
-		require.Equal(t, http.StatusConflict, status)
-		status, _, answer, err = s.try(s.orders[0].URL, "key-1", strings.Replace(body, "dan", "dora", 1))
-		require.NoError(t, err)
-		require.Equal(t, http.StatusCreated, status, "another customer's key is another key")
-		require.NoError(t, json.Unmarshal(answer, &second))
-		require.NotEqual(t, first.ID, second.ID)
-	})
-	t.Run("bad requests are told which field", func(t *testing.T) {
-		for name, c := range map[string]struct {
-			body   string
-			status int
-			field  string
-		}{
-			"malformed":   {`{`, http.StatusBadRequest, ""},
-			"wrong type":  {`{"customer_id":7}`, http.StatusBadRequest, "customer_id"},
-			"region":      {strings.Replace(orderBody("x", "standard", "tok_ok", "mug"), `"eu"`, `"mars"`, 1), http.StatusUnprocessableEntity, "region"},
-			"unknown sku": {orderBody("x", "standard", "tok_ok", "unicorn"), http.StatusUnprocessableEntity, "items[0].sku"},
-			"too large":   {`{"customer_id":"` + strings.Repeat("x", 70<<10) + `"}`, http.StatusRequestEntityTooLarge, ""},
-		} {
-			status, header, answer, err := s.try(s.orders[0].URL, "", c.body)
-			require.NoError(t, err)
-			require.Equal(t, c.status, status, "%s: %s", name, answer)
-			require.Equal(t, "application/problem+json", header.Get("Content-Type"))
-			require.Contains(t, string(answer), c.field, name)
-		}
-	})
+	t.Run("the same idempotency key gives the same order", func(t *testing.T) { checkIdempotency(t, s) })
+	t.Run("bad requests are told which field", func(t *testing.T) { checkBadRequests(t, s) })
 	t.Run("audit has heard all of it", func(t *testing.T) {
 		types := map[string]bool{}
 		ctx := t.Context()
@@ -141,6 +102,51 @@ func TestOneOrdersPath(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, differences)
 	})
+}
+
+func checkIdempotency(t *testing.T, s *system) {
+	t.Helper()
+	body := orderBody("dan", contract.TierStandard, "tok_ok", "mug")
+	var first, second orderView
+	status, header, answer, err := s.try(s.orders[0].URL, "key-1", body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, status)
+	require.NoError(t, json.Unmarshal(answer, &first))
+	require.Equal(t, "/v1/orders/"+first.ID, header.Get("Location"))
+	status, _, answer, err = s.try(s.orders[0].URL, "key-1", body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, status)
+	require.NoError(t, json.Unmarshal(answer, &second))
+	require.Equal(t, first.ID, second.ID)
+	status, _, _, err = s.try(s.orders[0].URL, "key-1", strings.Replace(body, `"quantity":2`, `"quantity":3`, 1))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusConflict, status)
+	status, _, answer, err = s.try(s.orders[0].URL, "key-1", strings.Replace(body, "dan", "dora", 1))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, status, "another customer's key is another key")
+	require.NoError(t, json.Unmarshal(answer, &second))
+	require.NotEqual(t, first.ID, second.ID)
+}
+
+func checkBadRequests(t *testing.T, s *system) {
+	t.Helper()
+	for name, c := range map[string]struct {
+		body   string
+		status int
+		field  string
+	}{
+		"malformed":   {`{`, http.StatusBadRequest, ""},
+		"wrong type":  {`{"customer_id":7}`, http.StatusBadRequest, "customer_id"},
+		"region":      {strings.Replace(orderBody("x", "standard", "tok_ok", "mug"), `"eu"`, `"mars"`, 1), http.StatusUnprocessableEntity, "region"},
+		"unknown sku": {orderBody("x", "standard", "tok_ok", "unicorn"), http.StatusUnprocessableEntity, "items[0].sku"},
+		"too large":   {`{"customer_id":"` + strings.Repeat("x", 70<<10) + `"}`, http.StatusRequestEntityTooLarge, ""},
+	} {
+		status, header, answer, err := s.try(s.orders[0].URL, "", c.body)
+		require.NoError(t, err)
+		require.Equal(t, c.status, status, "%s: %s", name, answer)
+		require.Equal(t, "application/problem+json", header.Get("Content-Type"))
+		require.Contains(t, string(answer), c.field, name)
+	}
 }
 
 func TestExpressGoesFirst(t *testing.T) {

@@ -7,9 +7,7 @@ import (
 	"regexp"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/google/uuid"
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
@@ -25,31 +23,17 @@ const (
 	preconditions  = amqp.PreconditionFailed // 406
 )
 
-func TestWhatTheBrokerRefuses(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t, 0)
-	const (
-		orders, billing, notifier = contract.OrdersUser, contract.BillingUser, contract.NotifierUser
-		pricing, operator         = contract.PricingUser, contract.Operator
-	)
-	users := map[string]*amqp.Connection{}
-	for _, u := range contract.All(0).Users {
-		conn, err := dialAs(t, s.broker, u.Name, password)
-		require.NoError(t, err)
-		users[u.Name] = conn
-	}
-	// A queue that orders alone may use, since it belongs to its connection.
-	ch, err := users[orders].Channel()
-	require.NoError(t, err)
-	private, err := ch.QueueDeclare("", false, false, true, false, nil)
-	require.NoError(t, err)
+// permission is something that a user tries.
+type permission struct {
+	user, what string
+	try        attempt
+	code       int // what the broker answers; 403 where none is given
+}
 
-	type row struct {
-		user, what string
-		try        attempt
-		code       int // 403 where none is given
-	}
-	rows := []row{
+// refusedToOrdersAndBilling are what orders and billing try and must not be able to do.
+func refusedToOrdersAndBilling() []permission {
+	const orders, billing, operator = contract.OrdersUser, contract.BillingUser, contract.Operator
+	return []permission{
 		// Money and its history.
 		{user: orders, what: "announces a payment", try: write(contract.BillingEvents, "1")},
 		{user: orders, what: "announces a payment to its own shards", try: write(contract.OrdersPayments, "1")},
@@ -93,7 +77,16 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: billing, what: "redeclares its exchange", try: declareExchange(contract.BillingEvents)},
 		{user: billing, what: "asks for a price", try: write(contract.PricingRequests, "quote")},
 		{user: billing, what: "speaks as orders", try: writeAs(orders, contract.BillingEvents, "1"), code: preconditions},
+	}
+}
 
+// refusedToOthers are what the other users try and must not be able to do.
+func refusedToOthers() []permission {
+	const (
+		orders, billing, notifier = contract.OrdersUser, contract.BillingUser, contract.NotifierUser
+		pricing, operator         = contract.PricingUser, contract.Operator
+	)
+	return []permission{
 		{user: notifier, what: "charges a customer", try: write(contract.BillingCommands, "charge")},
 		{user: notifier, what: "says that a payment was refunded", try: write(contract.BillingEvents, "1")},
 		{user: notifier, what: "writes an order event", try: write(contract.OrdersEvents, "order.paid.eu.express")},
@@ -136,22 +129,44 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: operator, what: "declares an exchange", try: declareExchange("operator.own")},
 		{user: operator, what: "speaks as billing", try: writeAs(billing, "", contract.PaymentShards[0].Name), code: preconditions},
 	}
+}
+
+func TestWhatTheBrokerRefuses(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	const (
+		orders, billing, notifier = contract.OrdersUser, contract.BillingUser, contract.NotifierUser
+		pricing, operator         = contract.PricingUser, contract.Operator
+	)
+	users := map[string]*amqp.Connection{}
+	for _, u := range contract.All(0).Users {
+		conn, err := dialAs(t, s.broker, u.Name, password)
+		require.NoError(t, err)
+		users[u.Name] = conn
+	}
+	// A queue that orders alone may use, since it belongs to its connection.
+	ch, err := users[orders].Channel()
+	require.NoError(t, err)
+	private, err := ch.QueueDeclare("", false, false, true, false, nil)
+	require.NoError(t, err)
+
+	rows := append(refusedToOrdersAndBilling(), refusedToOthers()...)
 	for user := range users {
 		rows = append(rows,
-			row{user: user, what: "declares an exchange", try: declareExchange(user + ".mine")},
-			row{user: user, what: "declares a queue", try: declareQueue(user + ".mine")},
-			row{user: user, what: "declares a queue of the broker's names", try: declareQueue("amq.gen-mine")},
-			row{user: user, what: "declares an exchange of the broker's names", try: declareExchange("amq.gen-mine")},
-			row{user: user, what: "makes the dead letters another kind", try: declareExchange(contract.DeadLetters)},
-			row{user: user, what: "removes where dead letters go", try: deleteExchange(contract.DeadLetters)},
-			row{user: user, what: "uses the broker's own exchange", try: write("amq.topic", "x")},
-			row{user: user, what: "reads the broker's log", try: spyOn("amq.rabbitmq.log")},
-			row{user: user, what: "looks at an exchange that it has no right on", try: lookAtExchange("amq.topic")},
+			permission{user: user, what: "declares an exchange", try: declareExchange(user + ".mine")},
+			permission{user: user, what: "declares a queue", try: declareQueue(user + ".mine")},
+			permission{user: user, what: "declares a queue of the broker's names", try: declareQueue("amq.gen-mine")},
+			permission{user: user, what: "declares an exchange of the broker's names", try: declareExchange("amq.gen-mine")},
+			permission{user: user, what: "makes the dead letters another kind", try: declareExchange(contract.DeadLetters)},
+			permission{user: user, what: "removes where dead letters go", try: deleteExchange(contract.DeadLetters)},
+			permission{user: user, what: "uses the broker's own exchange", try: write("amq.topic", "x")},
+			permission{user: user, what: "reads the broker's log", try: spyOn("amq.rabbitmq.log")},
+			permission{user: user, what: "looks at an exchange that it has no right on", try: lookAtExchange("amq.topic")},
 		)
 		if user != orders {
 			rows = append(rows,
-				row{user: user, what: "takes from a queue of orders' connection", try: get(private.Name), code: resourceLocked},
-				row{user: user, what: "removes a queue of orders' connection", try: deleteQueue(private.Name), code: resourceLocked},
+				permission{user: user, what: "takes from a queue of orders' connection", try: get(private.Name), code: resourceLocked},
+				permission{user: user, what: "removes a queue of orders' connection", try: deleteQueue(private.Name), code: resourceLocked},
 			)
 		}
 	}
@@ -166,7 +181,7 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 	}
 
 	// So that a refusal above means something: the same attempts where they are a right.
-	for _, r := range []row{
+	for _, r := range []permission{
 		{user: orders, what: "writes its events", try: writeAs(orders, contract.OrdersEvents, "order.paid.eu.standard")},
 		{user: orders, what: "hears of prices", try: spyOn(contract.PricesChanged)},
 		{user: orders, what: "reads a shard", try: consume(contract.PaymentShards[0].Name)},
@@ -307,79 +322,4 @@ func TestTheManagementAPIIsNotForServices(t *testing.T) {
 	differences, err := messaging.Verify(t.Context(), s.broker.Admin(), contract.All(0))
 	require.NoError(t, err)
 	require.Empty(t, differences)
-}
-
-// The broker refuses a false sender and takes a missing one, and whoever may write
-// to the default exchange reaches every queue. What comes so is parked.
-func TestWhatHasNoSenderIsParked(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t, 0)
-	s.startBilling(2)
-	s.startNotifier()
-	admin := s.raw()
-	charge := messaging.Route{Exchange: contract.BillingCommands, Key: "charge"}
-	direct := messaging.Route{Key: contract.BillingCharge.Name}
-	paid := messaging.Route{Exchange: contract.BillingEvents, Key: "1"}
-	body := []byte(`{"payment_id":"` + uuid.NewString() + `","order_id":"` + uuid.NewString() + `","amount":{"amount_minor":100,"currency":"EUR"},` +
-		`"payment_token":"tok_ok","customer_id":"eve","region":"eu","tier":"standard"}`)
-	for _, c := range []struct {
-		name, user, sender string
-		route              messaging.Route
-		kind               string
-		body               []byte
-		deadIn, reason     string
-	}{
-		{name: "orders that does not say so", user: contract.OrdersUser, route: charge, reason: "untrusted source"},
-		{name: "the administrator", user: s.broker.User, route: charge, reason: "untrusted source"},
-		{name: "the administrator by name", user: s.broker.User, sender: s.broker.User, route: charge, reason: "untrusted source"},
-		{name: "the administrator past the exchange", user: s.broker.User, sender: s.broker.User, route: direct, reason: "untrusted source"},
-		{name: "nobody past the exchange", user: s.broker.User, route: direct, reason: "untrusted source"},
-		{name: "an operator that does not say so", user: contract.Operator, route: direct, reason: "untrusted source"},
-		{name: "pricing-rpc past the exchange", user: contract.PricingUser, sender: contract.PricingUser, route: direct, reason: "untrusted source"},
-		{name: "pricing-rpc that does not say so", user: contract.PricingUser, route: direct, reason: "untrusted source"},
-		{name: "a type that billing itself sends", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: contract.PaymentCaptured.Name, reason: "unknown message type"},
-		{name: "a version that is not known", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: "charge.v99", reason: "unknown message type"},
-		{name: "no type", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: "-", reason: "unknown message type"},
-		{name: "no JSON", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, body: []byte("\x00"), reason: "undecodable"},
-		{name: "a payment event of nobody", user: contract.BillingUser, route: paid, kind: contract.PaymentCaptured.Name,
-			deadIn: contract.NotifierReceipts.Name, reason: "untrusted source"},
-		{name: "the operator by another type's exchange", user: contract.Operator, sender: contract.Operator, route: paid, kind: contract.OrderPaid.Name,
-			deadIn: contract.NotifierReceipts.Name, reason: "untrusted source"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if c.kind == "" {
-				c.kind = contract.Charge.Name
-			}
-			if c.kind == "-" {
-				c.kind = ""
-			}
-			if c.body == nil {
-				c.body = body
-			}
-			if c.deadIn == "" {
-				c.deadIn = contract.BillingCharge.Name
-			}
-			secret := password // also the administrator's, in tests
-			conn, err := dialAs(t, s.broker, c.user, secret)
-			require.NoError(t, err)
-			ch, err := conn.Channel()
-			require.NoError(t, err)
-			sent := amqp.Publishing{
-				MessageId: uuid.NewString(), Type: c.kind, UserId: c.sender, ContentType: "application/json",
-				DeliveryMode: amqp.Persistent, Timestamp: time.Now(), Body: c.body,
-				// A sender's claims about itself are not asked.
-				AppId: contract.OrdersUser, Headers: amqp.Table{"user": contract.OrdersUser, messaging.HeaderDeadUser: contract.OrdersUser},
-			}
-			require.NoError(t, ch.Publish(c.route.Exchange, c.route.Key, true, false, sent))
-			dead := s.takeOne(admin, contract.DeadQueue(c.deadIn))
-			require.Equal(t, sent.MessageId, dead.MessageId)
-			require.Equal(t, sent.Body, dead.Body)
-			require.Contains(t, dead.Headers[messaging.HeaderDeadReason], c.reason)
-			require.Equal(t, c.sender, dead.Headers[messaging.HeaderDeadUser], "who the broker says it was")
-			require.Equal(t, c.route.Exchange, dead.Headers[messaging.HeaderDeadOrigin])
-			require.EqualValues(t, 1, dead.Headers[messaging.HeaderDeadAttempts], "at once")
-		})
-	}
-	require.Empty(t, s.captures(""))
-	require.Empty(t, s.subjects("eve"))
 }
