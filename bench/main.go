@@ -1,6 +1,6 @@
-// Command bench measures pkg/messaging beside code written by hand on amqp091-go,
-// interleaved in one run on one broker: what is compared saw the same minute of
-// the same machine. `make bench` runs it; RESULTS.md says how to read it.
+// Command bench measures pkg/messaging beside code written by hand on amqp091-go. The rounds
+// of both alternate in one run on one broker, so that both meet the same load of the machine.
+// `make bench` runs it; RESULTS.md says how to read it.
 package main
 
 import (
@@ -109,7 +109,7 @@ func (s settings) measureAll(ctx context.Context, b *broker, chosen []scenario, 
 	for round := range s.rounds + 1 {
 		for _, sc := range chosen {
 			for i := range sc.contenders {
-				// Another one begins each time: none always runs on a warm or a tired machine.
+				// Another contender begins each round: none is always the first or the last.
 				c := sc.contenders[(i+round)%len(sc.contenders)]
 				got, err := measure(ctx, b, sc, c, s.scale)
 				if err != nil {

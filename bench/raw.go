@@ -110,7 +110,7 @@ func rawNaive(goroutines int) func(context.Context, *broker, int) (job, error) {
 	}
 }
 
-// rawUnconfirmed publishes and hopes. It ends when the queue has everything.
+// rawUnconfirmed publishes without confirms. It ends when the queue has every message.
 func rawUnconfirmed(_ context.Context, b *broker, n int) (job, error) {
 	conn, chs, err := rawChannels(b.url, 1, false)
 	if err != nil {

@@ -18,16 +18,16 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// `make up WITH=tls`: whoever has no certificate of ours does not get in, by any door.
+// `make up WITH=tls`: no port accepts a client without a certificate of this system.
 func TestTheOverlayTLS(t *testing.T) {
 	c, s := newComposed(t, "tls")
 	t.Run("an order is paid", func(t *testing.T) {
 		s.becomes(s.place("ada", contract.TierExpress, "tok_ok").ID, "paid")
 	})
-	t.Run("what runs is healthy, and what runs once has ended well", c.checkHealth)
-	t.Run("no container may more than it must", c.checkConfinement)
+	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("no container has more rights than it needs", c.checkConfinement)
 	secrets := c.secrets(t)
-	t.Run("a certificate is wanted, and the password too", func(t *testing.T) {
+	t.Run("a client needs a certificate, and the password too", func(t *testing.T) {
 		roots := x509.NewCertPool()
 		require.True(t, roots.AppendCertsFromPEM(c.secretFile(t, "operator/ca.pem")))
 		own, err := tls.X509KeyPair(c.secretFile(t, "operator/client.pem"), c.secretFile(t, "operator/client-key.pem"))
@@ -45,13 +45,13 @@ func TestTheOverlayTLS(t *testing.T) {
 		require.ErrorIs(t, dial("guess"), amqp.ErrCredentials)
 
 		stranger, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13})
-		require.NoError(t, err) // in TLS 1.3 the server looks after the handshake
+		require.NoError(t, err) // in TLS 1.3 the server checks the certificate after the client's handshake
 		defer func() { _ = stranger.Close() }()
 		require.NoError(t, stranger.SetDeadline(time.Now().Add(10*time.Second)))
 		_, err = stranger.Read(make([]byte, 1))
 		require.ErrorContains(t, err, "certificate required")
 	})
-	t.Run("nobody listens without TLS", func(t *testing.T) {
+	t.Run("no port accepts AMQP without TLS", func(t *testing.T) {
 		_, err := net.DialTimeout("tcp", c.Address("AMQP_PORT"), 5*time.Second)
 		require.Error(t, err)
 		c.compose(t, `exec -T rabbitmq bash -c "! (</dev/tcp/127.0.0.1/5672) 2>/dev/null"`)
@@ -63,7 +63,7 @@ func TestTheOverlayTLS(t *testing.T) {
 		}
 		require.NotContains(t, connections, "\tfalse\t")
 	})
-	t.Run("no secret and no private key is where it does not belong", func(t *testing.T) {
+	t.Run("no secret and no private key is where others can read it", func(t *testing.T) {
 		c.checkPlaces(t, secrets)
 		c.checkPlaces(t, c.privateKeys(t))
 	})
@@ -75,7 +75,7 @@ func (c *composed) secretFile(t *testing.T, name string) []byte {
 	return []byte(c.script(t, `source scripts/lib.sh; docker run --rm --network none -v "$COMPOSE_PROJECT_NAME"_secrets:/s:ro --entrypoint /bin/cat "$(setting POSTGRES_IMAGE)" /s/`+name))
 }
 
-// privateKeys are a line of each key, by file.
+// privateKeys are the last lines of all keys, by file.
 func (c *composed) privateKeys(t *testing.T) map[string]string {
 	t.Helper()
 	out := c.script(t, `source scripts/lib.sh; docker run --rm --network none \
@@ -83,7 +83,7 @@ func (c *composed) privateKeys(t *testing.T) map[string]string {
 		--entrypoint /bin/sh "$(setting POSTGRES_IMAGE)" -c 'cd /s; grep -r -A 2 "BEGIN.*PRIVATE KEY"'`)
 	found := map[string]string{}
 	for _, match := range regexp.MustCompile(`(?m)^(\S+\.pem)-([A-Za-z0-9+/=]{60,})$`).FindAllStringSubmatch(out, -1) {
-		found[match[1]] = match[2] // the last: the first begins as all keys do
+		found[match[1]] = match[2] // the last one of the key: the first lines of all keys begin alike
 	}
 	require.GreaterOrEqual(t, len(found), 7, "of the authority, the broker and five accounts")
 	return found
@@ -105,7 +105,7 @@ func TestTheOverlayFederation(t *testing.T) {
 		s.becomes(id, "paid")
 		return id
 	}
-	// told waits until a customer has been told so, by these, and of nothing else.
+	// told waits until a customer has exactly these mails, by sender and subject.
 	told := func(customer string, want ...string) {
 		s.eventuallySame(want, func() (list []string) {
 			var answer struct {
@@ -127,14 +127,14 @@ func TestTheOverlayFederation(t *testing.T) {
 	told("ada", toAda...)
 	back := order(us, "bob", contract.RegionEU)
 	told("bob", fromEU+"Order "+back+" is paid", fromUS+"Receipt for order "+back)
-	last := order(eu, "eve", contract.RegionUS) // behind whatever could have come twice
+	last := order(eu, "eve", contract.RegionUS) // placed later than any mail that could come twice
 	told("eve", fromUS+"Order "+last+" is paid", fromEU+"Receipt for order "+last)
 	told("ada", toAda...)
 
 	status, _ := s.get("http://" + c.Address("US_PRICING_PORT") + "/v1/prices")
 	require.Equal(t, http.StatusOK, status)
-	t.Run("what runs is healthy, and what runs once has ended well", c.checkHealth)
-	t.Run("no container may more than it must", c.checkConfinement)
+	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("no container has more rights than it needs", c.checkConfinement)
 	secrets := c.secrets(t)
-	t.Run("no secret is where it does not belong", func(t *testing.T) { c.checkPlaces(t, secrets) })
+	t.Run("no secret is where others can read it", func(t *testing.T) { c.checkPlaces(t, secrets) })
 }

@@ -79,8 +79,8 @@ func TestTheComposeFile(t *testing.T) {
 			return strings.Contains(mails, "Receipt for order "+o.ID), mails
 		})
 	})
-	t.Run("what runs is healthy, and what runs once has ended well", c.checkHealth)
-	t.Run("the servers come back after they were killed", func(t *testing.T) {
+	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("the servers work again after they were killed", func(t *testing.T) {
 		for _, server := range []string{"postgres", "rabbitmq"} {
 			name := c.Container(server, 1)
 			c.script(t, "docker kill -s KILL "+name+" && docker start "+name)
@@ -93,17 +93,17 @@ func TestTheComposeFile(t *testing.T) {
 	t.Run("the broker is as the contract says", func(t *testing.T) {
 		require.Contains(t, c.compose(t, "run --rm --no-deps topology topology verify"), "the broker is as the contract says")
 	})
-	t.Run("the broker sends dead letters again soon", func(t *testing.T) {
+	t.Run("the broker waits 10 s before it sends a dead letter again", func(t *testing.T) {
 		got := c.compose(t, "exec -T rabbitmq rabbitmqctl -q eval 'application:get_env(rabbit, dead_letter_worker_publisher_confirm_timeout).'")
 		require.Equal(t, "{ok,10000}", strings.TrimSpace(got))
 	})
-	t.Run("no container may more than it must", c.checkConfinement)
-	t.Run("an image is one program", c.checkImages)
+	t.Run("no container has more rights than it needs", c.checkConfinement)
+	t.Run("an image has one program", c.checkImages)
 	secrets := c.secrets(t)
 	t.Run("every account has its own database, broker and secrets", func(t *testing.T) { c.checkAccounts(t, secrets) })
-	t.Run("the ledger reads all and writes nothing", func(t *testing.T) { c.checkLedger(t, secrets) })
-	t.Run("no secret is where it does not belong", func(t *testing.T) { c.checkSecrets(t, secrets) })
-	t.Run("services stay small while 100,000 messages wait", func(t *testing.T) { c.checkMemory(t, secrets) })
+	t.Run("the role ledger reads every table and writes none", func(t *testing.T) { c.checkLedger(t, secrets) })
+	t.Run("no secret is where others can read it", func(t *testing.T) { c.checkSecrets(t, secrets) })
+	t.Run("services use little memory while 100,000 messages wait", func(t *testing.T) { c.checkMemory(t, secrets) })
 }
 
 func (c *composed) checkHealth(t *testing.T) {

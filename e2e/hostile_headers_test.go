@@ -31,7 +31,8 @@ func TestHostileHeaders(t *testing.T) {
 		return list
 	}
 	disguise := func(list []amqp.Delivery, queues ...string) { s.disguise(operator, tried, list, queues...) }
-	// What is in a shard cannot be taken out by hand, so payment events come to us first.
+	// Messages cannot be taken out of a shard by hand: it has a single active consumer. So
+	// payment events come to a queue of the test first.
 	const aside = "aside"
 	var shards []string
 	for _, q := range contract.PaymentShards {
@@ -69,7 +70,7 @@ func TestHostileHeaders(t *testing.T) {
 		s.becomes(o.ID, "paid")
 		require.Equal(t, http.StatusAccepted, s.cancel(o.ID))
 	}
-	s.depth(contract.BillingRefund.Name, 2*each) // captured too late, or cancelled
+	s.depth(contract.BillingRefund.Name, 2*each) // captured after the cancellation, or cancelled after the capture
 	orders.Stop()
 
 	disguise(take(contract.BillingRefund.Name, 2*each), contract.BillingRefund.Name)
@@ -149,8 +150,8 @@ func (s *system) notifyDirectly(ch *amqp.Channel, tried matrix) {
 	}
 }
 
-// Headers that are nested too deep for the client library end the connection that they
-// come by. The delivery limit ends that: the message is with the dead letters, unread.
+// Headers that are nested too deep for the client library end the connection of the consumer
+// that receives them. After the delivery limit the broker dead-letters the message.
 func TestHeadersThatNobodyCanRead(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -173,8 +174,8 @@ func TestHeadersThatNobodyCanRead(t *testing.T) {
 	s.becomes(o.ID, "paid")
 }
 
-// The queues that replicas have for themselves have no dead letters. Whatever comes
-// is counted and costs one question for the catalogue, and the next message is heard.
+// The exclusive queues of replicas have no dead letters. A message that is not understood is
+// counted and costs one call for the catalogue, and the next message is handled.
 func TestHostilePriceChanges(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)

@@ -13,8 +13,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
-// What a test has left is removed when its process is known to be gone, and never
-// because that process is another user's or runs in another namespace of pids.
+// What a test has left behind is removed when its process is known to be gone. A process of
+// another user or in another pid namespace is not taken for gone.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
 	c := newStack(t, stack.Options{})
@@ -41,7 +41,7 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// The whole of it, with what Docker holds.
+// The same with containers, networks, volumes and images.
 func TestLeftoversInDocker(t *testing.T) {
 	t.Parallel()
 	c := newStack(t, stack.Options{})

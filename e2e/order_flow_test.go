@@ -28,7 +28,7 @@ func TestOneOrdersPath(t *testing.T) {
 		require.Len(t, s.captures(o.ID), 1)
 		require.Equal(t, o.Total, s.captures(o.ID)[0].Amount)
 		s.eventuallySame([]string{"Order " + o.ID + " is paid", "Receipt for order " + o.ID}, func() []string { return s.subjects("ada") })
-		// The binding "any" brings everything urgent to the webhook too.
+		// The binding with x-match "any" routes all that is urgent to the webhook too.
 		s.eventuallySame([]string{"order-placed", "order-paid"}, func() []string { return s.webhooks(o.ID) })
 	})
 	t.Run("paid, standard: no webhook", func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestOneOrdersPath(t *testing.T) {
 		o := s.place("carol", contract.TierExpress, "tok_ok")
 		s.becomes(o.ID, "paid")
 		require.Equal(t, http.StatusAccepted, s.cancel(o.ID))
-		s.cancel(o.ID) // 202 while the refund runs, 409 behind it: no second refund
+		s.cancel(o.ID) // 202 while the refund runs, 409 after it: no second refund
 		require.Equal(t, []string{"placed", "paid", "refunded"}, s.becomes(o.ID, "refunded").path())
 		require.Len(t, s.refunds(o.ID), 1)
 		s.eventuallySame([]string{"Order " + o.ID + " is paid", "Receipt for order " + o.ID, "Refund for order " + o.ID},
@@ -81,8 +81,8 @@ func TestOneOrdersPath(t *testing.T) {
 		require.Equal(t, http.StatusConflict, s.cancel(o.ID))
 	})
 	t.Run("the same idempotency key gives the same order", func(t *testing.T) { checkIdempotency(t, s) })
-	t.Run("bad requests are told which field", func(t *testing.T) { checkBadRequests(t, s) })
-	t.Run("audit has heard all of it", func(t *testing.T) {
+	t.Run("the answer to a bad request names the field", func(t *testing.T) { checkBadRequests(t, s) })
+	t.Run("the audit stream has all of it", func(t *testing.T) {
 		types := map[string]bool{}
 		ctx := t.Context()
 		for d, err := range s.broker.Connect(t, s.broker.Config()).Stream(contract.AuditStream, messaging.FirstOffset()).All(ctx) {
@@ -155,7 +155,7 @@ func TestExpressGoesFirst(t *testing.T) {
 	s.startPricing()
 	s.startOrders()
 	tier := map[string]string{}
-	for i := range 10 { // billing is held back
+	for i := range 10 { // billing does not run yet
 		kind := contract.TierStandard
 		if i >= 5 {
 			kind = contract.TierExpress

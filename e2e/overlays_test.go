@@ -14,7 +14,7 @@ import (
 	"example.com/orderflow/e2e/internal/stack"
 )
 
-// What compose makes of the overlays, without starting them.
+// The configuration that compose makes of the overlays. Nothing is started.
 func TestOverlays(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("..")

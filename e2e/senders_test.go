@@ -12,8 +12,8 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// The broker refuses a false sender and takes a missing one, and whoever may write
-// to the default exchange reaches every queue. What comes so is parked.
+// The broker refuses a false user id and accepts a missing one, and a user who may write to
+// the default exchange can publish to every queue. Such messages are parked.
 func TestWhatHasNoSenderIsParked(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -70,7 +70,7 @@ func TestWhatHasNoSenderIsParked(t *testing.T) {
 			sent := amqp.Publishing{
 				MessageId: uuid.NewString(), Type: c.kind, UserId: c.sender, ContentType: "application/json",
 				DeliveryMode: amqp.Persistent, Timestamp: time.Now(), Body: c.body,
-				// A sender's claims about itself are not asked.
+				// What a sender says of itself in other properties is ignored.
 				AppId: contract.OrdersUser, Headers: amqp.Table{"user": contract.OrdersUser, messaging.HeaderDeadUser: contract.OrdersUser},
 			}
 			require.NoError(t, ch.Publish(c.route.Exchange, c.route.Key, true, false, sent))

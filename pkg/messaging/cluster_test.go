@@ -35,12 +35,12 @@ func killLeader(t *testing.T, c *messagingtest.ClusterInfo) {
 	far := connectTo(t, c, c.Nodes[(killed+1)%len(c.Nodes)].URL, c.Nodes[(killed+2)%len(c.Nodes)].URL)
 	declareOn(t, c.Nodes[killed].URL, "jobs", amqp.Table{
 		"x-queue-type": "quorum", "x-queue-leader-locator": "client-local",
-		// The queue holds back what consumers of a dead node had in hand; by default
-		// for 60 s, or until the node is back.
+		// The queue keeps the unsettled messages of a dead node's consumers from others; by
+		// default for 60 s, or until the node is back.
 		"x-consumer-disconnected-timeout": 5000,
 	})
 	require.Equal(t, killed, c.Leader(t, "jobs"))
-	// Beside it one that keeps order; who is active there has its connection to that node.
+	// A second queue keeps order; its active consumer is connected to that node.
 	declareOn(t, c.Nodes[killed].URL, "ordered", amqp.Table{
 		"x-queue-type": "quorum", "x-queue-leader-locator": "client-local", "x-single-active-consumer": true,
 		"x-consumer-disconnected-timeout": 5000,

@@ -18,9 +18,9 @@ func sharded(n int) messaging.Topology {
 	return messaging.Sharded(messaging.Exchange{Name: "payments"}, n, messaging.Queue{Type: messaging.Quorum})
 }
 
-// The steps of docs/runbooks/resharding.md: hold what comes in, let the shards run
-// dry, stop their consumers, change the topology, start everything again. The
-// events of each key stay in order, and none is lost, from 4 shards to 6 to 3.
+// The steps of docs/runbooks/resharding.md: stop the producers, wait until the shards are
+// empty, stop their consumers, change the topology, start all again. The events of each key
+// stay in order, and none is lost, from 4 shards to 6 to 3.
 func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 	t.Parallel()
 	const keys, rounds = 40, 25
@@ -56,7 +56,7 @@ func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 		}
 	}
 
-	// The producer, which the hold stops between two messages.
+	// The producer stops between two messages while somebody else has the hold.
 	var hold sync.Mutex
 	produced := make(chan struct{})
 	publisher := b.Connect(t, b.Config()).Publisher()

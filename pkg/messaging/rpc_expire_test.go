@@ -14,7 +14,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// request is upper's, as somebody makes it by hand.
+// request is a request of upper that is made by hand.
 func request(t *testing.T, word string, deadline time.Time) amqp.Publishing {
 	t.Helper()
 	return amqp.Publishing{
@@ -31,7 +31,7 @@ func TestAnExpiredRequest(t *testing.T) {
 
 	t.Run("never reaches the function", func(t *testing.T) {
 		late := request(t, "too late", time.Now().Add(-time.Second))
-		inTime := request(t, "in time", time.Now().Add(time.Minute)) // the same but for the deadline
+		inTime := request(t, "in time", time.Now().Add(time.Minute)) // the same with another deadline
 		ch := raw(t, b)
 		require.NoError(t, ch.Confirm(false))
 		for _, m := range []amqp.Publishing{late, inTime} {
@@ -79,7 +79,7 @@ func TestACallThatIsOverIsNotSent(t *testing.T) {
 		_, err = messaging.Call(over, caller, upper, "x")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
-	go func() { // on the same channel, so behind them
+	go func() { // on the same channel, so after those above
 		_, err := messaging.Call(alive, caller, upper, "last")
 		answered <- err
 	}()

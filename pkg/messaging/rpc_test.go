@@ -26,7 +26,7 @@ var upper = messaging.Procedure[string, string]{
 	Reply:   messaging.MessageType{Name: "upper.reply.v1", Owner: owner},
 }
 
-// declareCalls makes the queue of upper.
+// declareCalls declares the queue of upper.
 func declareCalls(t *testing.T, ch *amqp.Channel) {
 	t.Helper()
 	require.NoError(t, ch.ExchangeDeclare("calls", "direct", true, false, false, false, nil))
@@ -105,7 +105,7 @@ func newServerAt(t *testing.T, b *messagingtest.BrokerInfo, url string, opts ...
 	return s
 }
 
-// serve makes the queue and one server.
+// serve declares the queue and starts one server.
 func serve(t *testing.T, b *messagingtest.BrokerInfo, opts ...messaging.ConsumeOption) *server {
 	t.Helper()
 	declareCalls(t, raw(t, b))
@@ -266,7 +266,7 @@ func TestOpenCallsFailWhenTheConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	s := serve(t, b)
-	proxy := messagingtest.NewProxy(t, b) // the caller's only
+	proxy := messagingtest.NewProxy(t, b) // only the caller connects through it
 	config := b.Config()
 	config.URLs = []string{proxy.URL}
 	caller := b.Connect(t, config).Caller()

@@ -40,7 +40,7 @@ func expires(t *testing.T, b queueSetting) {
 	})
 }
 
-// Settings that no other test needs, each seen to do what it says.
+// Settings that no other test uses: each has the effect that its name says.
 func TestQueueSettings(t *testing.T) {
 	t.Parallel()
 	dead := &messaging.DeadLetter{Exchange: "dead", Key: "q"}
@@ -80,7 +80,7 @@ func TestQueueSettings(t *testing.T) {
 		}},
 		{"reject-publish on a quorum queue", messaging.Queue{Type: messaging.Quorum, MaxLength: 1, Overflow: messaging.RejectPublish}, func(t *testing.T, b queueSetting) {
 			require.NoError(t, b.send(t, "first"))
-			messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { // it lets a few more in before it notices
+			messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { // it accepts a few more before it notices
 				err := b.send(t, "more")
 				if err != nil {
 					require.ErrorIs(t, err, messaging.ErrNacked)
@@ -117,7 +117,7 @@ func TestQueueSettings(t *testing.T) {
 				Queues:    []messaging.Queue{{Name: "q.dead", Type: messaging.Quorum}, c.queue},
 				Bindings:  []messaging.Binding{{Source: "dead", Destination: "q.dead", Key: "q"}},
 			}
-			if c.observe == nil { // one node says no more than that the policy is in effect
+			if c.observe == nil { // with one node only the policy can be checked
 				apply(t, info, topology)
 				return
 			}

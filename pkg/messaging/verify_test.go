@@ -33,7 +33,7 @@ func manage(t *testing.T, v vhost, method, kind, name string, body any) {
 	v.Management(t, method, "/api/"+kind+"/"+v.VHost+"/"+url.PathEscape(name), body, nil)
 }
 
-// redeclare makes a queue of the sample anew, in another way.
+// redeclare deletes a queue of the sample and declares it with other arguments.
 func redeclare(t *testing.T, v vhost, name string, args amqp.Table) {
 	t.Helper()
 	_, err := v.ch.QueueDelete(name, false, false, false)
@@ -112,7 +112,7 @@ func TestVerifyFindsOtherArguments(t *testing.T) {
 			require.NoError(t, v.ch.QueueBind("ordered", "order.#", "inner", false, nil))
 		}, []string{`exchange "inner": auto_delete: want true, have false`, `exchange "inner": internal: want true, have false`}},
 		{"a queue of another type", func(t *testing.T, v vhost) {
-			redeclare(t, v, "ordered", amqp.Table{"x-queue-type": "classic"}) // the last binding of inner, which goes too
+			redeclare(t, v, "ordered", amqp.Table{"x-queue-type": "classic"}) // it was the last binding of inner, which is deleted too
 			require.NoError(t, v.ch.ExchangeDeclare("inner", "topic", true, true, true, false, nil))
 			require.NoError(t, v.ch.ExchangeBind("inner", "#", "events", false, nil))
 			require.NoError(t, v.ch.QueueBind("ordered", "order.#", "inner", false, nil))

@@ -31,7 +31,7 @@ var labels = map[string]string{"orderflow.owner": owner.Name()}
 
 var broker = &shared{start: func(ctx context.Context) (testcontainers.Container, error) { return startBroker(ctx) }}
 
-// startBroker starts a RabbitMQ with further files and open ports.
+// startBroker starts a RabbitMQ, with changes to its container, further files for example.
 func startBroker(ctx context.Context, changes ...testcontainers.ContainerCustomizer) (testcontainers.Container, error) {
 	// A published port is drawn anew at each start of a container. Restart needs it to stay.
 	amqpPort, managementPort, err := freePorts()
@@ -145,7 +145,7 @@ ssl_options.fail_if_no_peer_cert = true
 	}
 }
 
-// own is the virtual host "/" of a broker of the test's own.
+// own is the virtual host "/" of a broker that no other test uses.
 func own(t failer, c testcontainers.Container) *BrokerInfo {
 	t.Helper()
 	return &BrokerInfo{

@@ -19,7 +19,7 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// What an operator does with a broker, and what a test looks at.
+// What a test does with a broker as an operator would.
 
 var management = &http.Client{Timeout: time.Minute}
 

@@ -29,7 +29,7 @@ type topologyConfig struct {
 	KeyFile         string `env:"AMQP_KEY_FILE"`
 }
 
-// topologyOf is the region's, or that of a broker alone if none is named.
+// topologyOf is a region's topology, or with an empty region that of a single broker.
 func topologyOf(region string, paymentDeadline time.Duration) (messaging.Topology, error) {
 	if region == "" {
 		return contract.All(paymentDeadline), nil
