@@ -13,12 +13,12 @@ import (
 	"example.com/orderflow/e2e/chaos/faults"
 )
 
-// A short drill: faults that take little time. Then the real books are spoilt, to
-// see that the check reads them.
+// A short drill: faults that take little time. Then the databases are changed, and the check
+// must find each change.
 func TestAShortDrill(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	c := settings{seed: 1, duration: 90 * time.Second, rate: 15, inspect: func(ctx context.Context, d *drill) error { return spoil(ctx, t, d) }}
+	c := settings{seed: 1, duration: 90 * time.Second, rate: 15, inspect: func(ctx context.Context, d *drill) error { return changeBooks(ctx, t, d) }}
 	r, err := run(ctx, c, []line{
 		At(5*time.Second, faults.BrokerKilled),
 		At(20*time.Second, faults.KilledAfterCapture),
@@ -38,8 +38,8 @@ func TestAShortDrill(t *testing.T) {
 	require.GreaterOrEqual(t, len(r.Outcomes), 8)
 }
 
-// spoil changes the databases as losses and double effects would.
-func spoil(ctx context.Context, t *testing.T, d *drill) error {
+// changeBooks changes the databases as losses and double effects would, and checks the books.
+func changeBooks(ctx context.Context, t *testing.T, d *drill) error {
 	t.Helper()
 	before, err := d.source.Read(ctx, d.injector.Known())
 	if err != nil {
