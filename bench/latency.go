@@ -17,7 +17,7 @@ func newLatencies(n int) *latencies {
 	return &latencies{sent: make(map[string]time.Time, n), took: make([]time.Duration, 0, n)}
 }
 
-// send publishes at the pace. A late one is not made up for.
+// send publishes at the pace. After a late message the next ones do not come earlier.
 func (l *latencies) send(n int, prepare func() (string, func() error, error)) error {
 	next := time.Now()
 	for range n {

@@ -1,6 +1,6 @@
-// Command bench measures pkg/messaging beside code written by hand on amqp091-go,
-// interleaved in one run on one broker: what is compared saw the same minute of
-// the same machine. `make bench` runs it; RESULTS.md says how to read it.
+// Command bench measures pkg/messaging beside code written by hand on amqp091-go. The rounds
+// of both alternate in one run on one broker, so that both meet the same load of the machine.
+// `make bench` runs it; RESULTS.md says how to read it.
 package main
 
 import (
@@ -18,28 +18,44 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(ctx, parse()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
-	url := flag.String("url", "amqp://bench:bench@127.0.0.1:5679/", "the broker")
-	pid := flag.Int("broker-pid", 0, "the broker's process on this machine, to measure its CPU too")
-	rounds := flag.Int("rounds", 15, "how often each contender runs; the median counts")
-	scale := flag.Float64("scale", 1, "factor on the number of messages")
-	only := flag.String("only", "", "regular expression on scenario names")
-	contenders := flag.String("contenders", "", "regular expression on contenders' names")
-	out := flag.String("out", "", "folder for RESULTS.md, results.json and results.png; none are written without it")
-	profile := flag.String("profile", "", "file for a CPU profile")
+// settings are what a run is asked for.
+type settings struct {
+	url        string
+	brokerPID  int
+	rounds     int
+	scale      float64
+	only       string
+	contenders string
+	out        string
+	profile    string
+}
+
+func parse() (s settings) {
+	flag.StringVar(&s.url, "url", "amqp://bench:bench@127.0.0.1:5679/", "the broker")
+	flag.IntVar(&s.brokerPID, "broker-pid", 0, "the broker's process on this machine, to measure its CPU too")
+	flag.IntVar(&s.rounds, "rounds", 15, "how often each contender runs; the median counts")
+	flag.Float64Var(&s.scale, "scale", 1, "factor on the number of messages")
+	flag.StringVar(&s.only, "only", "", "regular expression on scenario names")
+	flag.StringVar(&s.contenders, "contenders", "", "regular expression on contenders' names")
+	flag.StringVar(&s.out, "out", "", "folder for RESULTS.md, results.json and results.png; none are written without it")
+	flag.StringVar(&s.profile, "profile", "", "file for a CPU profile")
 	flag.Parse()
-	pick, err := regexp.Compile(*only)
+	return s
+}
+
+func run(ctx context.Context, s settings) error {
+	chosen, err := s.choose()
 	if err != nil {
-		return fmt.Errorf("-only: %w", err)
+		return err
 	}
-	if *profile != "" {
-		file, err := os.Create(*profile)
+	if s.profile != "" {
+		file, err := os.Create(s.profile)
 		if err != nil {
 			return fmt.Errorf("-profile: %w", err)
 		}
@@ -49,48 +65,63 @@ func run(ctx context.Context) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	against, err := regexp.Compile(*contenders)
-	if err != nil {
-		return fmt.Errorf("-contenders: %w", err)
-	}
-	b, err := dial(*url, *pid)
+	b, err := dial(s.url, s.brokerPID)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-
-	var chosen []scenario
-	for _, s := range scenarios() {
-		if !pick.MatchString(s.name) {
-			continue
-		}
-		s.contenders = slices.DeleteFunc(s.contenders, func(c contender) bool { return !against.MatchString(c.name) })
-		chosen = append(chosen, s)
-	}
-	r := newResults(b.version, *rounds)
-	started := time.Now()
-	for round := range *rounds + 1 {
-		for _, s := range chosen {
-			for i := range s.contenders {
-				// Another one begins each time: none always runs on a warm or a tired machine.
-				c := s.contenders[(i+round)%len(s.contenders)]
-				got, err := measure(ctx, b, s, c, *scale)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", s.name, c.name, err)
-				}
-				if round == 0 { // to warm up
-					continue
-				}
-				r.add(s, c, got)
-				fmt.Printf("%4.0f s  round %d/%d  %-10s %-28s %s\n", time.Since(started).Seconds(), round, *rounds, s.name, c.name, got)
-			}
-		}
+	r := newResults(b.version, s.rounds)
+	if err := s.measureAll(ctx, b, chosen, r); err != nil {
+		return err
 	}
 	fmt.Println()
 	fmt.Print(r.table(chosen))
 	fmt.Print(r.promises(chosen))
-	if *out == "" {
+	if s.out == "" {
 		return nil
 	}
-	return r.write(*out, chosen)
+	return r.write(s.out, chosen)
+}
+
+// choose picks the scenarios and contenders whose names match.
+func (s settings) choose() (chosen []scenario, err error) {
+	only, err := regexp.Compile(s.only)
+	if err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	contenders, err := regexp.Compile(s.contenders)
+	if err != nil {
+		return nil, fmt.Errorf("-contenders: %w", err)
+	}
+	for _, sc := range scenarios() {
+		if !only.MatchString(sc.name) {
+			continue
+		}
+		sc.contenders = slices.DeleteFunc(sc.contenders, func(c contender) bool { return !contenders.MatchString(c.name) })
+		chosen = append(chosen, sc)
+	}
+	return chosen, nil
+}
+
+// measureAll runs all contenders, round by round, after a round to warm up.
+func (s settings) measureAll(ctx context.Context, b *broker, chosen []scenario, r *results) error {
+	started := time.Now()
+	for round := range s.rounds + 1 {
+		for _, sc := range chosen {
+			for i := range sc.contenders {
+				// Another contender begins each round: none is always the first or the last.
+				c := sc.contenders[(i+round)%len(sc.contenders)]
+				got, err := measure(ctx, b, sc, c, s.scale)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", sc.name, c.name, err)
+				}
+				if round == 0 {
+					continue
+				}
+				r.add(sc, c, got)
+				fmt.Printf("%4.0f s  round %d/%d  %-10s %-28s %s\n", time.Since(started).Seconds(), round, s.rounds, sc.name, c.name, got)
+			}
+		}
+	}
+	return nil
 }

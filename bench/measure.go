@@ -39,8 +39,8 @@ type job struct {
 	close func() error
 }
 
-// A sample is what one run of one contender measured. Allocations and CPU are this
-// process's, per message, but for the broker's.
+// A sample is what one run of one contender measured. Allocations and CPU time are of one
+// message and, unless they are called the broker's, of this process.
 type sample struct {
 	rate   float64 // messages a second
 	p50    time.Duration
@@ -118,10 +118,10 @@ func cpuTime() time.Duration {
 }
 
 // broker is what both kinds of contenders work on: one quorum queue behind a
-// fanout exchange, so that routing keys are free, and one classic queue for calls.
+// fanout exchange, so that any routing key will do, and one classic queue for calls.
 type broker struct {
 	url     string
-	pid     int // 0 where its process is not to be seen from here
+	pid     int // 0 where its process is not on this machine
 	version string
 	conn    *amqp.Connection
 	ch      *amqp.Channel
@@ -155,7 +155,7 @@ func (b *broker) cpuTime() time.Duration {
 	if err != nil {
 		return 0
 	}
-	_, after, _ := strings.Cut(string(stat), ") ") // behind the name, which may hold anything
+	_, after, _ := strings.Cut(string(stat), ") ") // after the name, which may contain anything
 	var ticks time.Duration
 	for _, field := range strings.Fields(after)[11:13] {
 		n, _ := strconv.Atoi(field) // the kernel writes numbers
@@ -164,7 +164,7 @@ func (b *broker) cpuTime() time.Duration {
 	return ticks * 10 * time.Millisecond
 }
 
-// prepare makes everything anew: no run finds what another has left.
+// prepare declares the exchange and the queues, which clear has removed after the run before.
 func (b *broker) prepare() error {
 	if err := b.ch.ExchangeDeclare(exchange, "fanout", true, false, false, false, nil); err != nil {
 		return err
@@ -196,7 +196,8 @@ func (b *broker) fill(ctx context.Context, n int) error {
 	return filler.close()
 }
 
-// check refuses a run that did not do its work: a fast way to lose messages is no contender.
+// check waits until the queue holds what it must after a run, and fails when messages were
+// lost.
 func (b *broker) check(s scenario, n int) error {
 	want := 0
 	if s.publishes {

@@ -20,7 +20,7 @@ func (r *results) plot(file string, chosen []scenario) error {
 	for i := len(chosen) - 1; i >= 0; i-- {
 		s := chosen[i]
 		if s.name == "latency" {
-			continue // its rate is given
+			continue // its rate is fixed
 		}
 		base := r.figure(s.name, s.contenders[0].name, rate).median
 		for j := len(s.contenders) - 1; j >= 0; j-- {

@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -112,7 +110,7 @@ func rawNaive(goroutines int) func(context.Context, *broker, int) (job, error) {
 	}
 }
 
-// rawUnconfirmed publishes and hopes. It ends when the queue has everything.
+// rawUnconfirmed publishes without confirms. It ends when the queue has every message.
 func rawUnconfirmed(_ context.Context, b *broker, n int) (job, error) {
 	conn, chs, err := rawChannels(b.url, 1, false)
 	if err != nil {
@@ -176,188 +174,6 @@ func rawConsume(every int) func(context.Context, *broker, int) (job, error) {
 		}
 		return job{run, conn.Close}, nil
 	}
-}
-
-type question struct {
-	Order string `json:"order"`
-}
-
-type answer struct {
-	Order string `json:"order"`
-	Total int64  `json:"total"`
-}
-
-// rawCalls asks over direct reply-to: one channel of callers, one server, which
-// answers on the channel that it consumes from and acknowledges each request.
-func rawCalls(callers int) func(context.Context, *broker, int) (job, error) {
-	return func(ctx context.Context, b *broker, n int) (job, error) {
-		serverConn, server, err := rawChannels(b.url, 1, false)
-		if err != nil {
-			return job{}, err
-		}
-		clientConn, client, err := rawChannels(b.url, 1, false)
-		if err != nil {
-			return job{}, err
-		}
-		served := make(chan error, 1)
-		if err := server[0].Qos(callers, 0, false); err != nil {
-			return job{}, err
-		}
-		incoming, err := server[0].Consume(requests, "", false, false, false, false, nil)
-		if err != nil {
-			return job{}, err
-		}
-		go func() { served <- rawServe(server[0], incoming) }()
-		replies, err := client[0].Consume("amq.rabbitmq.reply-to", "", true, true, false, false, nil)
-		if err != nil {
-			return job{}, err
-		}
-		var mu sync.Mutex
-		waiting := map[string]chan amqp.Delivery{}
-		go func() {
-			for d := range replies {
-				mu.Lock()
-				ch := waiting[d.CorrelationId]
-				delete(waiting, d.CorrelationId)
-				mu.Unlock()
-				ch <- d
-			}
-		}()
-		call := func(_, i int) error {
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			id, err := uuid.NewV7()
-			if err != nil {
-				return err
-			}
-			request, err := json.Marshal(question{Order: routingKeys[i%keys]})
-			if err != nil {
-				return err
-			}
-			ch := make(chan amqp.Delivery, 1)
-			mu.Lock()
-			waiting[id.String()] = ch
-			mu.Unlock()
-			err = client[0].Publish("", requests, true, false, amqp.Publishing{
-				MessageId: id.String(), CorrelationId: id.String(), Type: "ask.v1", AppId: app, UserId: user, Timestamp: time.Now(),
-				ContentType: "application/json", DeliveryMode: amqp.Transient, ReplyTo: "amq.rabbitmq.reply-to", Expiration: "10000", Body: request,
-			})
-			if err != nil {
-				return err
-			}
-			var reply answer
-			select {
-			case d := <-ch:
-				if err := json.Unmarshal(d.Body, &reply); err != nil {
-					return err
-				}
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			if reply.Order != routingKeys[i%keys] {
-				return fmt.Errorf("asked for %s, got %s", routingKeys[i%keys], reply.Order)
-			}
-			return nil
-		}
-		run := func(context.Context) ([]time.Duration, error) { return nil, parallel(callers, n, call) }
-		stop := func() error { return errors.Join(clientConn.Close(), serverConn.Close(), <-served) }
-		return job{run, stop}, nil
-	}
-}
-
-func rawServe(ch *amqp.Channel, incoming <-chan amqp.Delivery) error {
-	for d := range incoming {
-		var q question
-		if err := json.Unmarshal(d.Body, &q); err != nil {
-			return err
-		}
-		reply, err := json.Marshal(answer{Order: q.Order, Total: 4200})
-		if err != nil {
-			return err
-		}
-		id, err := uuid.NewV7()
-		if err != nil {
-			return err
-		}
-		err = ch.Publish("", d.ReplyTo, false, false, amqp.Publishing{
-			MessageId: id.String(), CorrelationId: d.CorrelationId, Type: "answer.v1", AppId: app, UserId: user, Timestamp: time.Now(),
-			ContentType: "application/json", DeliveryMode: amqp.Transient, Body: reply,
-		})
-		if err != nil {
-			return err
-		}
-		if err := d.Ack(false); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// pace is the rate of the latency scenario, in messages a second.
-const pace = 500
-
-// rawPaced publishes at a steady pace, with deferred confirms, and consumes.
-func rawPaced(_ context.Context, b *broker, n int) (job, error) {
-	conn, chs, err := rawChannels(b.url, 1, true)
-	if err != nil {
-		return job{}, err
-	}
-	consumer, err := amqp.Dial(b.url)
-	if err != nil {
-		return job{}, err
-	}
-	ch, err := consumer.Channel()
-	if err != nil {
-		return job{}, err
-	}
-	if err := ch.Qos(prefetch, 0, false); err != nil {
-		return job{}, err
-	}
-	deliveries, err := ch.Consume(queue, "", false, false, false, false, nil)
-	if err != nil {
-		return job{}, err
-	}
-	run := func(context.Context) ([]time.Duration, error) {
-		l := newLatencies(n)
-		handled := make(chan error, 1)
-		go func() {
-			for i := 1; i <= n; i++ {
-				d := <-deliveries
-				var p payload
-				if err := json.Unmarshal(d.Body, &p); err != nil {
-					handled <- err
-					return
-				}
-				l.arrived(d.MessageId)
-				if i%ackEvery == 0 || i == n {
-					if err := d.Ack(true); err != nil {
-						handled <- err
-						return
-					}
-				}
-			}
-			handled <- nil
-		}()
-		confirms := make([]*amqp.DeferredConfirmation, 0, n)
-		err := l.send(n, func() (string, func() error, error) {
-			m, err := rawMessage()
-			return m.MessageId, func() error {
-				dc, err := chs[0].PublishWithDeferredConfirm(exchange, routingKeys[0], true, false, m)
-				confirms = append(confirms, dc)
-				return err
-			}, err
-		})
-		if err != nil {
-			return nil, err
-		}
-		for _, dc := range confirms {
-			if !dc.Wait() {
-				return nil, errNacked
-			}
-		}
-		return l.all(), <-handled
-	}
-	return job{run, func() error { return errors.Join(conn.Close(), consumer.Close()) }}, nil
 }
 
 // parallel does n things in so many goroutines, and gives the first error.

@@ -21,8 +21,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// refused posts an order that must be refused for now, in a way that tells a customer when
-// to come again.
+// refused posts an order that must be refused for now, with a Retry-After.
 func (s *system) refused(key string, want int) {
 	s.t.Helper()
 	status, header, answer, err := s.try(s.orders[0].URL, key, orderBody("later", contract.TierStandard, "tok_ok", "mug"))
@@ -54,9 +53,9 @@ func (s *system) limit(queue string, length int64) {
 	s.broker.Management(s.t, http.MethodPut, path, policy, nil)
 }
 
-// fillOutbox adds what the broker refuses, as if ten thousand more had come, until
-// customers are asked to wait. It notes the orders that were taken before, and gives
-// what takes its rows away again.
+// fillOutbox adds 10,001 rows to the outbox whose messages the broker refuses, and places
+// orders until one is refused. It adds those that were accepted before to ids, and gives a
+// function that removes its rows.
 func (s *system) fillOutbox(ids map[string]bool) (empty func()) {
 	s.t.Helper()
 	db := s.connect("orders")
@@ -79,8 +78,8 @@ func (s *system) fillOutbox(ids map[string]bool) (empty func()) {
 	}
 }
 
-// A consumer that is too slow fills its queue, the broker refuses what comes on top,
-// the outbox keeps it, and when that is full too, customers are asked to wait.
+// A consumer that is too slow fills its queue, the broker refuses further messages, the
+// outbox keeps them, and when that is full too, customers are asked to wait.
 func TestASlowConsumerSlowsTheEdgeDown(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -117,7 +116,7 @@ func TestAFullQueueLosesNothing(t *testing.T) {
 	s.startPricing()
 	s.startOrders()
 	s.startBilling(4)
-	s.limit(contract.NotifierOrders.Name, 2) // and nobody takes anything out
+	s.limit(contract.NotifierOrders.Name, 2) // and it has no consumer
 	ids := map[string]bool{}
 	for i := range 12 {
 		ids[s.place(fmt.Sprint("customer", i), contract.TierExpress, "tok_ok").ID] = true
@@ -158,7 +157,7 @@ func TestABlockedConnectionSlowsTheEdgeDown(t *testing.T) {
 		status, body := s.get(s.orders[0].Admin + "/readyz")
 		return status == http.StatusServiceUnavailable && strings.Contains(body, "blocked"), body
 	})
-	for i := range 3 { // an order wants a price, and the question cannot be sent
+	for i := range 3 { // an order needs a price, and the request for it cannot be sent
 		s.refused(fmt.Sprint("blocked ", i), http.StatusServiceUnavailable)
 	}
 	calm()
@@ -193,19 +192,19 @@ func TestASlowDatabaseSlowsTheEdgeDown(t *testing.T) {
 // maxMemory is what a service may use while messages wait, in bytes.
 const maxMemory = 100 << 20
 
-// checkMemory lets the outside world stand still, puts 50,000 messages each into two queues and
-// twice as many into an outbox, and looks at the services while they work on them in vain.
-// It leaves the messages where they are.
+// checkMemory pauses the sandbox, puts 50,000 messages each into two queues and twice as
+// many into an outbox, and measures the services while none of these can be handled. The
+// messages stay where they are.
 func (c *composed) checkMemory(t *testing.T, secrets map[string]string) {
 	const each, wave = 50_000, 1000
-	c.script(t, "docker pause "+c.project+"-sandbox-1")
-	defer c.script(t, "docker unpause "+c.project+"-sandbox-1")
+	c.script(t, "docker pause "+c.Container("sandbox", 1))
+	defer c.script(t, "docker unpause "+c.Container("sandbox", 1))
 	db, err := c.database(t, "orders", secrets["services/orders/database_password"], "orders")
 	require.NoError(t, err)
 	_, err = db.Exec(t.Context(), `INSERT INTO outbox (key, exchange, route, message)
 		SELECT n::text, $1, 'nobody', jsonb_build_object('ID', gen_random_uuid(), 'Type', $2::text) FROM generate_series(1, $3) AS n`, contract.BillingCommands, contract.Charge.Name, 2*each)
 	require.NoError(t, err)
-	conn, err := amqp.Dial(fmt.Sprintf("amqp://%s:%s@127.0.0.1:%s/", contract.Operator, secrets["services/operator/amqp_password"], c.ports["AMQP_PORT"]))
+	conn, err := amqp.Dial(fmt.Sprintf("amqp://%s:%s@%s/", contract.Operator, secrets["services/operator/amqp_password"], c.Address("AMQP_PORT")))
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	ch, err := conn.Channel()
@@ -232,11 +231,11 @@ func (c *composed) checkMemory(t *testing.T, secrets map[string]string) {
 	}
 	most := map[string]int64{}
 	for range 5 { // each takes about two seconds
-		for line := range strings.Lines(c.script(t, "docker stats --no-stream --format '{{.Name}} {{.MemUsage}}' $(docker ps -q --filter label=com.docker.compose.project="+c.project+")")) {
+		for line := range strings.Lines(c.script(t, "docker stats --no-stream --format '{{.Name}} {{.MemUsage}}' $(docker ps -q --filter label=com.docker.compose.project="+c.Project+")")) {
 			fields := strings.Fields(line)
 			used, err := units.RAMInBytes(fields[1])
 			require.NoError(t, err, line)
-			name := strings.TrimSuffix(strings.TrimPrefix(fields[0], c.project+"-"), "-1")
+			name := strings.TrimSuffix(strings.TrimPrefix(fields[0], c.Project+"-"), "-1")
 			most[name] = max(most[name], used)
 		}
 	}

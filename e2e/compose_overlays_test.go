@@ -18,21 +18,21 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// `make up WITH=tls`: whoever has no certificate of ours does not get in, by any door.
+// `make up WITH=tls`: no port accepts a client without a certificate of this system.
 func TestTheOverlayTLS(t *testing.T) {
-	c, s := newComposed(t, "tls", "AMQPS_PORT")
+	c, s := newComposed(t, "tls")
 	t.Run("an order is paid", func(t *testing.T) {
 		s.becomes(s.place("ada", contract.TierExpress, "tok_ok").ID, "paid")
 	})
-	t.Run("what runs is healthy, and what runs once has ended well", c.checkHealth)
-	t.Run("no container may more than it must", c.checkConfinement)
+	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("no container has more rights than it needs", c.checkConfinement)
 	secrets := c.secrets(t)
-	t.Run("a certificate is wanted, and the password too", func(t *testing.T) {
+	t.Run("a client needs a certificate, and the password too", func(t *testing.T) {
 		roots := x509.NewCertPool()
 		require.True(t, roots.AppendCertsFromPEM(c.secretFile(t, "operator/ca.pem")))
 		own, err := tls.X509KeyPair(c.secretFile(t, "operator/client.pem"), c.secretFile(t, "operator/client-key.pem"))
 		require.NoError(t, err)
-		address := "127.0.0.1:" + c.ports["AMQPS_PORT"]
+		address := c.Address("AMQPS_PORT")
 		dial := func(password string) error {
 			conn, err := amqp.DialTLS("amqps://"+contract.Operator+":"+password+"@"+address+"/",
 				&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12})
@@ -45,17 +45,17 @@ func TestTheOverlayTLS(t *testing.T) {
 		require.ErrorIs(t, dial("guess"), amqp.ErrCredentials)
 
 		stranger, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13})
-		require.NoError(t, err) // in TLS 1.3 the server looks after the handshake
+		require.NoError(t, err) // in TLS 1.3 the server checks the certificate after the client's handshake
 		defer func() { _ = stranger.Close() }()
 		require.NoError(t, stranger.SetDeadline(time.Now().Add(10*time.Second)))
 		_, err = stranger.Read(make([]byte, 1))
 		require.ErrorContains(t, err, "certificate required")
 	})
-	t.Run("nobody listens without TLS", func(t *testing.T) {
-		_, err := net.DialTimeout("tcp", "127.0.0.1:"+c.ports["AMQP_PORT"], 5*time.Second)
+	t.Run("no port accepts AMQP without TLS", func(t *testing.T) {
+		_, err := net.DialTimeout("tcp", c.Address("AMQP_PORT"), 5*time.Second)
 		require.Error(t, err)
 		c.compose(t, `exec -T rabbitmq bash -c "! (</dev/tcp/127.0.0.1/5672) 2>/dev/null"`)
-		_, err = amqp.Dial(fmt.Sprintf("amqp://%s:%s@127.0.0.1:%s/", contract.Operator, secrets["services/operator/amqp_password"], c.ports["AMQPS_PORT"]))
+		_, err = amqp.Dial(fmt.Sprintf("amqp://%s:%s@%s/", contract.Operator, secrets["services/operator/amqp_password"], c.Address("AMQPS_PORT")))
 		require.Error(t, err)
 		connections := c.compose(t, "exec -T rabbitmq rabbitmqctl -q list_connections --no-table-headers user ssl peer_cert_subject")
 		for _, user := range []string{contract.OrdersUser, contract.BillingUser, contract.NotifierUser, contract.PricingUser} {
@@ -63,7 +63,7 @@ func TestTheOverlayTLS(t *testing.T) {
 		}
 		require.NotContains(t, connections, "\tfalse\t")
 	})
-	t.Run("no secret and no private key is where it does not belong", func(t *testing.T) {
+	t.Run("no secret and no private key is where others can read it", func(t *testing.T) {
 		c.checkPlaces(t, secrets)
 		c.checkPlaces(t, c.privateKeys(t))
 	})
@@ -75,7 +75,7 @@ func (c *composed) secretFile(t *testing.T, name string) []byte {
 	return []byte(c.script(t, `source scripts/lib.sh; docker run --rm --network none -v "$COMPOSE_PROJECT_NAME"_secrets:/s:ro --entrypoint /bin/cat "$(setting POSTGRES_IMAGE)" /s/`+name))
 }
 
-// privateKeys are a line of each key, by file.
+// privateKeys are the last lines of all keys, by file.
 func (c *composed) privateKeys(t *testing.T) map[string]string {
 	t.Helper()
 	out := c.script(t, `source scripts/lib.sh; docker run --rm --network none \
@@ -83,7 +83,7 @@ func (c *composed) privateKeys(t *testing.T) map[string]string {
 		--entrypoint /bin/sh "$(setting POSTGRES_IMAGE)" -c 'cd /s; grep -r -A 2 "BEGIN.*PRIVATE KEY"'`)
 	found := map[string]string{}
 	for _, match := range regexp.MustCompile(`(?m)^(\S+\.pem)-([A-Za-z0-9+/=]{60,})$`).FindAllStringSubmatch(out, -1) {
-		found[match[1]] = match[2] // the last: the first begins as all keys do
+		found[match[1]] = match[2] // the last one of the key: the first lines of all keys begin alike
 	}
 	require.GreaterOrEqual(t, len(found), 7, "of the authority, the broker and five accounts")
 	return found
@@ -91,21 +91,21 @@ func (c *composed) privateKeys(t *testing.T) map[string]string {
 
 // `make up WITH=federation`: a customer of one region orders in the other.
 func TestTheOverlayFederation(t *testing.T) {
-	c, s := newComposed(t, "federation", "US_AMQP_PORT", "US_MANAGEMENT_PORT", "US_POSTGRES_PORT", "US_ORDERS_PORT", "US_PRICING_PORT")
+	c, s := newComposed(t, "federation")
 	for _, broker := range []string{"rabbitmq", "rabbitmq-us"} {
 		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
 			status := c.compose(t, "exec -T "+broker+" rabbitmqctl -q federation_status --formatter json")
 			return strings.Contains(status, `"status":"running"`), status
 		})
 	}
-	eu, us := s.orders[0].URL, "http://127.0.0.1:"+c.ports["US_ORDERS_PORT"]
+	eu, us := s.orders[0].URL, "http://"+c.Address("US_ORDERS_PORT")
 	order := func(at, customer, region string) string {
 		s.orders[0].URL = at
 		id := s.insist(t.Context(), customer, strings.Replace(orderBody(customer, contract.TierStandard, "tok_ok", "mug"), `"eu"`, fmt.Sprintf("%q", region), 1))
 		s.becomes(id, "paid")
 		return id
 	}
-	// told waits until a customer has been told so, by these, and of nothing else.
+	// told waits until a customer has exactly these mails, by sender and subject.
 	told := func(customer string, want ...string) {
 		s.eventuallySame(want, func() (list []string) {
 			var answer struct {
@@ -114,7 +114,7 @@ func TestTheOverlayFederation(t *testing.T) {
 					Subject string `json:"subject"`
 				} `json:"mails"`
 			}
-			s.getJSON("http://127.0.0.1:"+c.ports["SANDBOX_PORT"]+"/v1/mails?to="+customer+"@example.com", &answer)
+			s.getJSON("http://"+c.Address("SANDBOX_PORT")+"/v1/mails?to="+customer+"@example.com", &answer)
 			for _, m := range answer.Mails {
 				list = append(list, m.From+": "+m.Subject)
 			}
@@ -127,14 +127,14 @@ func TestTheOverlayFederation(t *testing.T) {
 	told("ada", toAda...)
 	back := order(us, "bob", contract.RegionEU)
 	told("bob", fromEU+"Order "+back+" is paid", fromUS+"Receipt for order "+back)
-	last := order(eu, "eve", contract.RegionUS) // behind whatever could have come twice
+	last := order(eu, "eve", contract.RegionUS) // placed later than any mail that could come twice
 	told("eve", fromUS+"Order "+last+" is paid", fromEU+"Receipt for order "+last)
 	told("ada", toAda...)
 
-	status, _ := s.get("http://127.0.0.1:" + c.ports["US_PRICING_PORT"] + "/v1/prices")
+	status, _ := s.get("http://" + c.Address("US_PRICING_PORT") + "/v1/prices")
 	require.Equal(t, http.StatusOK, status)
-	t.Run("what runs is healthy, and what runs once has ended well", c.checkHealth)
-	t.Run("no container may more than it must", c.checkConfinement)
+	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("no container has more rights than it needs", c.checkConfinement)
 	secrets := c.secrets(t)
-	t.Run("no secret is where it does not belong", func(t *testing.T) { c.checkPlaces(t, secrets) })
+	t.Run("no secret is where others can read it", func(t *testing.T) { c.checkPlaces(t, secrets) })
 }

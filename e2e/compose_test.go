@@ -3,11 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,15 +12,19 @@ import (
 
 	"example.com/orderflow/contract"
 	"example.com/orderflow/e2e/internal/machine"
+	"example.com/orderflow/e2e/internal/stack"
 	"example.com/orderflow/pkg/messaging/messagingtest"
-	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
-// composed is the system as the compose file starts it, under a project name and
-// ports of its own.
-type composed struct {
-	root, project string
-	ports         map[string]string
+// composed is the system as the compose file starts it.
+type composed struct{ *stack.Stack }
+
+// newStack gives a stack that is not started, to run its scripts.
+func newStack(t *testing.T, options stack.Options) *composed {
+	t.Helper()
+	s, err := stack.New(options)
+	require.NoError(t, err)
+	return &composed{s}
 }
 
 // script runs a command of the shell in the repository's root.
@@ -32,15 +32,9 @@ func (c *composed) script(t *testing.T, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", command)
-	cmd.Dir = c.root
-	cmd.Env = append(os.Environ(), "COMPOSE_PROJECT_NAME="+c.project)
-	for name, port := range c.ports {
-		cmd.Env = append(cmd.Env, name+"="+port)
-	}
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s: %s", command, out)
-	return string(out)
+	out, err := c.Script(ctx, command)
+	require.NoError(t, err, out)
+	return out
 }
 
 func (c *composed) compose(t *testing.T, arguments string) string {
@@ -48,31 +42,24 @@ func (c *composed) compose(t *testing.T, arguments string) string {
 	return c.script(t, "source scripts/lib.sh; compose "+arguments)
 }
 
-// newComposed brings the system up as `make up WITH=...` does, with further ports. The
-// test cannot be parallel: the system has the machine for itself.
-func newComposed(t *testing.T, with string, ports ...string) (*composed, *system) {
+// newComposed brings the system up as `make up WITH=...` does. The test cannot be
+// parallel: the system has the machine for itself.
+func newComposed(t *testing.T, with string) (*composed, *system) {
 	t.Helper()
 	unlock, err := machine.Lock(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(unlock)
-	root, err := filepath.Abs("..")
-	require.NoError(t, err)
-	ports = append(ports, "AMQP_PORT", "MANAGEMENT_PORT", "BROKER_METRICS_PORT", "POSTGRES_PORT", "ORDERS_PORT", "PRICING_PORT", "SANDBOX_PORT", "SMTP_PORT")
-	c := &composed{
-		root:    root,
-		project: "orderflow-test-" + strings.TrimPrefix(with+"-", "-") + owner.Name(), // scripts/test.sh removes the projects of processes that are gone
-		ports:   freePorts(t, ports...),
-	}
+	c := newStack(t, stack.Options{Name: with, With: with})
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(c.compose(t, "logs --tail 30"))
 		}
-		c.script(t, "source scripts/lib.sh; remove_project "+c.project) // not the base images, which others use
+		require.NoError(t, c.Stop(context.Background()))
 	})
-	c.script(t, "WITH="+with+" scripts/up.sh")
-	customers := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
-	t.Cleanup(customers.CloseIdleConnections)
-	return c, &system{t: t, http: customers, orders: []*process{{URL: "http://127.0.0.1:" + c.ports["ORDERS_PORT"]}}}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	require.NoError(t, c.Start(ctx))
+	return c, &system{t: t, http: c.HTTP, orders: []*process{{URL: c.Orders()}}}
 }
 
 // The real compose file.
@@ -85,17 +72,17 @@ func TestTheComposeFile(t *testing.T) {
 		var captures struct {
 			Total int `json:"total"`
 		}
-		s.getJSON("http://127.0.0.1:"+c.ports["SANDBOX_PORT"]+"/v1/captures?order_id="+o.ID, &captures)
+		s.getJSON("http://"+c.Address("SANDBOX_PORT")+"/v1/captures?order_id="+o.ID, &captures)
 		require.Equal(t, 1, captures.Total)
 		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
-			_, mails := s.get("http://127.0.0.1:" + c.ports["SANDBOX_PORT"] + "/v1/mails?to=ada@example.com")
+			_, mails := s.get("http://" + c.Address("SANDBOX_PORT") + "/v1/mails?to=ada@example.com")
 			return strings.Contains(mails, "Receipt for order "+o.ID), mails
 		})
 	})
-	t.Run("what runs is healthy, and what runs once has ended well", c.checkHealth)
-	t.Run("the servers come back after they were killed", func(t *testing.T) {
+	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("the servers work again after they were killed", func(t *testing.T) {
 		for _, server := range []string{"postgres", "rabbitmq"} {
-			name := c.project + "-" + server + "-1"
+			name := c.Container(server, 1)
 			c.script(t, "docker kill -s KILL "+name+" && docker start "+name)
 		}
 		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
@@ -106,17 +93,17 @@ func TestTheComposeFile(t *testing.T) {
 	t.Run("the broker is as the contract says", func(t *testing.T) {
 		require.Contains(t, c.compose(t, "run --rm --no-deps topology topology verify"), "the broker is as the contract says")
 	})
-	t.Run("the broker sends dead letters again soon", func(t *testing.T) {
+	t.Run("the broker waits 10 s before it sends a dead letter again", func(t *testing.T) {
 		got := c.compose(t, "exec -T rabbitmq rabbitmqctl -q eval 'application:get_env(rabbit, dead_letter_worker_publisher_confirm_timeout).'")
 		require.Equal(t, "{ok,10000}", strings.TrimSpace(got))
 	})
-	t.Run("no container may more than it must", c.checkConfinement)
-	t.Run("an image is one program", c.checkImages)
+	t.Run("no container has more rights than it needs", c.checkConfinement)
+	t.Run("an image has one program", c.checkImages)
 	secrets := c.secrets(t)
 	t.Run("every account has its own database, broker and secrets", func(t *testing.T) { c.checkAccounts(t, secrets) })
-	t.Run("the ledger reads all and writes nothing", func(t *testing.T) { c.checkLedger(t, secrets) })
-	t.Run("no secret is where it does not belong", func(t *testing.T) { c.checkSecrets(t, secrets) })
-	t.Run("services stay small while 100,000 messages wait", func(t *testing.T) { c.checkMemory(t, secrets) })
+	t.Run("the role ledger reads every table and writes none", func(t *testing.T) { c.checkLedger(t, secrets) })
+	t.Run("no secret is where others can read it", func(t *testing.T) { c.checkSecrets(t, secrets) })
+	t.Run("services use little memory while 100,000 messages wait", func(t *testing.T) { c.checkMemory(t, secrets) })
 }
 
 func (c *composed) checkHealth(t *testing.T) {
@@ -128,18 +115,4 @@ func (c *composed) checkHealth(t *testing.T) {
 			require.Equal(t, "healthy", box.State.Health.Status, box.Name)
 		}
 	}
-}
-
-// freePorts finds ports that nobody listens on, and holds all until it has all.
-func freePorts(t *testing.T, names ...string) map[string]string {
-	t.Helper()
-	ports := map[string]string{}
-	for _, name := range names {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer func() { _ = l.Close() }()
-		_, ports[name], err = net.SplitHostPort(l.Addr().String())
-		require.NoError(t, err)
-	}
-	return ports
 }

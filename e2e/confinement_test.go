@@ -22,9 +22,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// What the compose file promises about security, looked at on what it has started.
+// The security settings of the compose file, checked on the containers that it starts.
 
-// box is a container as `docker inspect` shows it.
+// box is a container, as `docker inspect` describes it.
 type box struct {
 	ID, Name, Image string
 
@@ -74,7 +74,8 @@ func (c *composed) containers(t *testing.T) []box {
 	return list
 }
 
-// oneShots are root, with these capabilities, and end before a service starts.
+// oneShots are containers that run as root, with these capabilities, and end before a
+// service starts.
 var oneShots = map[string][]string{
 	"secrets":      {"CHOWN", "DAC_OVERRIDE"},
 	"certificates": {"CHOWN", "DAC_OVERRIDE"},
@@ -82,7 +83,7 @@ var oneShots = map[string][]string{
 	"topology":     {"DAC_OVERRIDE"},
 }
 
-// writable is what a container may change of what outlives it.
+// writable are the volumes that a container may write to.
 var writable = map[string][]string{
 	"rabbitmq": {"/var/lib/rabbitmq"},
 	"postgres": {"/var/lib/postgresql"},
@@ -140,7 +141,7 @@ func (c *composed) checkConfinement(t *testing.T) {
 			continue
 		}
 		require.NotContains(t, []string{"", "0", "root", "0:0"}, b.Config.User, name)
-		// And as the kernel has it: no process of root, nor one with the user of another service.
+		// The same as the kernel sees it: no process runs as root or as the user of another service.
 		for _, process := range strings.Split(strings.TrimSpace(c.script(t, "docker top "+b.ID+" -o pid,uid")), "\n")[1:] {
 			uid := strings.Fields(process)[1]
 			require.NotEqual(t, "0", uid, name)
@@ -162,7 +163,7 @@ func (c *composed) checkNeighbours(t *testing.T) {
 		if !ok || ip.IP.IsLoopback() || ip.IP.IsLinkLocalUnicast() {
 			continue
 		}
-		for name, port := range c.ports {
+		for name, port := range c.Ports() {
 			conn, err := net.DialTimeout("tcp", net.JoinHostPort(ip.IP.String(), port), 500*time.Millisecond)
 			if err == nil {
 				_ = conn.Close()
@@ -172,7 +173,7 @@ func (c *composed) checkNeighbours(t *testing.T) {
 	}
 }
 
-// secrets are what was made for this system, by file.
+// secrets are the secrets that were generated for this system, by file.
 func (c *composed) secrets(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -204,7 +205,7 @@ const (
 // database connects as a role.
 func (c *composed) database(t *testing.T, role, secret, database string) (*pgx.Conn, error) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@127.0.0.1:%s/%s", role, secret, c.ports["POSTGRES_PORT"], database))
+	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/%s", role, secret, c.Address("POSTGRES_PORT"), database))
 	if err == nil {
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	}
@@ -241,14 +242,14 @@ func (c *composed) checkAccounts(t *testing.T, secrets map[string]string) {
 		_, err = c.database(t, own.database, password(neighbour.name), own.database)
 		requireCode(t, wrongPassword, err)
 
-		// The volume with everybody's secrets is in each container; the uid is what guards them.
+		// Each container has the volume with the secrets of all; only the uid protects them.
 		c.script(t, fmt.Sprintf(`source scripts/lib.sh; docker run --rm --network none --user %s:%s --cap-drop ALL -v "$COMPOSE_PROJECT_NAME"_secrets:/s:ro \
 			--entrypoint /bin/sh "$(setting POSTGRES_IMAGE)" -c 'cat /s/%s/* >/dev/null && for other in /s/*; do [ "$other" = /s/%s ] || ! ls "$other" 2>/dev/null || exit 1; done'`,
 			own.uid, own.uid, own.name, own.name))
 	}
 	for _, own := range []string{contract.OrdersUser, contract.BillingUser, contract.NotifierUser, contract.PricingUser, contract.Operator} {
 		dial := func(user, secret string) error {
-			conn, err := amqp.Dial(fmt.Sprintf("amqp://%s:%s@127.0.0.1:%s/", user, secret, c.ports["AMQP_PORT"]))
+			conn, err := amqp.Dial(fmt.Sprintf("amqp://%s:%s@%s/", user, secret, c.Address("AMQP_PORT")))
 			if err == nil {
 				_ = conn.Close()
 			}
@@ -307,8 +308,8 @@ func (c *composed) checkLedger(t *testing.T, secrets map[string]string) {
 // dockersOwn are the files that docker puts into every container.
 var dockersOwn = regexp.MustCompile(`^(\.dockerenv|dev/.*|etc/(hostname|hosts|mtab|resolv\.conf)?|proc/|sys/)$`)
 
-// checkImages: there is one program in an image of ours, and the certificates of public
-// authorities; no shell and no package that could be of use to anybody else.
+// checkImages checks that an image of ours has one program and the certificates of public
+// authorities, and no shell or package that an intruder could use.
 func (c *composed) checkImages(t *testing.T) {
 	for _, name := range []string{"orders", "billing", "notifier", "pricing-rpc", "sandbox", "orderctl"} {
 		files := strings.Fields(c.script(t, "id=$(docker create $COMPOSE_PROJECT_NAME/"+name+") && docker export $id | tar -t && docker rm $id >/dev/null"))
@@ -316,7 +317,8 @@ func (c *composed) checkImages(t *testing.T) {
 	}
 }
 
-// checkSecrets looks where secrets leak to. It says the file of a secret, and never the secret.
+// checkSecrets looks for secrets in the places where they could leak to. An error names the
+// file of a secret, never the secret.
 func (c *composed) checkSecrets(t *testing.T, secrets map[string]string) {
 	// The worst case first: a server that logs every statement, while passwords are set again.
 	admin, err := c.database(t, "postgres", secrets["postgres/password"], "postgres")
@@ -333,7 +335,7 @@ func (c *composed) checkSecrets(t *testing.T, secrets map[string]string) {
 	c.checkPlaces(t, secrets)
 }
 
-// checkPlaces looks for secrets everywhere that others can see.
+// checkPlaces looks for secrets in everything that others can read.
 func (c *composed) checkPlaces(t *testing.T, secrets map[string]string) {
 	t.Helper()
 	images, tops := []string{}, ""

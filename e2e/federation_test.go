@@ -19,8 +19,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// federated are whole systems, one in each region with a broker. Each has an outside
-// world of its own: whose mailbox a mail is in tells whose notifier has sent it.
+// federated are whole systems, one in each region that has a broker. Each has a sandbox of
+// its own, so the mailbox of a mail says which region's notifier has sent it.
 type federated struct {
 	t       *testing.T
 	regions *messagingtest.RegionsInfo
@@ -58,7 +58,7 @@ func newFederated(t *testing.T) *federated {
 // placedIn is an order that a customer of one region has placed in one of them.
 type placedIn struct{ in, region, customer, id string }
 
-// place places an order that must be taken.
+// place places an order that must be accepted.
 func (f *federated) place(in, region, customer string) (placedIn, error) {
 	s := f.systems[in]
 	body := strings.Replace(orderBody(customer, contract.TierStandard, "tok_ok", "mug"), `"eu"`, fmt.Sprintf("%q", region), 1)
@@ -74,21 +74,21 @@ func (f *federated) place(in, region, customer string) (placedIn, error) {
 	return placedIn{in, region, customer, o.ID}, err
 }
 
-// expect notes the mails of an order that is paid: the customer's own region, or that
-// which stands in for it, says so; the receipt comes from where it was paid.
+// expect notes the mails of an order that is paid: the customer's own region, or the one that
+// serves it, sends the news; the region where it was paid sends the receipt.
 func (f *federated) expect(o placedIn) {
-	teller := o.region
-	if teller == contract.RegionAPAC {
-		teller = contract.RegionEU
+	sender := o.region
+	if sender == contract.RegionAPAC {
+		sender = contract.RegionEU
 	}
-	f.mails[teller][o.customer] = append(f.mails[teller][o.customer], "Order "+o.id+" is paid")
+	f.mails[sender][o.customer] = append(f.mails[sender][o.customer], "Order "+o.id+" is paid")
 	f.mails[o.in][o.customer] = append(f.mails[o.in][o.customer], "Receipt for order "+o.id)
 }
 
 var everyRegion = []string{contract.RegionEU, contract.RegionUS, contract.RegionAPAC}
 
-// order has one customer of each region order in a region and waits until all are
-// paid there.
+// order places an order of one customer of each region in one region, and waits until all
+// are paid there.
 func (f *federated) order(in, occasion string) (ids []string) {
 	f.t.Helper()
 	for _, region := range everyRegion {
@@ -103,8 +103,8 @@ func (f *federated) order(in, occasion string) (ids []string) {
 	return ids
 }
 
-// keepOrdering has customers of all regions order in both, 20 in a second, until it is
-// stopped.
+// keepOrdering places orders of customers of all regions in both, 20 in a second, until it
+// is stopped.
 func (f *federated) keepOrdering(stop <-chan struct{}, count *atomic.Int32) (all []placedIn, err error) {
 	pace := time.NewTicker(50 * time.Millisecond)
 	defer pace.Stop()
@@ -123,7 +123,7 @@ func (f *federated) keepOrdering(stop <-chan struct{}, count *atomic.Int32) (all
 	}
 }
 
-// told waits until every mail is where it must be, and there are no others.
+// told waits until every mail that is expected is there, and checks that there are no others.
 func (f *federated) told() {
 	f.t.Helper()
 	for region, customers := range f.mails {
@@ -149,7 +149,7 @@ func (f *federated) told() {
 	}
 }
 
-// link is the queue on one region's broker of what another has not fetched.
+// link is the queue on a region's broker with the events that another region has not fetched.
 func link(to string) string { return "federation: " + contract.OrdersEvents + " -> " + to }
 
 // Not parallel: two brokers and eight services are enough for two cores.
@@ -157,7 +157,7 @@ func TestTwoRegions(t *testing.T) {
 	f := newFederated(t)
 	eu, us := f.systems[contract.RegionEU], f.systems[contract.RegionUS]
 
-	t.Run("the customer's region tells, wherever the order was placed", func(t *testing.T) {
+	t.Run("the customer's region sends the mails, wherever the order was placed", func(t *testing.T) {
 		f.order(contract.RegionEU, "first")
 		f.order(contract.RegionUS, "first")
 		f.told()
@@ -193,40 +193,9 @@ func TestTwoRegions(t *testing.T) {
 		}
 		require.Len(t, arrived, len(placed))
 	})
-	t.Run("a link is cut and healed while customers order", func(t *testing.T) {
-		var count atomic.Int32
-		more := func(n int32) {
-			enough := count.Load() + n
-			messagingtest.Eventually(t, time.Minute, func() (bool, string) { return count.Load() >= enough, fmt.Sprint(count.Load()) })
-		}
-		stop, result := make(chan struct{}), make(chan error, 1)
-		var placed []placedIn
-		go func() {
-			var err error
-			placed, err = f.keepOrdering(stop, &count)
-			result <- err
-		}()
-		more(10)
-		f.regions.Cut(t, contract.RegionUS)
-		more(10)
-		for s, other := range map[*system]string{eu: contract.RegionUS, us: contract.RegionEU} {
-			messagingtest.Eventually(t, time.Minute, func() (bool, string) {
-				n := s.broker.Depth(t, link(other))
-				return n > 0, fmt.Sprintf("%d events wait", n)
-			})
-		}
-		f.regions.Heal(t, contract.RegionUS)
-		more(10)
-		close(stop)
-		require.NoError(t, <-result)
-		for _, o := range placed {
-			f.systems[o.in].becomes(o.id, "paid")
-			f.expect(o)
-		}
-		f.told()
-	})
-	t.Run("and no mail has come twice since", func(t *testing.T) {
-		// Behind all that could have come before, on every way.
+	t.Run("a link is cut and healed while customers order", f.cutWhileCustomersOrder)
+	t.Run("no mail has come twice", func(t *testing.T) {
+		// These events come after all earlier ones, on every link.
 		f.order(contract.RegionEU, "last")
 		f.order(contract.RegionUS, "last")
 		f.told()
@@ -245,43 +214,80 @@ func TestTwoRegions(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the link's user can keep its link, and no more", func(t *testing.T) {
-		topology, err := contract.InRegion(contract.RegionEU, 0)
-		require.NoError(t, err)
-		user := topology.Users[len(topology.Users)-1]
-		require.Equal(t, contract.FederationUser, user.Name)
-		conn, err := dialAs(t, eu.broker, user.Name, password)
-		require.NoError(t, err)
-		own := link("another")
-		for _, try := range []attempt{declareQueue(own), get(own)} {
-			code, reason := tryAs(t, conn, try)
-			require.Zero(t, code, reason)
-		}
-		for what, c := range map[string]struct {
-			try  attempt
-			code int
-		}{
-			"says that an order is paid":           {write(contract.OrdersEvents, "order.paid.eu.standard"), accessRefused},
-			"reaches a queue directly":             {write("", contract.NotifierOrders.Name), accessRefused},
-			"has payments come over its link":      {bind(contract.BillingEvents, "#", own), accessRefused},
-			"has a queue of orders come to others": {bind(contract.OrdersEvents, "#", contract.NotifierOrders.Name), accessRefused},
-			"declares a queue of another name":     {declareQueue("mine"), accessRefused},
-			"removes the exchange that it reads":   {deleteExchange(contract.OrdersEvents), accessRefused},
-			"dead-letters to where it cannot write": {func(ch *amqp.Channel) error {
-				_, err := ch.QueueDeclare(link("third"), true, false, false, false, amqp.Table{"x-dead-letter-exchange": contract.OrdersEvents})
-				return err
-			}, accessRefused},
-		} {
-			code, reason := tryAs(t, conn, c.try)
-			require.Equal(t, c.code, code, "%s: %s", what, reason)
-		}
-		t.Log(refusesAllElse(t, conn, user, topology), "attempts")
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, eu.broker.ManagementURL+"/api/parameters/federation-upstream", nil)
-		require.NoError(t, err)
-		req.SetBasicAuth(user.Name, password)
-		res, err := eu.http.Do(req)
-		require.NoError(t, err)
-		_ = res.Body.Close()
-		require.Equal(t, http.StatusUnauthorized, res.StatusCode, "where the other broker's password is")
-	})
+	t.Run("the federation user may keep its link, and nothing else", f.checkLinkUser)
+}
+
+func (f *federated) cutWhileCustomersOrder(t *testing.T) {
+	eu, us := f.systems[contract.RegionEU], f.systems[contract.RegionUS]
+	var count atomic.Int32
+	more := func(n int32) {
+		enough := count.Load() + n
+		messagingtest.Eventually(t, time.Minute, func() (bool, string) { return count.Load() >= enough, fmt.Sprint(count.Load()) })
+	}
+	stop, result := make(chan struct{}), make(chan error, 1)
+	var placed []placedIn
+	go func() {
+		var err error
+		placed, err = f.keepOrdering(stop, &count)
+		result <- err
+	}()
+	more(10)
+	f.regions.Cut(t, contract.RegionUS)
+	more(10)
+	for s, other := range map[*system]string{eu: contract.RegionUS, us: contract.RegionEU} {
+		messagingtest.Eventually(t, time.Minute, func() (bool, string) {
+			n := s.broker.Depth(t, link(other))
+			return n > 0, fmt.Sprintf("%d events wait", n)
+		})
+	}
+	f.regions.Heal(t, contract.RegionUS)
+	more(10)
+	close(stop)
+	require.NoError(t, <-result)
+	for _, o := range placed {
+		f.systems[o.in].becomes(o.id, "paid")
+		f.expect(o)
+	}
+	f.told()
+}
+
+func (f *federated) checkLinkUser(t *testing.T) {
+	eu := f.systems[contract.RegionEU]
+	topology, err := contract.InRegion(contract.RegionEU, 0)
+	require.NoError(t, err)
+	user := topology.Users[len(topology.Users)-1]
+	require.Equal(t, contract.FederationUser, user.Name)
+	conn, err := dialAs(t, eu.broker, user.Name, password)
+	require.NoError(t, err)
+	own := link("another")
+	for _, try := range []attempt{declareQueue(own), get(own)} {
+		code, reason := tryAs(t, conn, try)
+		require.Zero(t, code, reason)
+	}
+	for what, c := range map[string]struct {
+		try  attempt
+		code int
+	}{
+		"says that an order is paid":           {write(contract.OrdersEvents, "order.paid.eu.standard"), accessRefused},
+		"reaches a queue directly":             {write("", contract.NotifierOrders.Name), accessRefused},
+		"has payments come over its link":      {bind(contract.BillingEvents, "#", own), accessRefused},
+		"has a queue of orders come to others": {bind(contract.OrdersEvents, "#", contract.NotifierOrders.Name), accessRefused},
+		"declares a queue of another name":     {declareQueue("mine"), accessRefused},
+		"removes the exchange that it reads":   {deleteExchange(contract.OrdersEvents), accessRefused},
+		"dead-letters to where it cannot write": {func(ch *amqp.Channel) error {
+			_, err := ch.QueueDeclare(link("third"), true, false, false, false, amqp.Table{"x-dead-letter-exchange": contract.OrdersEvents})
+			return err
+		}, accessRefused},
+	} {
+		code, reason := tryAs(t, conn, c.try)
+		require.Equal(t, c.code, code, "%s: %s", what, reason)
+	}
+	t.Log(refusesAllElse(t, conn, user, topology), "attempts")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, eu.broker.ManagementURL+"/api/parameters/federation-upstream", nil)
+	require.NoError(t, err)
+	req.SetBasicAuth(user.Name, password)
+	res, err := eu.http.Do(req)
+	require.NoError(t, err)
+	_ = res.Body.Close()
+	require.Equal(t, http.StatusUnauthorized, res.StatusCode, "where the other broker's password is")
 }

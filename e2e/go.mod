@@ -12,6 +12,7 @@ require (
 	example.com/orderflow/services/notifier v0.0.0
 	example.com/orderflow/services/orders v0.0.0
 	example.com/orderflow/services/pricing-rpc v0.0.0
+	example.com/orderflow/tools/orderctl v0.0.0
 	example.com/orderflow/tools/sandbox v0.0.0
 	github.com/Shopify/toxiproxy/v2 v2.5.0
 	github.com/docker/go-units v0.5.0
@@ -115,6 +116,7 @@ replace (
 	example.com/orderflow/services/notifier => ../services/notifier
 	example.com/orderflow/services/orders => ../services/orders
 	example.com/orderflow/services/pricing-rpc => ../services/pricing-rpc
+	example.com/orderflow/tools/orderctl => ../tools/orderctl
 	example.com/orderflow/tools/sandbox => ../tools/sandbox
 )
 

@@ -18,8 +18,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// A good message with hostile headers is a good message: what it asks for happens,
-// once. Each step waits in its queues until it has been given other headers.
+// Hostile headers do not change what a good message does: what it asks for happens, once.
+// Each step's messages are taken out of their queues and put back with other headers.
 func TestHostileHeaders(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -30,21 +30,9 @@ func TestHostileHeaders(t *testing.T) {
 		}
 		return list
 	}
-	// disguise puts messages with hostile headers into queues, one after the other.
-	disguise := func(list []amqp.Delivery, queues ...string) {
-		for i, d := range list {
-			queue, headers := queues[i%len(queues)], amqp.Table{}
-			maps.Copy(headers, d.Headers)
-			maps.Copy(headers, hostileHeaders[i%len(hostileHeaders)])
-			s.confirm(operator, amqp.Publishing{
-				MessageId: d.MessageId, Type: d.Type, CorrelationId: d.CorrelationId, ContentType: d.ContentType, DeliveryMode: d.DeliveryMode,
-				Priority: d.Priority, Timestamp: d.Timestamp, AppId: d.AppId, UserId: contract.Operator, ReplyTo: "amq.gen-nobody", Headers: headers, Body: d.Body,
-			}, queue)
-			tried.add(queue, "every header")
-			tried.add(queue, "wrong reply-to")
-		}
-	}
-	// What is in a shard cannot be taken out by hand, so payment events come to us first.
+	disguise := func(list []amqp.Delivery, queues ...string) { s.disguise(operator, tried, list, queues...) }
+	// Messages cannot be taken out of a shard by hand: it has a single active consumer. So
+	// payment events come to a queue of the test first.
 	const aside = "aside"
 	var shards []string
 	for _, q := range contract.PaymentShards {
@@ -82,7 +70,7 @@ func TestHostileHeaders(t *testing.T) {
 		s.becomes(o.ID, "paid")
 		require.Equal(t, http.StatusAccepted, s.cancel(o.ID))
 	}
-	s.depth(contract.BillingRefund.Name, 2*each) // captured too late, or cancelled
+	s.depth(contract.BillingRefund.Name, 2*each) // captured after the cancellation, or cancelled after the capture
 	orders.Stop()
 
 	disguise(take(contract.BillingRefund.Name, 2*each), contract.BillingRefund.Name)
@@ -100,22 +88,7 @@ func TestHostileHeaders(t *testing.T) {
 		s.depth(queue, n)
 		disguise(take(queue, n), queue)
 	}
-	for i, headers := range append(hostileHeaders, nil) {
-		for _, queue := range []string{contract.NotifierEmail.Name, contract.NotifierWebhook.Name} {
-			m := good(t, queue)
-			m.Headers, m.ReplyTo = headers, "amq.gen-nobody"
-			if headers == nil {
-				m.MessageId = "" // here the dedupe key is what counts
-			}
-			name := fmt.Sprint("direct-", i)
-			set("recipient", name+"@example.com")(&m)
-			set("dedupe_key", name)(&m)
-			set("data", map[string]string{"order_id": name})(&m)
-			s.confirm(operator, m, queue)
-			tried.add(queue, "every header")
-			tried.add(queue, "wrong reply-to")
-		}
-	}
+	s.notifyDirectly(operator, tried)
 	s.startNotifier()
 	for i := range hostileHeaders {
 		for _, o := range []struct {
@@ -140,8 +113,45 @@ func TestHostileHeaders(t *testing.T) {
 	require.Empty(t, s.logs.FilterLevelExact(zap.ErrorLevel).All())
 }
 
-// Headers that are nested too deep for the client library end the connection that they
-// come by. The delivery limit ends that: the message is with the dead letters, unread.
+// disguise puts messages with hostile headers into queues, one after the other.
+func (s *system) disguise(ch *amqp.Channel, tried matrix, list []amqp.Delivery, queues ...string) {
+	for i, d := range list {
+		queue, headers := queues[i%len(queues)], amqp.Table{}
+		maps.Copy(headers, d.Headers)
+		maps.Copy(headers, hostileHeaders[i%len(hostileHeaders)])
+		s.confirm(ch, amqp.Publishing{
+			MessageId: d.MessageId, Type: d.Type, CorrelationId: d.CorrelationId, ContentType: d.ContentType, DeliveryMode: d.DeliveryMode,
+			Priority: d.Priority, Timestamp: d.Timestamp, AppId: d.AppId, UserId: contract.Operator, ReplyTo: "amq.gen-nobody", Headers: headers, Body: d.Body,
+		}, queue)
+		tried.add(queue, "every header")
+		tried.add(queue, "wrong reply-to")
+	}
+}
+
+// notifyDirectly puts notifications with hostile headers into the queues of both channels,
+// and one without a message id, where the dedupe key counts.
+func (s *system) notifyDirectly(ch *amqp.Channel, tried matrix) {
+	s.t.Helper()
+	for i, headers := range append(hostileHeaders, nil) {
+		for _, queue := range []string{contract.NotifierEmail.Name, contract.NotifierWebhook.Name} {
+			m := good(s.t, queue)
+			m.Headers, m.ReplyTo = headers, "amq.gen-nobody"
+			if headers == nil {
+				m.MessageId = ""
+			}
+			name := fmt.Sprint("direct-", i)
+			set("recipient", name+"@example.com")(&m)
+			set("dedupe_key", name)(&m)
+			set("data", map[string]string{"order_id": name})(&m)
+			s.confirm(ch, m, queue)
+			tried.add(queue, "every header")
+			tried.add(queue, "wrong reply-to")
+		}
+	}
+}
+
+// Headers that are nested too deep for the client library end the connection of the consumer
+// that receives them. After the delivery limit the broker dead-letters the message.
 func TestHeadersThatNobodyCanRead(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -164,8 +174,8 @@ func TestHeadersThatNobodyCanRead(t *testing.T) {
 	s.becomes(o.ID, "paid")
 }
 
-// The queues that replicas have for themselves have no dead letters. Whatever comes
-// is counted and costs one question for the catalogue, and the next message is heard.
+// The exclusive queues of replicas have no dead letters. A message that is not understood is
+// counted and costs one call for the catalogue, and the next message is handled.
 func TestHostilePriceChanges(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)

@@ -4,22 +4,20 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/orderflow/e2e/internal/stack"
 	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
-// What a test has left is removed when its process is known to be gone, and never
-// because that process is another user's or runs in another namespace of pids.
+// What a test has left behind is removed when its process is known to be gone. A process of
+// another user or in another pid namespace is not taken for gone.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
-	root, err := filepath.Abs("..")
-	require.NoError(t, err)
-	c := &composed{root: root}
+	c := newStack(t, stack.Options{})
 	ended := exec.CommandContext(t.Context(), "true")
 	require.NoError(t, ended.Run())
 	place, _, _ := strings.Cut(owner.Name(), "-")
@@ -43,12 +41,10 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// The whole of it, with what Docker holds.
+// The same with containers, networks, volumes and images.
 func TestLeftoversInDocker(t *testing.T) {
 	t.Parallel()
-	root, err := filepath.Abs("..")
-	require.NoError(t, err)
-	c := &composed{root: root}
+	c := newStack(t, stack.Options{})
 	ended := exec.CommandContext(t.Context(), "true")
 	require.NoError(t, ended.Run())
 	place, _, _ := strings.Cut(owner.Name(), "-")

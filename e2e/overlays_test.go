@@ -10,9 +10,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/e2e/internal/stack"
 )
 
-// What compose makes of the overlays, without starting them.
+// The configuration that compose makes of the overlays. Nothing is started.
 func TestOverlays(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("..")
@@ -20,8 +22,8 @@ func TestOverlays(t *testing.T) {
 	for i, with := range []string{"", "cluster", "tls", "cluster,tls", "federation"} {
 		t.Run("with "+with, func(t *testing.T) {
 			t.Parallel()
-			c := &composed{root: root, project: fmt.Sprintf("orderflow-test-overlay-%d-%d", i, os.Getpid()), ports: map[string]string{}}
-			t.Cleanup(func() { require.NoError(t, os.Remove(filepath.Join(root, ".cache", "with-"+c.project))) })
+			c := newStack(t, stack.Options{Name: fmt.Sprintf("overlay-%d", i)})
+			t.Cleanup(func() { require.NoError(t, os.Remove(filepath.Join(root, ".cache", "with-"+c.Project))) })
 			var config struct {
 				Services map[string]struct {
 					Image       string            `json:"image"`
@@ -85,7 +87,7 @@ func TestOverlays(t *testing.T) {
 	} {
 		t.Run("not with "+with, func(t *testing.T) {
 			t.Parallel()
-			c := &composed{root: root, project: "orderflow-test-no-overlay", ports: map[string]string{}}
+			c := newStack(t, stack.Options{Name: "no-overlay"})
 			require.Contains(t, c.script(t, "source scripts/lib.sh; if (choose_overlays "+with+") 2>&1; then exit 1; fi"), want)
 		})
 	}

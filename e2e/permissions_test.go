@@ -7,9 +7,7 @@ import (
 	"regexp"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/google/uuid"
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
@@ -25,31 +23,17 @@ const (
 	preconditions  = amqp.PreconditionFailed // 406
 )
 
-func TestWhatTheBrokerRefuses(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t, 0)
-	const (
-		orders, billing, notifier = contract.OrdersUser, contract.BillingUser, contract.NotifierUser
-		pricing, operator         = contract.PricingUser, contract.Operator
-	)
-	users := map[string]*amqp.Connection{}
-	for _, u := range contract.All(0).Users {
-		conn, err := dialAs(t, s.broker, u.Name, password)
-		require.NoError(t, err)
-		users[u.Name] = conn
-	}
-	// A queue that orders alone may use, since it belongs to its connection.
-	ch, err := users[orders].Channel()
-	require.NoError(t, err)
-	private, err := ch.QueueDeclare("", false, false, true, false, nil)
-	require.NoError(t, err)
+// permission is something that a user tries.
+type permission struct {
+	user, what string
+	try        attempt
+	code       int // what the broker answers; 403 where none is given
+}
 
-	type row struct {
-		user, what string
-		try        attempt
-		code       int // 403 where none is given
-	}
-	rows := []row{
+// refusedToOrdersAndBilling are what orders and billing try and must not be able to do.
+func refusedToOrdersAndBilling() []permission {
+	const orders, billing, operator = contract.OrdersUser, contract.BillingUser, contract.Operator
+	return []permission{
 		// Money and its history.
 		{user: orders, what: "announces a payment", try: write(contract.BillingEvents, "1")},
 		{user: orders, what: "announces a payment to its own shards", try: write(contract.OrdersPayments, "1")},
@@ -73,27 +57,36 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: orders, what: "removes a shard", try: deleteQueue(contract.PaymentShards[3].Name)},
 		{user: orders, what: "removes its exchange", try: deleteExchange(contract.OrdersEvents)},
 		{user: orders, what: "looks at another's queue", try: lookAtQueue(contract.BillingCharge.Name)},
-		{user: orders, what: "speaks as billing", try: writeAs(billing, contract.OrdersEvents, "order.paid.eu.standard"), code: preconditions},
-		{user: orders, what: "speaks as the operator", try: writeAs(operator, contract.BillingCommands, "charge"), code: preconditions},
+		{user: orders, what: "publishes as billing", try: writeAs(billing, contract.OrdersEvents, "order.paid.eu.standard"), code: preconditions},
+		{user: orders, what: "publishes as the operator", try: writeAs(operator, contract.BillingCommands, "charge"), code: preconditions},
 
 		{user: billing, what: "orders a charge by itself", try: write(contract.BillingCommands, "charge")},
 		{user: billing, what: "charges past the exchange", try: write("", contract.BillingCharge.Name)},
 		{user: billing, what: "says that an order is paid", try: write(contract.OrdersEvents, "order.paid.eu.standard")},
 		{user: billing, what: "lets an order expire", try: write(contract.OrdersDeadlines, "expire")},
-		{user: billing, what: "says so by a dead letter", try: deadLetterInto(contract.OrdersEvents)},
+		{user: billing, what: "publishes an order event by a dead letter", try: deadLetterInto(contract.OrdersEvents)},
 		{user: billing, what: "reads orders", try: spyOn(contract.OrdersEvents)},
 		{user: billing, what: "reads what orders reads", try: consume(contract.PaymentShards[1].Name)},
 		{user: billing, what: "reads its own events", try: spyOn(contract.BillingEvents)},
 		{user: billing, what: "reads receipts", try: get(contract.NotifierReceipts.Name)},
 		{user: billing, what: "empties its own dead letters", try: purge(contract.DeadQueue(contract.BillingCharge.Name))},
-		{user: billing, what: "removes the trace", try: deleteQueue(contract.Audit)},
-		{user: billing, what: "hides its events from the trace", try: unbind(contract.BillingEvents, "", contract.Audit)},
+		{user: billing, what: "removes the audit stream", try: deleteQueue(contract.Audit)},
+		{user: billing, what: "unbinds the audit stream from its events", try: unbind(contract.BillingEvents, "", contract.Audit)},
 		{user: billing, what: "has charges copied to refunds", try: bind(contract.BillingCommands, "charge", contract.BillingRefund.Name)},
 		{user: billing, what: "has orders' events come to its exchange", try: bindExchange(contract.OrdersEvents, contract.BillingEvents)},
 		{user: billing, what: "redeclares its exchange", try: declareExchange(contract.BillingEvents)},
 		{user: billing, what: "asks for a price", try: write(contract.PricingRequests, "quote")},
-		{user: billing, what: "speaks as orders", try: writeAs(orders, contract.BillingEvents, "1"), code: preconditions},
+		{user: billing, what: "publishes as orders", try: writeAs(orders, contract.BillingEvents, "1"), code: preconditions},
+	}
+}
 
+// refusedToOthers are what the other users try and must not be able to do.
+func refusedToOthers() []permission {
+	const (
+		orders, billing, notifier = contract.OrdersUser, contract.BillingUser, contract.NotifierUser
+		pricing, operator         = contract.PricingUser, contract.Operator
+	)
+	return []permission{
 		{user: notifier, what: "charges a customer", try: write(contract.BillingCommands, "charge")},
 		{user: notifier, what: "says that a payment was refunded", try: write(contract.BillingEvents, "1")},
 		{user: notifier, what: "writes an order event", try: write(contract.OrdersEvents, "order.paid.eu.express")},
@@ -103,14 +96,14 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: notifier, what: "takes charges, with their tokens", try: get(contract.BillingCharge.Name)},
 		{user: notifier, what: "sends to a queue directly", try: write("", contract.NotifierEmail.Name)},
 		{user: notifier, what: "answers somebody's call", try: write("", "amq.rabbitmq.reply-to.guess")},
-		{user: notifier, what: "listens to its own exchange", try: spyOn(contract.Notifications)},
+		{user: notifier, what: "reads from its own exchange", try: spyOn(contract.Notifications)},
 		{user: notifier, what: "reads heartbeats", try: spyOn(contract.OpsHeartbeats)},
 		{user: notifier, what: "empties the unrouted", try: purge(contract.Unrouted)},
 		{user: notifier, what: "removes its queue", try: deleteQueue(contract.NotifierEmail.Name)},
-		{user: notifier, what: "speaks as nobody known", try: writeAs("nobody", contract.Notifications, ""), code: preconditions},
+		{user: notifier, what: "publishes as nobody known", try: writeAs("nobody", contract.Notifications, ""), code: preconditions},
 
-		// It may write to the default exchange, for its answers; the consumers of the
-		// queues that it reaches by that look at the sender.
+		// It may write to the default exchange, for its replies. So it can publish to every
+		// queue; their consumers check the sender.
 		{user: pricing, what: "calls itself", try: write(contract.PricingRequests, "quote")},
 		{user: pricing, what: "writes an order event", try: write(contract.OrdersEvents, "order.paid.eu.standard")},
 		{user: pricing, what: "announces a payment", try: write(contract.BillingEvents, "1")},
@@ -119,39 +112,61 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: pricing, what: "reads orders", try: spyOn(contract.OrdersEvents)},
 		{user: pricing, what: "takes charges, with their tokens", try: consume(contract.BillingCharge.Name)},
 		{user: pricing, what: "empties the queue of deadlines", try: purge("orders.payment-deadline")},
-		{user: pricing, what: "hears of prices", try: spyOn(contract.PricesChanged)},
+		{user: pricing, what: "reads price changes", try: spyOn(contract.PricesChanged)},
 		{user: pricing, what: "removes its queue", try: deleteQueue(contract.PricingQuoteQueue.Name)},
-		{user: pricing, what: "speaks as orders in somebody's queue", try: writeAs(orders, "", contract.BillingCharge.Name), code: preconditions},
-		{user: pricing, what: "speaks as the operator in somebody's queue", try: writeAs(operator, "", contract.BillingCharge.Name), code: preconditions},
+		{user: pricing, what: "publishes as orders in somebody's queue", try: writeAs(orders, "", contract.BillingCharge.Name), code: preconditions},
+		{user: pricing, what: "publishes as the operator in somebody's queue", try: writeAs(operator, "", contract.BillingCharge.Name), code: preconditions},
 
 		// The operator moves dead letters, and changes nothing that is declared.
 		{user: operator, what: "takes charges that are no dead letters", try: get(contract.BillingCharge.Name)},
 		{user: operator, what: "empties a work queue", try: purge(contract.BillingCharge.Name)},
 		{user: operator, what: "takes deadlines away", try: get("orders.payment-deadline")},
 		{user: operator, what: "removes a dead-letter queue", try: deleteQueue(contract.DeadQueue(contract.BillingCharge.Name))},
-		{user: operator, what: "removes the trace", try: deleteQueue(contract.Audit)},
+		{user: operator, what: "removes the audit stream", try: deleteQueue(contract.Audit)},
 		{user: operator, what: "sends commands by their exchange", try: write(contract.BillingCommands, "charge")},
 		{user: operator, what: "lets orders expire by their exchange", try: write(contract.OrdersDeadlines, "expire")},
-		{user: operator, what: "unbinds the trace", try: unbind(contract.OrdersEvents, "#", contract.Audit)},
+		{user: operator, what: "unbinds the audit stream", try: unbind(contract.OrdersEvents, "#", contract.Audit)},
 		{user: operator, what: "declares an exchange", try: declareExchange("operator.own")},
-		{user: operator, what: "speaks as billing", try: writeAs(billing, "", contract.PaymentShards[0].Name), code: preconditions},
+		{user: operator, what: "publishes as billing", try: writeAs(billing, "", contract.PaymentShards[0].Name), code: preconditions},
 	}
+}
+
+func TestWhatTheBrokerRefuses(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 0)
+	const (
+		orders, billing, notifier = contract.OrdersUser, contract.BillingUser, contract.NotifierUser
+		pricing, operator         = contract.PricingUser, contract.Operator
+	)
+	users := map[string]*amqp.Connection{}
+	for _, u := range contract.All(0).Users {
+		conn, err := dialAs(t, s.broker, u.Name, password)
+		require.NoError(t, err)
+		users[u.Name] = conn
+	}
+	// An exclusive queue: only the connection of orders may use it.
+	ch, err := users[orders].Channel()
+	require.NoError(t, err)
+	private, err := ch.QueueDeclare("", false, false, true, false, nil)
+	require.NoError(t, err)
+
+	rows := append(refusedToOrdersAndBilling(), refusedToOthers()...)
 	for user := range users {
 		rows = append(rows,
-			row{user: user, what: "declares an exchange", try: declareExchange(user + ".mine")},
-			row{user: user, what: "declares a queue", try: declareQueue(user + ".mine")},
-			row{user: user, what: "declares a queue of the broker's names", try: declareQueue("amq.gen-mine")},
-			row{user: user, what: "declares an exchange of the broker's names", try: declareExchange("amq.gen-mine")},
-			row{user: user, what: "makes the dead letters another kind", try: declareExchange(contract.DeadLetters)},
-			row{user: user, what: "removes where dead letters go", try: deleteExchange(contract.DeadLetters)},
-			row{user: user, what: "uses the broker's own exchange", try: write("amq.topic", "x")},
-			row{user: user, what: "reads the broker's log", try: spyOn("amq.rabbitmq.log")},
-			row{user: user, what: "looks at an exchange that it has no right on", try: lookAtExchange("amq.topic")},
+			permission{user: user, what: "declares an exchange", try: declareExchange(user + ".mine")},
+			permission{user: user, what: "declares a queue", try: declareQueue(user + ".mine")},
+			permission{user: user, what: "declares a queue of the broker's names", try: declareQueue("amq.gen-mine")},
+			permission{user: user, what: "declares an exchange of the broker's names", try: declareExchange("amq.gen-mine")},
+			permission{user: user, what: "makes the dead letters another kind", try: declareExchange(contract.DeadLetters)},
+			permission{user: user, what: "removes where dead letters go", try: deleteExchange(contract.DeadLetters)},
+			permission{user: user, what: "uses the broker's own exchange", try: write("amq.topic", "x")},
+			permission{user: user, what: "reads the broker's log", try: spyOn("amq.rabbitmq.log")},
+			permission{user: user, what: "looks at an exchange that it has no right on", try: lookAtExchange("amq.topic")},
 		)
 		if user != orders {
 			rows = append(rows,
-				row{user: user, what: "takes from a queue of orders' connection", try: get(private.Name), code: resourceLocked},
-				row{user: user, what: "removes a queue of orders' connection", try: deleteQueue(private.Name), code: resourceLocked},
+				permission{user: user, what: "takes from a queue of orders' connection", try: get(private.Name), code: resourceLocked},
+				permission{user: user, what: "removes a queue of orders' connection", try: deleteQueue(private.Name), code: resourceLocked},
 			)
 		}
 	}
@@ -165,10 +180,10 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		})
 	}
 
-	// So that a refusal above means something: the same attempts where they are a right.
-	for _, r := range []row{
+	// The same attempts by users who have the right: they must succeed.
+	for _, r := range []permission{
 		{user: orders, what: "writes its events", try: writeAs(orders, contract.OrdersEvents, "order.paid.eu.standard")},
-		{user: orders, what: "hears of prices", try: spyOn(contract.PricesChanged)},
+		{user: orders, what: "reads price changes", try: spyOn(contract.PricesChanged)},
 		{user: orders, what: "reads a shard", try: consume(contract.PaymentShards[0].Name)},
 		{user: orders, what: "gives up a message", try: write(contract.DeadLetters, contract.OrdersExpire.Name)},
 		{user: billing, what: "reads charges", try: get(contract.BillingCharge.Name)},
@@ -176,7 +191,7 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: notifier, what: "sends notifications", try: writeAs(notifier, contract.Notifications, "")},
 		{user: pricing, what: "answers", try: write("", "amq.rabbitmq.reply-to.gone")},
 		{user: operator, what: "reads dead letters", try: get(contract.DeadQueue(contract.BillingCharge.Name))},
-		{user: operator, what: "reads the trace", try: consume(contract.Audit)},
+		{user: operator, what: "reads the audit stream", try: consume(contract.Audit)},
 		{user: operator, what: "empties dead letters", try: purge(contract.DeadQueue(contract.BillingCharge.Name))},
 	} {
 		t.Run(r.user+" "+r.what, func(t *testing.T) {
@@ -185,7 +200,7 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		})
 	}
 
-	// And without exception: what the contract's patterns do not name is refused.
+	// Every name that the patterns in the contract do not allow is refused.
 	t.Run("all else", func(t *testing.T) {
 		topology := contract.All(0)
 		tried := 0
@@ -197,8 +212,8 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 	})
 }
 
-// refusesAllElse tries each right on each name that the user's patterns do not allow,
-// and says how often.
+// refusesAllElse tries each right on each name that the user's patterns do not allow, and
+// gives the number of attempts.
 func refusesAllElse(t *testing.T, conn *amqp.Connection, u messaging.User, topology messaging.Topology) (tried int) {
 	t.Helper()
 	refused := func(pattern, name string, try attempt) {
@@ -226,15 +241,15 @@ func refusesAllElse(t *testing.T, conn *amqp.Connection, u messaging.User, topol
 	return tried
 }
 
-// All at once, because the broker lets each refused login wait for 3 s.
+// All logins at once: the broker delays the answer to each refused one by 3 s.
 func TestWhoMayLogIn(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
-	another := messagingtest.Broker(t) // a virtual host that no service has to do with
+	another := messagingtest.Broker(t) // a virtual host that no service uses
 	type login struct {
 		vhost          *messagingtest.BrokerInfo
 		user, password string
-		code           int // 0 where the door opens
+		code           int // 0 where the login is accepted
 	}
 	logins := []login{
 		{s.broker, "guest", "guest", amqp.AccessRefused},
@@ -264,7 +279,7 @@ func TestWhoMayLogIn(t *testing.T) {
 	}
 }
 
-// Rights over queues come with none over the broker: that takes a tag.
+// The management API needs a tag, which users of services do not have.
 func TestTheManagementAPIIsNotForServices(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -272,7 +287,7 @@ func TestTheManagementAPIIsNotForServices(t *testing.T) {
 	for _, c := range []struct{ method, path, body string }{
 		{http.MethodGet, "/api/whoami", ""},
 		{http.MethodGet, "/api/overview", ""},
-		{http.MethodGet, "/api/definitions", ""}, // has everybody's password hashes
+		{http.MethodGet, "/api/definitions", ""}, // contains the password hashes of all users
 		{http.MethodGet, "/api/queues/" + vhost, ""},
 		{http.MethodPut, "/api/policies/" + vhost + "/mine", `{"pattern":".*","definition":{"max-length":1},"priority":99,"apply-to":"queues"}`},
 		{http.MethodDelete, "/api/policies/" + vhost + "/billing.charge", ""},
@@ -288,7 +303,7 @@ func TestTheManagementAPIIsNotForServices(t *testing.T) {
 	} {
 		for _, u := range append(contract.All(0).Users, messaging.User{Name: "guest"}) {
 			if len(u.Tags) > 0 && c.method == http.MethodGet && c.path != "/api/definitions" {
-				continue // "monitoring" may look
+				continue // the tag "monitoring" allows reading
 			}
 			secret := password
 			if u.Name == "guest" {
@@ -307,79 +322,4 @@ func TestTheManagementAPIIsNotForServices(t *testing.T) {
 	differences, err := messaging.Verify(t.Context(), s.broker.Admin(), contract.All(0))
 	require.NoError(t, err)
 	require.Empty(t, differences)
-}
-
-// The broker refuses a false sender and takes a missing one, and whoever may write
-// to the default exchange reaches every queue. What comes so is parked.
-func TestWhatHasNoSenderIsParked(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t, 0)
-	s.startBilling(2)
-	s.startNotifier()
-	admin := s.raw()
-	charge := messaging.Route{Exchange: contract.BillingCommands, Key: "charge"}
-	direct := messaging.Route{Key: contract.BillingCharge.Name}
-	paid := messaging.Route{Exchange: contract.BillingEvents, Key: "1"}
-	body := []byte(`{"payment_id":"` + uuid.NewString() + `","order_id":"` + uuid.NewString() + `","amount":{"amount_minor":100,"currency":"EUR"},` +
-		`"payment_token":"tok_ok","customer_id":"eve","region":"eu","tier":"standard"}`)
-	for _, c := range []struct {
-		name, user, sender string
-		route              messaging.Route
-		kind               string
-		body               []byte
-		deadIn, reason     string
-	}{
-		{name: "orders that does not say so", user: contract.OrdersUser, route: charge, reason: "untrusted source"},
-		{name: "the administrator", user: s.broker.User, route: charge, reason: "untrusted source"},
-		{name: "the administrator by name", user: s.broker.User, sender: s.broker.User, route: charge, reason: "untrusted source"},
-		{name: "the administrator past the exchange", user: s.broker.User, sender: s.broker.User, route: direct, reason: "untrusted source"},
-		{name: "nobody past the exchange", user: s.broker.User, route: direct, reason: "untrusted source"},
-		{name: "an operator that does not say so", user: contract.Operator, route: direct, reason: "untrusted source"},
-		{name: "pricing-rpc past the exchange", user: contract.PricingUser, sender: contract.PricingUser, route: direct, reason: "untrusted source"},
-		{name: "pricing-rpc that does not say so", user: contract.PricingUser, route: direct, reason: "untrusted source"},
-		{name: "a type that billing itself sends", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: contract.PaymentCaptured.Name, reason: "unknown message type"},
-		{name: "a version that is not known", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: "charge.v99", reason: "unknown message type"},
-		{name: "no type", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, kind: "-", reason: "unknown message type"},
-		{name: "no JSON", user: contract.OrdersUser, sender: contract.OrdersUser, route: charge, body: []byte("\x00"), reason: "undecodable"},
-		{name: "a payment event of nobody", user: contract.BillingUser, route: paid, kind: contract.PaymentCaptured.Name,
-			deadIn: contract.NotifierReceipts.Name, reason: "untrusted source"},
-		{name: "the operator by another type's exchange", user: contract.Operator, sender: contract.Operator, route: paid, kind: contract.OrderPaid.Name,
-			deadIn: contract.NotifierReceipts.Name, reason: "untrusted source"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if c.kind == "" {
-				c.kind = contract.Charge.Name
-			}
-			if c.kind == "-" {
-				c.kind = ""
-			}
-			if c.body == nil {
-				c.body = body
-			}
-			if c.deadIn == "" {
-				c.deadIn = contract.BillingCharge.Name
-			}
-			secret := password // also the administrator's, in tests
-			conn, err := dialAs(t, s.broker, c.user, secret)
-			require.NoError(t, err)
-			ch, err := conn.Channel()
-			require.NoError(t, err)
-			sent := amqp.Publishing{
-				MessageId: uuid.NewString(), Type: c.kind, UserId: c.sender, ContentType: "application/json",
-				DeliveryMode: amqp.Persistent, Timestamp: time.Now(), Body: c.body,
-				// A sender's claims about itself are not asked.
-				AppId: contract.OrdersUser, Headers: amqp.Table{"user": contract.OrdersUser, messaging.HeaderDeadUser: contract.OrdersUser},
-			}
-			require.NoError(t, ch.Publish(c.route.Exchange, c.route.Key, true, false, sent))
-			dead := s.takeOne(admin, contract.DeadQueue(c.deadIn))
-			require.Equal(t, sent.MessageId, dead.MessageId)
-			require.Equal(t, sent.Body, dead.Body)
-			require.Contains(t, dead.Headers[messaging.HeaderDeadReason], c.reason)
-			require.Equal(t, c.sender, dead.Headers[messaging.HeaderDeadUser], "who the broker says it was")
-			require.Equal(t, c.route.Exchange, dead.Headers[messaging.HeaderDeadOrigin])
-			require.EqualValues(t, 1, dead.Headers[messaging.HeaderDeadAttempts], "at once")
-		})
-	}
-	require.Empty(t, s.captures(""))
-	require.Empty(t, s.subjects("eve"))
 }

@@ -9,43 +9,45 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/orderflow/e2e/chaos/faults"
 )
 
-// A short drill: faults that take little time. Then the real books are spoilt, to
-// see that the check reads them.
+// A short drill: faults that take little time. Then the databases are changed, and the check
+// must find each change.
 func TestAShortDrill(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	c := settings{seed: 1, duration: 90 * time.Second, rate: 15, proof: func(ctx context.Context, d *run) error { return spoil(ctx, t, d) }}
-	report, err := drill(ctx, c, []strike{
-		At(5*time.Second, brokerKilled),
-		At(20*time.Second, killedAfterCapture),
-		At(26*time.Second, killedAfterConfirm),
-		At(32*time.Second, killedAfterCommit),
-		At(42*time.Second, consumerTimeout),
-		At(55*time.Second, networkHalfOpen),
-		At(80*time.Second, connectionsClosed, databaseKilled),
-		At(88*time.Second, poisoned),
+	c := settings{seed: 1, duration: 90 * time.Second, rate: 15, inspect: func(ctx context.Context, d *drill) error { return changeBooks(ctx, t, d) }}
+	r, err := run(ctx, c, []line{
+		At(5*time.Second, faults.BrokerKilled),
+		At(20*time.Second, faults.KilledAfterCapture),
+		At(26*time.Second, faults.KilledAfterConfirm),
+		At(32*time.Second, faults.KilledAfterCommit),
+		At(42*time.Second, faults.ConsumerTimeout),
+		At(55*time.Second, faults.NetworkHalfOpen),
+		At(80*time.Second, faults.ConnectionsClosed, faults.DatabaseKilled),
+		At(88*time.Second, faults.Poisoned),
 	})
 	require.NoError(t, err)
-	require.NoError(t, report.publish(settings{}))
-	require.Empty(t, report.Findings)
-	require.Greater(t, report.Accepted, 500)
-	require.Equal(t, 11, report.Poison)
-	require.Positive(t, report.Absorbed)
-	require.GreaterOrEqual(t, len(report.Strikes), 8)
+	require.NoError(t, publish(r, ""))
+	require.Empty(t, r.Findings)
+	require.Greater(t, r.Accepted, 500)
+	require.Equal(t, 11, r.Poison)
+	require.Positive(t, r.Absorbed)
+	require.GreaterOrEqual(t, len(r.Outcomes), 8)
 }
 
-// spoil changes the databases as losses and double effects would.
-func spoil(ctx context.Context, t *testing.T, d *run) error {
+// changeBooks changes the databases as losses and double effects would, and checks the books.
+func changeBooks(ctx context.Context, t *testing.T, d *drill) error {
 	t.Helper()
-	before, err := d.read(ctx)
+	before, err := d.source.Read(ctx, d.injector.Known())
 	if err != nil {
 		return err
 	}
 	var paid []string // and not express
-	for id, o := range before.orders {
-		if o.status == "paid" && !o.express {
+	for id, o := range before.Orders {
+		if o.Status == "paid" && !o.Express {
 			paid = append(paid, id)
 		}
 	}
@@ -65,7 +67,7 @@ func spoil(ctx context.Context, t *testing.T, d *run) error {
 		{"lost", "orders", `DELETE FROM inbox WHERE message_id = (SELECT min(message_id) FROM inbox WHERE queue = 'orders.expire') AND '%s' <> ''`},
 	} {
 		want = append(want, strings.Fields(c.kinds)...)
-		conn, err := d.system.database(ctx, "postgres", d.system.superuser, c.database)
+		conn, err := d.stack.ChangeDatabase(ctx, c.database)
 		if err != nil {
 			return err
 		}
@@ -77,7 +79,7 @@ func spoil(ctx context.Context, t *testing.T, d *run) error {
 			return fmt.Errorf("%s: %w", c.sql, err)
 		}
 	}
-	after, err := d.read(ctx)
+	after, err := d.source.Read(ctx, d.injector.Known())
 	if err != nil {
 		return err
 	}
@@ -85,7 +87,7 @@ func spoil(ctx context.Context, t *testing.T, d *run) error {
 		return err
 	}
 	var got []string
-	for _, f := range after.check() {
+	for _, f := range after.Check() {
 		t.Log("planted:", f.Error())
 		got = append(got, f.Kind)
 	}

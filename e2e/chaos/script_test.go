@@ -20,17 +20,17 @@ func TestTheSeedDecides(t *testing.T) {
 			again, err := seeded(&c)
 			require.NoError(t, err)
 			require.Equal(t, names(again), names(script))
-			alone, together := script[:len(c.all())], script[len(c.all()):]
+			alone, together := script[:len(c.faults())], script[len(c.faults()):]
 			var all []string
-			for _, f := range c.all() {
-				all = append(all, f.name)
+			for _, f := range c.faults() {
+				all = append(all, f.Name)
 			}
 			require.ElementsMatch(t, all, names(alone))
 			require.NotEmpty(t, together)
-			for _, line := range together {
-				require.Len(t, line.faults, 2)
-				require.NotEqual(t, line.faults[0].name, line.faults[1].name)
-				require.False(t, line.faults[0].long() || line.faults[1].long(), line.name())
+			for _, l := range together {
+				require.Len(t, l.faults, 2)
+				require.NotEqual(t, l.faults[0].Name, l.faults[1].Name)
+				require.False(t, l.faults[0].Long() || l.faults[1].Long(), l.name())
 			}
 			scripts[fmt.Sprint(names(script))] = true
 		}
@@ -61,8 +61,8 @@ func TestHowLongARunTakes(t *testing.T) {
 		if script[0].beside() && len(script) > 1 {
 			require.Less(t, script[1].at, 20*time.Second, only)
 		}
-		for _, line := range script {
-			require.True(t, line.alone() || !line.faults[0].long())
+		for _, l := range script {
+			require.True(t, l.alone() || !l.faults[0].Long())
 		}
 	}
 	for _, c := range []settings{{only: "no such thing"}, {only: "("}, {duration: 13 * time.Hour}} {
@@ -75,9 +75,9 @@ func TestHowLongARunTakes(t *testing.T) {
 	require.Less(t, script[len(script)-1].at, time.Minute)
 }
 
-func names(script []strike) (out []string) {
-	for _, line := range script {
-		out = append(out, line.name())
+func names(script []line) (out []string) {
+	for _, l := range script {
+		out = append(out, l.name())
 	}
 	return out
 }

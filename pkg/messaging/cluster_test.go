@@ -19,109 +19,110 @@ import (
 // Not parallel: three brokers are enough for two cores.
 func TestCluster(t *testing.T) {
 	c := messagingtest.Cluster(t)
-	connect := func(t *testing.T, urls ...string) *messaging.Conn {
-		t.Helper()
-		return c.Nodes[0].Connect(t, messaging.Config{URLs: urls, Name: "test"})
+	t.Run("the node of a quorum queue's leader is killed", func(t *testing.T) { killLeader(t, c) })
+	t.Run("the node of a classic queue stops", func(t *testing.T) { stopClassic(t, c) })
+}
+
+// killLeader kills the node of the leaders of two queues. One client has all its connections
+// to that node, behind a load balancer that then gives it another one; the other client
+// keeps its connections, and only the queues get new leaders. Nothing that was confirmed is
+// lost for either.
+func killLeader(t *testing.T, c *messagingtest.ClusterInfo) {
+	t.Helper()
+	const killed = 1
+	balancer := messagingtest.NewProxy(t, c.Nodes[killed])
+	near := connectTo(t, c, balancer.URL)
+	far := connectTo(t, c, c.Nodes[(killed+1)%len(c.Nodes)].URL, c.Nodes[(killed+2)%len(c.Nodes)].URL)
+	declareOn(t, c.Nodes[killed].URL, "jobs", amqp.Table{
+		"x-queue-type": "quorum", "x-queue-leader-locator": "client-local",
+		// The queue keeps the unsettled messages of a dead node's consumers from others; by
+		// default for 60 s, or until the node is back.
+		"x-consumer-disconnected-timeout": 5000,
+	})
+	require.Equal(t, killed, c.Leader(t, "jobs"))
+	// A second queue keeps order; its active consumer is connected to that node.
+	declareOn(t, c.Nodes[killed].URL, "ordered", amqp.Table{
+		"x-queue-type": "quorum", "x-queue-leader-locator": "client-local", "x-single-active-consumer": true,
+		"x-consumer-disconnected-timeout": 5000,
+	})
+	require.Equal(t, killed, c.Leader(t, "ordered"))
+	ordered := newSequences()
+	for i, conn := range []*messaging.Conn{near, far} {
+		_, err := conn.Consume(messaging.Queue{Name: "ordered", Type: messaging.Quorum, SingleActiveConsumer: true},
+			ordered.handler([]string{"near", "far"}[i], nil), messaging.Tenure(0))
+		require.NoError(t, err)
+		messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+			err := conn.Ready()
+			return err == nil, fmt.Sprint(err)
+		})
 	}
 
-	// One client has all its connections to the node that is killed, behind a load
-	// balancer that then gives it another one; the other client keeps its connections, and only the queue gets a
-	// new leader. Nothing that was confirmed is lost for either.
-	t.Run("the node of a quorum queue's leader is killed", func(t *testing.T) {
-		const killed = 1
-		balancer := messagingtest.NewProxy(t, c.Nodes[killed])
-		near := connect(t, balancer.URL)
-		far := connect(t, c.Nodes[(killed+1)%len(c.Nodes)].URL, c.Nodes[(killed+2)%len(c.Nodes)].URL)
-		declareOn(t, c.Nodes[killed].URL, "jobs", amqp.Table{
-			"x-queue-type": "quorum", "x-queue-leader-locator": "client-local",
-			// The queue holds back what consumers of a dead node had in hand; by default
-			// for 60 s, or until the node is back.
-			"x-consumer-disconnected-timeout": 5000,
-		})
-		require.Equal(t, killed, c.Leader(t, "jobs"))
-		// Beside it one that keeps order; who is active there has its connection to that node.
-		declareOn(t, c.Nodes[killed].URL, "ordered", amqp.Table{
-			"x-queue-type": "quorum", "x-queue-leader-locator": "client-local", "x-single-active-consumer": true,
-			"x-consumer-disconnected-timeout": 5000,
-		})
-		require.Equal(t, killed, c.Leader(t, "ordered"))
-		ordered := newSequences()
-		for i, conn := range []*messaging.Conn{near, far} {
-			_, err := conn.Consume(messaging.Queue{Name: "ordered", Type: messaging.Quorum, SingleActiveConsumer: true},
-				ordered.handler([]string{"near", "far"}[i], nil), messaging.Tenure(0))
-			require.NoError(t, err)
-			messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
-				err := conn.Ready()
-				return err == nil, fmt.Sprint(err)
+	ctx, stop := context.WithTimeout(t.Context(), 90*time.Second)
+	clients := []*jobsClient{newJobsClient(t, near), newJobsClient(t, far)}
+	var publishers sync.WaitGroup
+	defer publishers.Wait()
+	defer stop() // runs first
+	for _, client := range clients {
+		for range 2 {
+			publishers.Go(func() { client.publish(ctx) })
+		}
+	}
+	events := make(chan int, 1)
+	orderly := publisher(t, far)
+	publishers.Go(func() { events <- ordered.publish(ctx, t, orderly, "", "ordered") })
+	more := func(n int) {
+		t.Helper()
+		for i, client := range clients {
+			want := client.confirmed() + n
+			messagingtest.Eventually(t, 45*time.Second, func() (bool, string) {
+				return client.confirmed() >= want, fmt.Sprintf("client %d: %d confirmed, waiting for %d", i, client.confirmed(), want)
 			})
 		}
+	}
+	more(200)
+	ordered.more(t, "near", 100)
+	balancer.Retarget(c.Nodes[(killed+1)%len(c.Nodes)])
+	c.Kill(t, killed)
+	defer c.Start(t, killed)
+	since := time.Now()
+	more(300)
+	t.Logf("both clients publish again %s after the kill", time.Since(since).Round(time.Millisecond))
+	ordered.more(t, "far", 100)
+	stop()
+	publishers.Wait()
+	compareJobs(t, clients)
+	ordered.inOrder(t, next(t, events), "ordered")
 
-		ctx, stop := context.WithTimeout(t.Context(), 90*time.Second)
-		clients := []*jobsClient{newJobsClient(t, near), newJobsClient(t, far)}
-		var publishers sync.WaitGroup
-		defer publishers.Wait()
-		defer stop() // runs first
-		for _, client := range clients {
-			for range 2 {
-				publishers.Go(func() { client.publish(ctx) })
-			}
-		}
-		events := make(chan int, 1)
-		orderly := publisher(t, far)
-		publishers.Go(func() { events <- ordered.publish(ctx, t, orderly, "", "ordered") })
-		more := func(n int) {
-			t.Helper()
-			for i, client := range clients {
-				want := client.confirmed() + n
-				messagingtest.Eventually(t, 45*time.Second, func() (bool, string) {
-					return client.confirmed() >= want, fmt.Sprintf("client %d: %d confirmed, waiting for %d", i, client.confirmed(), want)
-				})
-			}
-		}
-		more(200)
-		ordered.more(t, "near", 100)
-		balancer.Retarget(c.Nodes[(killed+1)%len(c.Nodes)])
-		c.Kill(t, killed)
-		defer c.Start(t, killed)
-		struck := time.Now()
-		more(300)
-		t.Logf("both clients publish again %s after the kill", time.Since(struck).Round(time.Millisecond))
-		ordered.more(t, "far", 100)
-		stop()
-		publishers.Wait()
-		compareJobs(t, clients)
-		ordered.inOrder(t, next(t, events), "ordered")
+	require.NoError(t, near.Ready())
+	require.Greater(t, clients[0].subscriptions.Load(), int32(1), "its node was killed")
+	require.Equal(t, int32(1), clients[1].subscriptions.Load(), "a new leader ends no subscription")
+}
 
-		require.NoError(t, near.Ready())
-		require.Greater(t, clients[0].subscriptions.Load(), int32(1), "its node was killed")
-		require.Equal(t, int32(1), clients[1].subscriptions.Load(), "a new leader ends no subscription")
-	})
-
-	// A classic queue lives on one node. Its consumer, on another node, is cancelled
-	// by the broker, says so, and comes back with the node.
-	t.Run("the node of a classic queue stops", func(t *testing.T) {
-		declareOn(t, c.Nodes[1].URL, "local", amqp.Table{"x-queue-type": "classic", "x-queue-leader-locator": "client-local"})
-		home := c.Leader(t, "local")
-		conn := connect(t, c.Nodes[(home+1)%len(c.Nodes)].URL)
-		got := make(chan string, 10)
-		consumer, err := conn.Consume(messaging.Queue{Name: "local", Type: messaging.Classic}, messaging.HandlerFunc(
-			func(_ context.Context, d *messaging.Delivery) error { got <- d.ID; return nil }))
-		require.NoError(t, err)
-		ready := func(want bool) func() (bool, string) {
-			return func() (bool, string) {
-				err := consumer.Ready()
-				return (err == nil) == want, fmt.Sprint(err)
-			}
+// stopClassic stops the one node that a classic queue lives on. Its consumer, on another
+// node, is cancelled by the broker, is not ready, and consumes again when the node is back.
+func stopClassic(t *testing.T, c *messagingtest.ClusterInfo) {
+	t.Helper()
+	declareOn(t, c.Nodes[1].URL, "local", amqp.Table{"x-queue-type": "classic", "x-queue-leader-locator": "client-local"})
+	home := c.Leader(t, "local")
+	conn := connectTo(t, c, c.Nodes[(home+1)%len(c.Nodes)].URL)
+	got := make(chan string, 10)
+	consumer, err := conn.Consume(messaging.Queue{Name: "local", Type: messaging.Classic}, messaging.HandlerFunc(
+		func(_ context.Context, d *messaging.Delivery) error { got <- d.ID; return nil }))
+	require.NoError(t, err)
+	ready := func(want bool) func() (bool, string) {
+		return func() (bool, string) {
+			err := consumer.Ready()
+			return (err == nil) == want, fmt.Sprint(err)
 		}
-		messagingtest.Eventually(t, 20*time.Second, ready(true))
-		c.Stop(t, home)
-		messagingtest.Eventually(t, 20*time.Second, ready(false))
-		require.Error(t, conn.Ready(), "and so does the connection")
-		c.Start(t, home)
-		messagingtest.Eventually(t, 45*time.Second, ready(true))
-		sent := publishTo(t, conn, "local", "x")
-		require.Equal(t, sent.ID, next(t, got))
-	})
+	}
+	messagingtest.Eventually(t, 20*time.Second, ready(true))
+	c.Stop(t, home)
+	messagingtest.Eventually(t, 20*time.Second, ready(false))
+	require.Error(t, conn.Ready(), "and so does the connection")
+	c.Start(t, home)
+	messagingtest.Eventually(t, 45*time.Second, ready(true))
+	sent := publishTo(t, conn, "local", "x")
+	require.Equal(t, sent.ID, next(t, got))
 }
 
 // jobsClient publishes to the queue "jobs" and consumes it, and remembers both.
@@ -218,4 +219,9 @@ func declareOn(t *testing.T, url, queue string, arguments amqp.Table) {
 	require.NoError(t, err)
 	_, err = ch.QueueDeclare(queue, true, false, false, false, arguments)
 	require.NoError(t, err)
+}
+
+func connectTo(t *testing.T, c *messagingtest.ClusterInfo, urls ...string) *messaging.Conn {
+	t.Helper()
+	return c.Nodes[0].Connect(t, messaging.Config{URLs: urls, Name: "test"})
 }

@@ -13,30 +13,31 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
+// regionTopology is a region's: a queue with what is for it, and one with all there is.
+func regionTopology(region string) messaging.Topology {
+	return messaging.Topology{
+		Exchanges: []messaging.Exchange{{Name: "events", Kind: messaging.Topic, Federated: true}, {Name: "local", Kind: messaging.Topic}},
+		Queues:    []messaging.Queue{{Name: "mine", Type: messaging.Quorum}, {Name: "all", Type: messaging.Quorum}},
+		Bindings: []messaging.Binding{
+			{Source: "events", Destination: "mine", Key: "event." + region},
+			{Source: "events", Destination: "all", Key: "#"},
+			{Source: "local", Destination: "all", Key: "#"},
+		},
+		Users: []messaging.User{messaging.FederationUser("link", "events"), {Name: "speaker", Write: "^(events|local)$"}},
+	}
+}
+
 // Not parallel: two brokers are enough for two cores.
 func TestFederation(t *testing.T) {
 	r := messagingtest.Regions(t, "eu", "us")
 	eu, us := r.Brokers["eu"], r.Brokers["us"]
-	// Each region has what is for it, and one queue with all there is.
-	topology := func(region string) messaging.Topology {
-		return messaging.Topology{
-			Exchanges: []messaging.Exchange{{Name: "events", Kind: messaging.Topic, Federated: true}, {Name: "local", Kind: messaging.Topic}},
-			Queues:    []messaging.Queue{{Name: "mine", Type: messaging.Quorum}, {Name: "all", Type: messaging.Quorum}},
-			Bindings: []messaging.Binding{
-				{Source: "events", Destination: "mine", Key: "event." + region},
-				{Source: "events", Destination: "all", Key: "#"},
-				{Source: "local", Destination: "all", Key: "#"},
-			},
-			Users: []messaging.User{messaging.FederationUser("link", "events"), {Name: "speaker", Write: "^(events|local)$"}},
-		}
-	}
 	upstream := func(name string) []messaging.Upstream {
 		return []messaging.Upstream{{Name: name, URL: "amqp://" + name + ":5672", User: "link", Password: "test-only"}}
 	}
 	for region, b := range r.Brokers {
 		ctx := within(t, 30*time.Second)
-		require.NoError(t, messaging.Apply(ctx, b.Admin(), topology(region)))
-		require.NoError(t, messaging.ApplyUsers(ctx, b.Admin(), topology(region).Users, func(string) (string, error) { return "test-only", nil }))
+		require.NoError(t, messaging.Apply(ctx, b.Admin(), regionTopology(region)))
+		require.NoError(t, messaging.ApplyUsers(ctx, b.Admin(), regionTopology(region).Users, func(string) (string, error) { return "test-only", nil }))
 	}
 	require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), eu.Admin(), upstream("us")))
 	require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), us.Admin(), upstream("eu")))
@@ -88,7 +89,7 @@ func TestFederation(t *testing.T) {
 		links := func() string { return eu.Exec(t, "rabbitmqctl", "-q", "list_connections", "user", "peer_port") }
 		before := links()
 		require.Contains(t, before, "link")
-		require.NoError(t, messaging.Apply(within(t, 30*time.Second), us.Admin(), topology("us")))
+		require.NoError(t, messaging.Apply(within(t, 30*time.Second), us.Admin(), regionTopology("us")))
 		require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), us.Admin(), upstream("eu")))
 		speak(eu, "events", "event.us", "7")
 		require.Equal(t, "7", get(t, raw(t, us), "mine").MessageId)
@@ -96,7 +97,7 @@ func TestFederation(t *testing.T) {
 	})
 	t.Run("verified", func(t *testing.T) {
 		verify := func() (found []string) {
-			differences, err := messaging.Verify(within(t, 30*time.Second), eu.Admin(), topology("eu"))
+			differences, err := messaging.Verify(within(t, 30*time.Second), eu.Admin(), regionTopology("eu"))
 			require.NoError(t, err)
 			for _, d := range differences {
 				found = append(found, d.String())
@@ -111,7 +112,7 @@ func TestFederation(t *testing.T) {
 			`exchange "events": federation-upstream-set: want "all", have nothing`,
 			`policy "federation:events": delivery-limit: want -1, have 20`,
 		}, verify())
-		require.NoError(t, messaging.Apply(within(t, 30*time.Second), eu.Admin(), topology("eu")))
+		require.NoError(t, messaging.Apply(within(t, 30*time.Second), eu.Admin(), regionTopology("eu")))
 		require.Empty(t, verify())
 		differences, err := messaging.Verify(within(t, 30*time.Second), eu.Admin(), messaging.Topology{})
 		require.NoError(t, err)

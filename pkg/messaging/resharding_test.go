@@ -18,9 +18,9 @@ func sharded(n int) messaging.Topology {
 	return messaging.Sharded(messaging.Exchange{Name: "payments"}, n, messaging.Queue{Type: messaging.Quorum})
 }
 
-// The steps of docs/runbooks/resharding.md: hold what comes in, let the shards run
-// dry, stop their consumers, change the topology, start everything again. The
-// events of each key stay in order, and none is lost, from 4 shards to 6 to 3.
+// The steps of docs/runbooks/resharding.md: stop the producers, wait until the shards are
+// empty, stop their consumers, change the topology, start all again. The events of each key
+// stay in order, and none is lost, from 4 shards to 6 to 3.
 func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 	t.Parallel()
 	const keys, rounds = 40, 25
@@ -56,7 +56,7 @@ func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 		}
 	}
 
-	// The producer, which the hold stops between two messages.
+	// The producer stops between two messages while somebody else has the hold.
 	var hold sync.Mutex
 	produced := make(chan struct{})
 	publisher := publisher(t, b.Connect(t, b.Config()))
@@ -97,17 +97,7 @@ func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 		empty(topology)
 		stop()
 		topology = sharded(shards)
-		require.NoError(t, messaging.Apply(ctx, b.Admin(), topology))
-		differences, err := messaging.Verify(ctx, b.Admin(), topology)
-		require.NoError(t, err)
-		for _, d := range differences { // the shards that are too many
-			if d.Entity == "queue" {
-				b.DeleteQueue(t, d.Name)
-			}
-		}
-		differences, err = messaging.Verify(ctx, b.Admin(), topology)
-		require.NoError(t, err)
-		require.Empty(t, differences)
+		reshard(ctx, t, b, topology)
 		mu.Lock()
 		clear(used)
 		mu.Unlock()
@@ -124,4 +114,21 @@ func TestReshardingKeepsTheOrderOfEachKey(t *testing.T) {
 		}
 	}
 	require.Len(t, used, 3, "all shards work")
+}
+
+// reshard applies a topology with another number of shards, and deletes the shards that
+// are too many.
+func reshard(ctx context.Context, t *testing.T, b *messagingtest.BrokerInfo, topology messaging.Topology) {
+	t.Helper()
+	require.NoError(t, messaging.Apply(ctx, b.Admin(), topology))
+	differences, err := messaging.Verify(ctx, b.Admin(), topology)
+	require.NoError(t, err)
+	for _, d := range differences {
+		if d.Entity == "queue" {
+			b.DeleteQueue(t, d.Name)
+		}
+	}
+	differences, err = messaging.Verify(ctx, b.Admin(), topology)
+	require.NoError(t, err)
+	require.Empty(t, differences)
 }

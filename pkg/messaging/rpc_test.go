@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +26,7 @@ var upper = messaging.Procedure[string, string]{
 	Reply:   messaging.MessageType{Name: "upper.reply.v1", Owner: owner},
 }
 
-// declareCalls makes the queue of upper.
+// declareCalls declares the queue of upper.
 func declareCalls(t *testing.T, ch *amqp.Channel) {
 	t.Helper()
 	require.NoError(t, ch.ExchangeDeclare("calls", "direct", true, false, false, false, nil))
@@ -106,7 +105,7 @@ func newServerAt(t *testing.T, b *messagingtest.BrokerInfo, url string, opts ...
 	return s
 }
 
-// serve makes the queue and one server.
+// serve declares the queue and starts one server.
 func serve(t *testing.T, b *messagingtest.BrokerInfo, opts ...messaging.ConsumeOption) *server {
 	t.Helper()
 	declareCalls(t, raw(t, b))
@@ -184,115 +183,7 @@ func TestCall(t *testing.T) {
 	})
 }
 
-// request is upper's, as somebody makes it by hand.
-func request(t *testing.T, word string, deadline time.Time) amqp.Publishing {
-	t.Helper()
-	return amqp.Publishing{
-		MessageId: uuid.NewString(), Type: upper.Request.Name, UserId: owner, ReplyTo: "nobody", ContentType: "application/json",
-		Headers: amqp.Table{messaging.HeaderDeadline: deadline.UnixMilli()}, Body: []byte(strconv.Quote(word)),
-	}
-}
-
-func TestAnExpiredRequest(t *testing.T) {
-	t.Parallel()
-	b := messagingtest.Broker(t)
-	s := serve(t, b)
-	caller := s.conn.Caller()
-
-	t.Run("never reaches the function", func(t *testing.T) {
-		late := request(t, "too late", time.Now().Add(-time.Second))
-		inTime := request(t, "in time", time.Now().Add(time.Minute)) // the same but for the deadline
-		ch := raw(t, b)
-		require.NoError(t, ch.Confirm(false))
-		for _, m := range []amqp.Publishing{late, inTime} {
-			put(t, ch, "calls", "upper", m)
-		}
-		verdicts := map[string]messaging.Verdict{}
-		for range 2 {
-			v := next(t, s.verdicts)
-			verdicts[v.id] = v.Verdict
-		}
-		require.Equal(t, map[string]messaging.Verdict{late.MessageId: messaging.Dropped, inTime.MessageId: messaging.Acked}, verdicts)
-		require.Equal(t, "in time", next(t, s.asked))
-		require.Empty(t, s.asked)
-	})
-	t.Run("leaves its queue", func(t *testing.T) {
-		require.NoError(t, s.consumer.Drain(within(t, 20*time.Second)))
-		_, err := messaging.Call(within(t, 200*time.Millisecond), caller, upper, "too late")
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
-			return b.Depth(t, "calls") == 0, "still in its queue"
-		})
-	})
-}
-
-// Whoever has given up before the request is on its way sends none.
-func TestACallThatIsOverIsNotSent(t *testing.T) {
-	t.Parallel()
-	b := messagingtest.Broker(t)
-	declareCalls(t, raw(t, b))
-	caller := b.Connect(t, b.Config()).Caller()
-	cancelled, cancel := context.WithCancel(within(t, time.Minute))
-	cancel()
-	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
-	defer cancel()
-	answered := make(chan error, 1)
-	alive, giveUp := context.WithCancel(within(t, time.Minute))
-	defer giveUp()
-	nowhere := upper
-	nowhere.Route.Key = "nowhere"
-	_, err := messaging.Call(alive, caller, nowhere, "the channel is open")
-	require.ErrorIs(t, err, messaging.ErrUnroutable)
-	for range 20 { // a select between a finished context and something else draws lots
-		_, err := messaging.Call(cancelled, caller, upper, "x")
-		require.ErrorIs(t, err, context.Canceled)
-		_, err = messaging.Call(over, caller, upper, "x")
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-	}
-	go func() { // on the same channel, so behind them
-		_, err := messaging.Call(alive, caller, upper, "last")
-		answered <- err
-	}()
-	require.JSONEq(t, `"last"`, string(get(t, raw(t, b), "calls").Body))
-	giveUp()
-	require.ErrorIs(t, next(t, answered), context.Canceled)
-}
-
-// A request that had to wait for a connection lives no longer than its caller waits.
-func TestARequestExpiresWithItsDeadline(t *testing.T) {
-	t.Parallel()
-	b := messagingtest.Broker(t)
-	ch := raw(t, b)
-	declareCalls(t, ch)
-	proxy := messagingtest.NewProxy(t, b)
-	config := b.Config()
-	config.URLs = []string{proxy.URL}
-	conn := b.Connect(t, config)
-	caller := conn.Caller()
-	proxy.Cut()
-	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) { return conn.Ready() != nil, "the loss is not noticed" })
-
-	ctx, giveUp := context.WithTimeout(t.Context(), time.Minute)
-	defer giveUp()
-	deadline, _ := ctx.Deadline()
-	answered := make(chan error, 1)
-	go func() {
-		_, err := messaging.Call(ctx, caller, upper, "x")
-		answered <- err
-	}()
-	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) { return time.Until(deadline) < 59*time.Second, "waiting" })
-	left := time.Until(deadline)
-	proxy.Restore()
-	d := get(t, ch, "calls")
-	expiration, err := strconv.Atoi(d.Expiration)
-	require.NoError(t, err)
-	require.LessOrEqual(t, time.Duration(expiration)*time.Millisecond, left)
-	require.EqualValues(t, deadline.UnixMilli(), d.Headers[messaging.HeaderDeadline])
-	giveUp()
-	require.ErrorIs(t, next(t, answered), context.Canceled)
-}
-
-// Whoever gets hold of a request can send something back, but not in the server's name.
+// A user who can read requests can answer them, but not as the server.
 func TestAStrangersAnswerIsNotTaken(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -350,7 +241,7 @@ func TestOpenCallsFailWhenTheConnectionIsLost(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	s := serve(t, b)
-	proxy := messagingtest.NewProxy(t, b) // the caller's only
+	proxy := messagingtest.NewProxy(t, b) // only the caller connects through it
 	config := b.Config()
 	config.URLs = []string{proxy.URL}
 	caller := b.Connect(t, config).Caller()

@@ -60,15 +60,8 @@ func TestTopologyValidate(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, sample().Validate())
 
-	// queue changes one queue of the sample.
-	queue := func(i int, mutate func(*messaging.Queue)) func(*messaging.Topology) {
-		return func(t *messaging.Topology) { mutate(&t.Queues[i]) }
-	}
-	for _, c := range []struct {
-		name   string
-		mutate func(*messaging.Topology)
-		want   string
-	}{
+	queue := changedQueue
+	refuseTopologies(t, []badTopology{
 		{"an exchange without a name", func(t *messaging.Topology) { t.Exchanges[1].Name = "" }, "exchange: Name:"},
 		{"an exchange of no kind", func(t *messaging.Topology) { t.Exchanges[1].Kind = "" }, `exchange "filtered": Kind:`},
 		{"an exchange twice", func(t *messaging.Topology) { t.Exchanges[1].Name = "events" }, `exchange "events": declared twice`},
@@ -116,6 +109,13 @@ func TestTopologyValidate(t *testing.T) {
 		{"a wait for a node of a classic queue", queue(sampleCalls, func(q *messaging.Queue) { q.DisconnectedTimeout = time.Second }), `queue "calls": DisconnectedTimeout:`},
 		{"an age outside of a stream", queue(sampleWork, func(q *messaging.Queue) { q.MaxAge = time.Hour }), `queue "work": MaxAge:`},
 		{"an age in fractions of a second", queue(sampleLog, func(q *messaging.Queue) { q.MaxAge = 1500 * time.Millisecond }), `queue "log": MaxAge: whole seconds`},
+	})
+}
+
+func TestTopologyValidateNamesAndBounds(t *testing.T) {
+	t.Parallel()
+	queue := changedQueue
+	refuseTopologies(t, []badTopology{
 		{"a queue with a long name", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = strings.Repeat("q", 256) }), `Name: has 256 bytes, AMQP allows 255`},
 		{"a queue with a name that is not UTF-8", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "caf\xe9" }), `queue "caf\xe9": Name: is not UTF-8`},
 		{"a queue with a name of two lines", queue(sampleOrdered, func(q *messaging.Queue) { q.Name = "a\nb" }), `queue "a\nb": Name: holds a control character`},
@@ -155,7 +155,24 @@ func TestTopologyValidate(t *testing.T) {
 		{"a binding that matches in no known way", func(t *messaging.Topology) { t.Bindings[2].Match["x-match"] = "some" }, `binding filtered -> calls: Match: x-match must be all`},
 		{"a binding that matches by a number", func(t *messaging.Topology) { t.Bindings[2].Match["x-match"] = 1 }, `binding filtered -> calls: Match: x-match must be all`},
 		{"a binding that matches where nobody looks", func(t *messaging.Topology) { t.Bindings[0].Match = map[string]any{"x-match": "all"} }, `binding events -> work: Match: only a headers exchange`},
-	} {
+	})
+}
+
+// badTopology is the sample with a change, and what its error must say.
+type badTopology struct {
+	name   string
+	mutate func(*messaging.Topology)
+	want   string
+}
+
+// changedQueue changes one queue of the sample.
+func changedQueue(i int, mutate func(*messaging.Queue)) func(*messaging.Topology) {
+	return func(t *messaging.Topology) { mutate(&t.Queues[i]) }
+}
+
+func refuseTopologies(t *testing.T, list []badTopology) {
+	t.Helper()
+	for _, c := range list {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			topology := sample()

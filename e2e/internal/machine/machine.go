@@ -1,5 +1,5 @@
-// Package machine gives the whole machine to one system of containers at a time:
-// two of them on a small machine would measure each other.
+// Package machine lets only one system of containers run on the machine at a time: two of
+// them would slow each other down.
 package machine
 
 import (
@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Lock waits until no other process has the machine, and gives what lets it go.
+// Lock waits until no other process has the machine, and gives the function that releases it.
 func Lock(ctx context.Context) (unlock func(), err error) {
 	name := filepath.Join(os.TempDir(), "orderflow-machine.lock")
-	file, err := os.Open(name) //nolint:gosec // it may be another user's, which only O_CREATE minds
+	file, err := os.Open(name) //nolint:gosec // it may be another user's: then opening with O_CREATE would fail
 	if errors.Is(err, fs.ErrNotExist) {
 		file, err = os.OpenFile(name, os.O_CREATE|os.O_RDONLY, 0o644) //nolint:gosec // others lock it too
 	}

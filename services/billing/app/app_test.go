@@ -285,18 +285,20 @@ func TestBilling(t *testing.T) {
 		require.Zero(t, f.total(t, "captures", "o-stranger"))
 	})
 
-	t.Run("ready, and seen in the metrics", func(t *testing.T) {
-		messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
-			res, err := f.http.Get(f.url + "/readyz")
-			require.NoError(t, err)
-			defer func() { _ = res.Body.Close() }()
-			return res.StatusCode == http.StatusOK, res.Status
-		})
-		res, err := f.http.Get(f.admin + "/metrics")
+	t.Run("ready, and seen in the metrics", f.checkReady)
+}
+
+func (f *fixture) checkReady(t *testing.T) {
+	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+		res, err := f.http.Get(f.url + "/readyz")
 		require.NoError(t, err)
 		defer func() { _ = res.Body.Close() }()
-		require.Equal(t, http.StatusOK, res.StatusCode)
+		return res.StatusCode == http.StatusOK, res.Status
 	})
+	res, err := f.http.Get(f.admin + "/metrics")
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	require.Equal(t, http.StatusOK, res.StatusCode)
 }
 
 // Two copies of a charge are at the provider at once. It says no to one of them and yes

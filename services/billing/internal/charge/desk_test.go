@@ -148,6 +148,10 @@ func TestCharge(t *testing.T) {
 		types, _ := f.events(t)
 		require.Empty(t, types)
 	})
+}
+
+func TestAPaymentThatIsChargedAgain(t *testing.T) {
+	t.Parallel()
 
 	t.Run("the same payment in another message has no effect", func(t *testing.T) {
 		t.Parallel()

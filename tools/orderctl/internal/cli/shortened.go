@@ -10,14 +10,14 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// waiting is a queue whose time to live gets shorter while messages wait in it. The broker
-// has given each of them its time when it came, and lets them expire at the head only: so
-// what comes next waits behind them, for longer than its own time.
+// waiting is a queue whose time to live gets shorter while messages wait in it. Each of them
+// keeps the time that the queue had when it came, and messages expire only at the head of the
+// queue: so new messages wait behind the old ones, for longer than their own time.
 type waiting struct {
 	queue    string
 	messages int
 	old, new time.Duration
-	// until is when the last of them is out, at the latest.
+	// until is when the last of them has expired, at the latest.
 	until time.Time
 }
 
@@ -52,7 +52,7 @@ func shortened(ctx context.Context, admin messaging.Admin, t messaging.Topology)
 	return count(ctx, admin, list)
 }
 
-// count finds out how much waits, and leaves out the queues in which nothing does.
+// count reads how many messages wait, and leaves out empty queues.
 func count(ctx context.Context, admin messaging.Admin, list []waiting) (full []waiting, err error) {
 	conn, err := messaging.Connect(ctx, messaging.Config{
 		URLs: []string{admin.AMQPURL}, User: admin.User, Password: admin.Password, TLS: admin.TLS, AppID: "orderctl",

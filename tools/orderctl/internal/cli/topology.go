@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/caarlos0/env/v11"
@@ -28,7 +29,7 @@ type topologyConfig struct {
 	KeyFile         string `env:"AMQP_KEY_FILE"`
 }
 
-// topologyOf is the region's, or that of a broker alone if none is named.
+// topologyOf is a region's topology, or with an empty region that of a single broker.
 func topologyOf(region string, paymentDeadline time.Duration) (messaging.Topology, error) {
 	if region == "" {
 		return contract.All(paymentDeadline), nil
@@ -68,70 +69,87 @@ func topologyCommand() *cobra.Command {
 			"Where each region has a broker: REGION names this one's, UPSTREAMS (us=amqp://host:5672) those whose order events come here.\n" +
 			"For amqps and https, AMQP_CA_FILE, AMQP_CERTIFICATE_FILE and AMQP_KEY_FILE name PEM files.",
 	}
+	group.AddCommand(applyCommand(), verifyCommand(), permissionsCommand())
+	return group
+}
+
+func applyCommand() *cobra.Command {
 	var dirs setup.Dirs
-	apply := &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Make the broker have the users, rights, policies, exchanges, queues and bindings of the contract",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology, upstreams []messaging.Upstream) error {
-				behind, err := shortened(ctx, admin, topology)
-				if err != nil {
-					return err
-				}
-				if err := messaging.Apply(ctx, admin, topology); err != nil {
-					return err
-				}
-				for _, w := range behind {
-					if _, err := fmt.Fprintln(cmd.ErrOrStderr(), w); err != nil {
-						return err
-					}
-				}
-				if err := messaging.ApplyUsers(ctx, admin, topology.Users, dirs.BrokerPassword); err != nil {
-					return err
-				}
-				if len(upstreams) > 0 {
-					if err := messaging.ApplyUpstreams(ctx, admin, upstreams); err != nil {
-						return err
-					}
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "applied %d exchanges, %d queues, %d bindings and %d users\n",
-					len(topology.Exchanges), len(topology.Queues), len(topology.Bindings), len(topology.Users))
-				return err
+				return applyTopology(ctx, cmd, dirs, admin, topology, upstreams)
 			})
 		},
 	}
-	verify := &cobra.Command{
+	dirFlags(cmd, &dirs)
+	return cmd
+}
+
+func applyTopology(ctx context.Context, cmd *cobra.Command, dirs setup.Dirs, admin messaging.Admin, topology messaging.Topology, upstreams []messaging.Upstream) error {
+	warnings, err := shortened(ctx, admin, topology)
+	if err != nil {
+		return err
+	}
+	if err := messaging.Apply(ctx, admin, topology); err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		if _, err := fmt.Fprintln(cmd.ErrOrStderr(), w); err != nil {
+			return err
+		}
+	}
+	if err := messaging.ApplyUsers(ctx, admin, topology.Users, dirs.BrokerPassword); err != nil {
+		return err
+	}
+	if len(upstreams) > 0 {
+		if err := messaging.ApplyUpstreams(ctx, admin, upstreams); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "applied %d exchanges, %d queues, %d bindings and %d users\n",
+		len(topology.Exchanges), len(topology.Queues), len(topology.Bindings), len(topology.Users))
+	return err
+}
+
+func verifyCommand() *cobra.Command {
+	var dirs setup.Dirs
+	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "List every difference between the broker's effective settings and the contract",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology, _ []messaging.Upstream) error {
-				differences, err := messaging.Verify(ctx, admin, topology)
-				if err != nil {
-					return err
-				}
-				for _, d := range differences {
-					if _, err := fmt.Fprintln(cmd.OutOrStdout(), d); err != nil {
-						return err
-					}
-				}
-				if len(differences) > 0 {
-					return fmt.Errorf("%w in %d places", errDiffers, len(differences))
-				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), "the broker is as the contract says")
-				return err
+				return verifyTopology(ctx, cmd.OutOrStdout(), admin, topology)
 			})
 		},
 	}
-	for _, c := range []*cobra.Command{apply, verify} {
-		dirFlags(c, &dirs)
-		group.AddCommand(c)
-	}
-	group.AddCommand(permissionsCommand())
-	return group
+	dirFlags(cmd, &dirs)
+	return cmd
 }
 
+// verifyTopology prints each difference, and gives errDiffers when there is one.
+func verifyTopology(ctx context.Context, out io.Writer, admin messaging.Admin, topology messaging.Topology) error {
+	differences, err := messaging.Verify(ctx, admin, topology)
+	if err != nil {
+		return err
+	}
+	for _, d := range differences {
+		if _, err := fmt.Fprintln(out, d); err != nil {
+			return err
+		}
+	}
+	if len(differences) > 0 {
+		return fmt.Errorf("%w in %d places", errDiffers, len(differences))
+	}
+	_, err = fmt.Fprintln(out, "the broker is as the contract says")
+	return err
+}
+
+// withBroker reads the environment and the secrets, and calls f with what they name.
 func withBroker(cmd *cobra.Command, dirs setup.Dirs, f func(context.Context, messaging.Admin, messaging.Topology, []messaging.Upstream) error) error {
 	config, err := env.ParseAs[topologyConfig]()
 	if err != nil {

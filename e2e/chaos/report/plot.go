@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// The picture of a run: wide enough for a name at each strike, and high enough for all of
-// it, since it is written upwards above what happened.
+// The picture of a run: wide enough for a name at each fault, and high enough for all of
+// it, since it is written upwards above the curves.
 const (
 	curves   = 5 * vg.Inch
 	frame    = 1.2 * vg.Inch // title and axes
@@ -20,25 +20,25 @@ const (
 	nameStep = vg.Length(10) // between two names
 )
 
-// plot draws accepted and ended orders over time. Each strike has its name, and is grey
+// plot draws accepted and ended orders over time. Each fault has its name, and is grey
 // for as long as it went on.
-func (r *report) plot(file string) error {
+func (r *Report) plot(file string) error {
 	p := plot.New()
 	p.Title.Text = fmt.Sprintf("Orders over time, seed %d: what was broken, and for how long", r.Seed)
 	p.X.Label.Text, p.Y.Label.Text = "seconds", "orders"
 	style := p.Legend.TextStyle
 	style.Font.Size, style.Rotation, style.YAlign = nameSize, math.Pi/2, text.YCenter
 	var longestName vg.Length
-	for _, s := range r.Strikes {
-		longestName = max(longestName, style.Width(s.label()))
+	for _, o := range r.Outcomes {
+		longestName = max(longestName, style.Width(o.label()))
 	}
-	width := max(14*vg.Inch, frame+nameStep*vg.Length(len(r.Strikes)+4))
+	width := max(14*vg.Inch, frame+nameStep*vg.Length(len(r.Outcomes)+4))
 	end, top := 1.0, max(float64(r.Accepted), 1)
 	for _, s := range r.samples {
 		end = max(end, s.At.Seconds())
 	}
-	for _, s := range r.Strikes {
-		if err := shade(p, s, top); err != nil {
+	for _, o := range r.Outcomes {
+		if err := shade(p, o, top); err != nil {
 			return err
 		}
 	}
@@ -55,7 +55,7 @@ func (r *report) plot(file string) error {
 }
 
 // draw draws the curves.
-func (r *report) draw(p *plot.Plot) error {
+func (r *Report) draw(p *plot.Plot) error {
 	var points [2]plotter.XYs
 	for _, s := range r.samples {
 		points[0] = append(points[0], plotter.XY{X: s.At.Seconds(), Y: float64(s.Accepted)})
@@ -74,18 +74,18 @@ func (r *report) draw(p *plot.Plot) error {
 	return nil
 }
 
-// label is the name of a strike in the picture.
-func (s struck) label() string {
-	if s.Trouble != "" {
-		return s.Fault + " (did not take)"
+// label is the name of a fault in the picture.
+func (o Outcome) label() string {
+	if o.Trouble != "" {
+		return o.Fault + " (did not work)"
 	}
-	return s.Fault
+	return o.Fault
 }
 
-// shade draws a strike as a grey piece of time. What went on beside others is a line.
-func shade(p *plot.Plot, s struck, top float64) error {
-	from, to := s.At.Seconds(), (s.At + s.Took).Seconds()
-	if s.beside() {
+// shade draws a fault as a grey piece of time. What went on beside others is a line.
+func shade(p *plot.Plot, o Outcome, top float64) error {
+	from, to := o.At.Seconds(), (o.At + o.Took).Seconds()
+	if o.Beside {
 		to = from
 	}
 	area, err := plotter.NewPolygon(plotter.XYs{{X: from}, {X: from, Y: top}, {X: to, Y: top}, {X: to}})
@@ -97,26 +97,26 @@ func shade(p *plot.Plot, s struck, top float64) error {
 	return nil
 }
 
-// name writes the names of the strikes above them, at least a step apart and within the
-// picture, each with a line to its strike.
-func (r *report) name(p *plot.Plot, style text.Style, top, end, step float64) error {
-	if len(r.Strikes) == 0 {
+// name writes the names of the faults above the curves, at least a step apart and within
+// the picture, each with a line to its fault.
+func (r *Report) name(p *plot.Plot, style text.Style, top, end, step float64) error {
+	if len(r.Outcomes) == 0 {
 		return nil
 	}
 	var names plotter.XYLabels
 	at := math.Inf(-1)
-	for _, s := range r.Strikes {
-		at = max(at+step, s.At.Seconds())
+	for _, o := range r.Outcomes {
+		at = max(at+step, o.At.Seconds())
 		names.XYs = append(names.XYs, plotter.XY{X: at, Y: 1.06 * top})
-		names.Labels = append(names.Labels, s.label())
+		names.Labels = append(names.Labels, o.label())
 	}
 	latest := end
 	for i := len(names.XYs) - 1; i >= 0; i-- {
 		names.XYs[i].X = min(names.XYs[i].X, latest)
 		latest = names.XYs[i].X - step
 	}
-	for i, s := range r.Strikes {
-		line, err := plotter.NewLine(plotter.XYs{{X: s.At.Seconds(), Y: top}, {X: names.XYs[i].X, Y: 1.05 * top}})
+	for i, o := range r.Outcomes {
+		line, err := plotter.NewLine(plotter.XYs{{X: o.At.Seconds(), Y: top}, {X: names.XYs[i].X, Y: 1.05 * top}})
 		if err != nil {
 			return err
 		}
