@@ -27,15 +27,6 @@ func Prefetch(n int) ConsumeOption { return func(c *Consumer) { c.prefetch = n }
 // message to somebody else without counting an attempt.
 func HandlerTimeout(d time.Duration) ConsumeOption { return func(c *Consumer) { c.timeout = d } }
 
-// RetryInProcess repeats a failing handler with backoff for this long, counted from
-// its first failure, before its error becomes [Permanent]. It is for queues that must
-// keep order, on which a message that went back would be overtaken, and defaults to
-// 75 s where the queue has a single active consumer, else to 0. Each try has its own
-// handler timeout, cut to what is left: all of them together take no longer than the
-// handler timeout and this, as long as handlers honour their context. To park it
-// afterwards takes 10 s at most. Waiting for what is [Unavailable] is not counted.
-func RetryInProcess(d time.Duration) ConsumeOption { return func(c *Consumer) { c.retryInside = d } }
-
 // ConsumerTag names the consumer in the management UI. Defaults to a unique name.
 func ConsumerTag(tag string) ConsumeOption { return func(c *Consumer) { c.tag = tag } }
 
@@ -80,7 +71,6 @@ func (c *Conn) newConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer,
 	consumer.timeout = 30 * time.Second
 	consumer.keepsOrder = q.SingleActiveConsumer
 	if q.SingleActiveConsumer {
-		consumer.retryInside = 75 * time.Second
 		consumer.tenure = time.Minute
 	}
 	for _, opt := range opts {
@@ -95,7 +85,7 @@ func (c *Conn) newConsumer(consumer *Consumer, opts []ConsumeOption) (*Consumer,
 	if err := errors.Join(q.validate(q.Exclusive), consumer.validate()); err != nil {
 		return nil, err
 	}
-	consumer.retries = retriesOf(q, consumer.retryInside)
+	consumer.retries = retriesOf(q)
 	consumer.draining = make(chan struct{})
 	consumer.done = make(chan struct{})
 	consumer.state = fmt.Errorf("queue %q: not subscribed yet", q.Name)
@@ -121,8 +111,6 @@ func (c *Consumer) validate() error {
 		return fmt.Errorf("messaging: Prefetch: AMQP allows at most %d", maxPrefetch)
 	case c.timeout <= 0 || c.timeout > maxWait:
 		return fmt.Errorf("messaging: HandlerTimeout: must be positive, and at most %s", maxWait)
-	case c.retryInside < 0 || c.retryInside > maxWait:
-		return fmt.Errorf("messaging: RetryInProcess: must not be negative, and at most %s", maxWait)
 	case c.tenure < 0 || c.tenure > maxWait:
 		return fmt.Errorf("messaging: Tenure: must not be negative, and at most %s", maxWait)
 	case c.priority < math.MinInt32 || c.priority > math.MaxInt32:
@@ -137,8 +125,8 @@ func (c *Consumer) validate() error {
 		return errors.New("messaging: ExclusiveConsumer: for a classic queue without a single active consumer only")
 	case !q.SingleActiveConsumer && c.tenure != 0:
 		return errors.New("messaging: Tenure: for a single active consumer only")
-	case q.ConsumerTimeout > 0 && c.timeout+c.retryInside >= q.ConsumerTimeout:
-		return fmt.Errorf("messaging: HandlerTimeout: must, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
+	case q.ConsumerTimeout > 0 && c.timeout+q.kept() >= q.ConsumerTimeout:
+		return fmt.Errorf("messaging: HandlerTimeout: must, with the time that Retry keeps a message, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
 	}
 	return nil
 }

@@ -40,7 +40,6 @@ type Consumer struct {
 	concurrency int
 	prefetch    int
 	timeout     time.Duration
-	retryInside time.Duration
 	retries     retries
 	tag         string
 	ownQueue    string // the exclusive queue that was declared last

@@ -33,9 +33,9 @@ func TestAStreamReaderThatCannotRead(t *testing.T) {
 	conn := b.Connect(t, b.Config())
 	log := messaging.Queue{Name: "log", Type: messaging.Stream}
 	for want, reader := range map[string]*messaging.StreamReader{
-		"Offset":        conn.Stream(log, messaging.OffsetAt(-1)),
-		"Credit":        conn.Stream(log, messaging.FirstOffset(), messaging.Credit(1<<16)),
-		"DeliveryLimit": conn.Stream(messaging.Queue{Name: "log", Type: messaging.Stream, DeliveryLimit: 3}, messaging.FirstOffset()),
+		"Offset": conn.Stream(log, messaging.OffsetAt(-1)),
+		"Credit": conn.Stream(log, messaging.FirstOffset(), messaging.Credit(1<<16)),
+		"Retry":  conn.Stream(messaging.Queue{Name: "log", Type: messaging.Stream, Retry: messaging.Retry{Limit: 3}}, messaging.FirstOffset()),
 	} {
 		_, err := readOne(t, reader)
 		require.ErrorContains(t, err, want)

@@ -51,8 +51,38 @@ const (
 	RejectPublishDLX Overflow = "reject-publish-dlx"
 )
 
-// Unlimited is the [Queue.DeliveryLimit] that switches the broker's limit of 20 off.
+// Unlimited is the [Retry.Limit] of a queue whose messages are tried for ever.
 const Unlimited = -1
+
+// Retry is what happens to a message whose handler fails, for every kind of queue: how
+// often it is tried again, after which delay, and where it waits meanwhile. The zero value
+// is good: 20 more attempts, with a delay from 100 ms to 5 s.
+//
+// The broker does what it can do: the limit of every quorum queue is its delivery limit,
+// and MinDelay and MaxDelay are its delayed retry, unless the message is kept in place.
+// The consumer does the rest. The table is at [Handler].
+type Retry struct {
+	// Limit is how often a failed message is tried again: a limit of N means N+1
+	// attempts, and then it is parked. 0 means 20, as the broker has it, and [Unlimited]
+	// no limit.
+	Limit int
+	// MinDelay times the number of failures, at most MaxDelay, is the delay before the
+	// next attempt. They are given together, in whole milliseconds. 0 means that the
+	// consumer waits 100 ms, doubling to 5 s.
+	MinDelay, MaxDelay time.Duration
+	// InPlace keeps a failed message with the consumer, which calls the handler again
+	// after the delays, for this long, counted from the first failure; then the error
+	// is as [Permanent]. It is for queues that must keep order, on which a message that
+	// went back would be overtaken. 0 means 75 s on a queue with a single active
+	// consumer, and not at all elsewhere; below 0 is not at all there either: the message
+	// goes back to the head of its queue, which is an attempt.
+	//
+	// Each try has its own handler timeout, cut to what is left: all of them together
+	// take no longer than the handler timeout and this, as long as handlers honour their
+	// context. To park it afterwards takes 10 s at most. Waiting for what is
+	// [Unavailable] is not counted.
+	InPlace time.Duration
+}
 
 // Exchange is a durable exchange.
 type Exchange struct {
@@ -96,13 +126,6 @@ type DeadLetter struct {
 	AtMostOnce bool
 }
 
-// DelayedRetry is the broker's own delay before a failed message is delivered
-// again (quorum queues, RabbitMQ 4.3): Min times the number of failures, at most Max.
-// It applies to basic.reject with requeue, never to basic.nack.
-type DelayedRetry struct {
-	Min, Max time.Duration
-}
-
 // Queue is a durable queue, or an exclusive one that lives as long as its connection.
 //
 // Name, Type, SingleActiveConsumer, AutoDelete and MaxPriority can never change and
@@ -136,12 +159,8 @@ type Queue struct {
 	Overflow       Overflow
 	// MessageTTL expires messages that waited this long; 0 means never.
 	MessageTTL time.Duration
-	// DeliveryLimit is the number of counted redeliveries after which a quorum
-	// queue dead-letters a message: a limit of N means N+1 attempts. 0 leaves the
-	// broker's default of 20, [Unlimited] switches it off.
-	DeliveryLimit int
-	// DelayedRetry is nil for an immediate redelivery.
-	DelayedRetry *DelayedRetry
+	// Retry is what happens to failed messages. Not for streams and exclusive queues.
+	Retry Retry
 	// DeadLetter is nil where nothing is dead-lettered. On quorum queues the
 	// strategy is at-least-once, which needs Overflow to be RejectPublish.
 	DeadLetter *DeadLetter

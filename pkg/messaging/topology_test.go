@@ -23,15 +23,15 @@ func sample() messaging.Topology {
 		Queues: []messaging.Queue{
 			{
 				Name: "work", Type: messaging.Quorum, MaxLength: 1000, MaxLengthBytes: 1 << 20, Overflow: messaging.RejectPublish,
-				MessageTTL: time.Minute, DeliveryLimit: 5, ConsumerTimeout: 5 * time.Minute, DisconnectedTimeout: 5 * time.Second,
-				DelayedRetry: &messaging.DelayedRetry{Min: time.Second, Max: 30 * time.Second},
-				DeadLetter:   &messaging.DeadLetter{Exchange: "dead", Key: "work"},
+				MessageTTL: time.Minute, ConsumerTimeout: 5 * time.Minute, DisconnectedTimeout: 5 * time.Second,
+				Retry:      messaging.Retry{Limit: 5, MinDelay: time.Second, MaxDelay: 30 * time.Second},
+				DeadLetter: &messaging.DeadLetter{Exchange: "dead", Key: "work"},
 			},
 			{Name: "ordered", Type: messaging.Quorum, SingleActiveConsumer: true},
 			{Name: "calls", Type: messaging.Classic, MaxLength: 10, Overflow: messaging.DropHead},
 			{Name: "log", Type: messaging.Stream, MaxAge: time.Hour},
-			{Name: "work.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited},
-			{Name: "lost", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited},
+			{Name: "work.dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}},
+			{Name: "lost", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}},
 		},
 		Bindings: []messaging.Binding{
 			{Source: "events", Destination: "work", Key: "order.#"},
@@ -96,14 +96,10 @@ func TestTopologyValidate(t *testing.T) {
 		{"a leader of a classic queue", queue(sampleCalls, func(q *messaging.Queue) { q.LeaderLocator = messaging.Balanced }), `queue "calls": LeaderLocator: not on a classic queue`},
 		{"a time to live below 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.MessageTTL = time.Microsecond }), `queue "work": MessageTTL:`},
 		{"a time to live in a stream", queue(sampleLog, func(q *messaging.Queue) { q.MessageTTL = time.Second }), `queue "log": MessageTTL:`},
-		{"a delivery limit below -1", queue(sampleWork, func(q *messaging.Queue) { q.DeliveryLimit = -2 }), `queue "work": DeliveryLimit:`},
-		{"a delivery limit of a classic queue", queue(sampleCalls, func(q *messaging.Queue) { q.DeliveryLimit = 5 }), `queue "calls": DeliveryLimit:`},
-		{"a delayed retry of a classic queue", queue(sampleCalls, func(q *messaging.Queue) {
-			q.DelayedRetry = &messaging.DelayedRetry{Min: time.Second, Max: time.Second}
-		}), `queue "calls": DelayedRetry: only on a quorum queue`},
-		{"a delayed retry of nothing", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Min = 0 }), `queue "work": DelayedRetry:`},
-		{"a delayed retry from more to less", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Max = time.Millisecond }), `queue "work": DelayedRetry:`},
-		{"a delayed retry where order counts", queue(sampleWork, func(q *messaging.Queue) { q.SingleActiveConsumer = true }), "lets later messages overtake"},
+		{"a delivery limit below -1", queue(sampleWork, func(q *messaging.Queue) { q.Retry.Limit = -2 }), `queue "work": Retry.Limit:`},
+		{"retries of a stream", queue(sampleLog, func(q *messaging.Queue) { q.Retry.Limit = 5 }), `queue "log": Retry: not on a stream`},
+		{"a delay without a least one", queue(sampleWork, func(q *messaging.Queue) { q.Retry.MinDelay = 0 }), `queue "work": Retry.MinDelay: wants`},
+		{"a delay from more to less", queue(sampleWork, func(q *messaging.Queue) { q.Retry.MaxDelay = time.Millisecond }), `queue "work": Retry.MinDelay: wants`},
 		{"dead letters of a stream", queue(sampleLog, func(q *messaging.Queue) {
 			q.DeadLetter = &messaging.DeadLetter{Exchange: "dead", Key: "log"}
 		}), `queue "log": DeadLetter:`},
@@ -128,8 +124,8 @@ func TestTopologyValidate(t *testing.T) {
 		{"a consumer timeout below 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.ConsumerTimeout = 500 * time.Microsecond }), `queue "work": ConsumerTimeout: must be whole milliseconds`},
 		{"a wait for a node beyond ten years", queue(sampleWork, func(q *messaging.Queue) { q.DisconnectedTimeout = tenYears * 2 }), `queue "work": DisconnectedTimeout: the broker takes at most`},
 		{"a queue that expires beyond ten years", queue(sampleCalls, func(q *messaging.Queue) { q.Expires = tenYears * 2 }), `queue "calls": Expires: the broker takes at most`},
-		{"a delay beyond ten years", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Max = tenYears * 2 }), `queue "work": DelayedRetry.Max: the broker takes at most`},
-		{"a delay with a fraction of 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.DelayedRetry.Min = time.Millisecond + 1 }), `queue "work": DelayedRetry.Min: must be whole milliseconds`},
+		{"a delay beyond ten years", queue(sampleWork, func(q *messaging.Queue) { q.Retry.MaxDelay = tenYears * 2 }), `queue "work": Retry.MaxDelay: the broker takes at most`},
+		{"a delay with a fraction of 1 ms", queue(sampleWork, func(q *messaging.Queue) { q.Retry.MinDelay = time.Millisecond + 1 }), `queue "work": Retry.MinDelay: must be whole milliseconds`},
 		{"dead letters with a long key", queue(sampleWork, func(q *messaging.Queue) { q.DeadLetter.Key = strings.Repeat("k", 256) }), `queue "work": DeadLetter.Key: has 256 bytes`},
 		{"dead letters that no queue gets", queue(sampleWork, func(q *messaging.Queue) { q.DeadLetter.Key = "nobody" }), `queue "work": DeadLetter.Key: no queue gets what exchange "dead" has with key "nobody"`},
 		{"dead letters that a consumer cannot publish", func(t *messaging.Topology) { t.Exchanges[2].Internal = true }, `queue "work": DeadLetter.Exchange: exchange "dead" is internal`},

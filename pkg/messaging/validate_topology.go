@@ -152,7 +152,7 @@ func (q Queue) Validate() error { return q.validate(true) }
 func (q Queue) validate(whole bool) error {
 	on := func(types ...QueueType) bool { return slices.Contains(types, q.Type) || q.Type == "" && !whole }
 	quorum, classic, stream := on(Quorum), on(Classic), q.Type == Stream
-	dead := q.DeadLetter
+	dead, r := q.DeadLetter, q.Retry
 	rules := []struct {
 		broken      bool
 		field, rule string
@@ -174,11 +174,11 @@ func (q Queue) validate(whole bool) error {
 		{q.LeaderLocator != "" && q.Type == Classic, "LeaderLocator", "not on a classic queue"},
 		{q.Overflow != "" && stream, "Overflow", "a stream truncates by age and size"},
 		{q.MessageTTL > 0 && stream, "MessageTTL", "a stream has MaxAge"},
-		{q.DeliveryLimit < Unlimited, "DeliveryLimit", "must be -1, 0 or more"},
-		{q.DeliveryLimit != 0 && !quorum, "DeliveryLimit", "only on a quorum queue"},
-		{q.DelayedRetry != nil && !quorum, "DelayedRetry", "only on a quorum queue"},
-		{q.DelayedRetry != nil && (q.DelayedRetry.Min < time.Millisecond || q.DelayedRetry.Max < q.DelayedRetry.Min), "DelayedRetry", "wants 1 ms <= Min <= Max"},
-		{q.DelayedRetry != nil && q.SingleActiveConsumer, "DelayedRetry", "lets later messages overtake, which breaks the order that a single active consumer is for"},
+		{r != Retry{} && stream, "Retry", "not on a stream: reading takes nothing out"},
+		{r != Retry{} && q.Exclusive, "Retry", "not on an exclusive queue: what fails there is gone"},
+		{r.Limit < Unlimited, "Retry.Limit", "must be -1, 0 or more"},
+		{(r.MinDelay != 0 || r.MaxDelay != 0) && (r.MinDelay < time.Millisecond || r.MaxDelay < r.MinDelay), "Retry.MinDelay", "wants 1 ms <= MinDelay <= MaxDelay"},
+		{r.InPlace > maxWait, "Retry.InPlace", fmt.Sprintf("at most %s", maxWait)},
 		{dead != nil && stream, "DeadLetter", "not on a stream"},
 		{dead != nil && (dead.Exchange == "" || dead.Key == ""), "DeadLetter", "needs an exchange and a key"},
 		{dead != nil && whole && quorum && !dead.AtMostOnce && q.Overflow != RejectPublish, "Overflow", "at-least-once dead-lettering needs reject-publish; without it the broker falls back to at-most-once"},
@@ -214,13 +214,12 @@ func (q Queue) validateValues(whole bool) error {
 		{"ConsumerTimeout", checkWait(q.ConsumerTimeout)},
 		{"DisconnectedTimeout", checkWait(q.DisconnectedTimeout)},
 		{"Expires", checkWait(q.Expires)},
+		{"Retry.MinDelay", checkWait(q.Retry.MinDelay)},
+		{"Retry.MaxDelay", checkWait(q.Retry.MaxDelay)},
 	}
 	type value = struct {
 		field string
 		err   error
-	}
-	if r := q.DelayedRetry; r != nil {
-		values = append(values, value{"DelayedRetry.Min", checkWait(r.Min)}, value{"DelayedRetry.Max", checkWait(r.Max)})
 	}
 	if d := q.DeadLetter; d != nil {
 		values = append(values, value{"DeadLetter.Exchange", checkName(d.Exchange)}, value{"DeadLetter.Key", checkText(d.Key)})
