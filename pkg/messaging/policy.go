@@ -20,7 +20,7 @@ const policyPriority = 10
 func (x Exchange) mgmtPolicy() mgmtPolicy {
 	p := mgmtPolicy{Name: "exchange:" + x.Name, Pattern: exactly(x.Name), ApplyTo: "exchanges", Priority: policyPriority, Definition: map[string]any{}}
 	if x.Alternate != "" {
-		p.Definition["alternate-exchange"] = x.Alternate
+		p.Definition[argumentAlternate] = x.Alternate
 	}
 	if x.Federated {
 		p.Definition["federation-upstream-set"] = "all"
@@ -85,13 +85,18 @@ type wantedPolicy struct {
 func (t Topology) policies() []wantedPolicy {
 	var list []wantedPolicy
 	for _, x := range t.Exchanges {
+		if x.External {
+			continue
+		}
 		list = append(list, wantedPolicy{x.mgmtPolicy(), false, x.Name})
 		if x.Federated {
 			list = append(list, wantedPolicy{x.linkPolicy(), false, x.Name})
 		}
 	}
 	for _, q := range t.Queues {
-		list = append(list, wantedPolicy{q.mgmtPolicy(), true, q.Name})
+		if !q.External {
+			list = append(list, wantedPolicy{q.mgmtPolicy(), true, q.Name})
+		}
 	}
 	return list
 }

@@ -8,7 +8,8 @@ import (
 // ExchangeKind is how an exchange picks the queues and exchanges that get a message.
 type ExchangeKind string
 
-// The exchange kinds of RabbitMQ 4.3 that need no plugin.
+// The exchange kinds of RabbitMQ 4.3 that need no plugin. Any other one that the broker
+// has will do as well: "x-delayed-message", for example.
 const (
 	// Direct routes to bindings whose key equals the routing key.
 	Direct ExchangeKind = "direct"
@@ -84,10 +85,15 @@ type Retry struct {
 	InPlace time.Duration
 }
 
-// Exchange is a durable exchange.
+// Exchange is a durable exchange. Those that every virtual host has (amq.direct,
+// amq.fanout, amq.topic, amq.headers, amq.match) need no description: a [Binding] names them.
 type Exchange struct {
 	Name string
+	// Kind may be empty for an External one.
 	Kind ExchangeKind
+	// External exchanges are somebody else's: they must be there, and are neither made
+	// nor changed. Besides its Name, an external one has a Kind and Internal at most.
+	External bool
 	// Alternate names the exchange that gets what this one cannot route.
 	// With one, an unroutable message is confirmed and NOT returned to its
 	// publisher. Written as a policy, so that it can change later.
@@ -100,6 +106,9 @@ type Exchange struct {
 	// name on each upstream, as far as bindings here ask for it: see [ApplyUpstreams].
 	// Without the plugin rabbitmq_federation the broker refuses the policy.
 	Federated bool
+	// Arguments are declared as they are, for what has no field here: what a plugin's
+	// kind wants ("x-delayed-type"). They can never change.
+	Arguments map[string]any
 }
 
 // LeaderLocator is where the leader of a new quorum queue or stream is put in a cluster.
@@ -116,9 +125,12 @@ const (
 
 // DeadLetter is where a queue sends what it gives up.
 type DeadLetter struct {
+	// Exchange is empty for the default exchange, which takes them to the queue that Key
+	// names. A consumer publishes there too: with an empty one its user needs the right
+	// to write "amq.default", by which it reaches every queue.
 	Exchange string
-	// Key replaces the message's routing key. Required: the rule of this
-	// package is the name of the queue that the message died in.
+	// Key replaces the message's routing key, and is required. With an exchange of your
+	// own it is best the name of the queue that the message died in.
 	Key string
 	// AtMostOnce gives up the strategy at-least-once of quorum queues: it asks for
 	// no reject-publish, and loses what falls due while the target cannot take it.
@@ -140,6 +152,10 @@ type Queue struct {
 	// Name is empty for an exclusive queue that the server names.
 	Name string
 	Type QueueType
+	// External queues are somebody else's: they must be there, and are neither made nor
+	// changed. What their description says of them is compared by [Verify], and may be
+	// as little as the name; a consumer needs it, see [Conn.Consume].
+	External bool
 	// SingleActiveConsumer lets one consumer at a time receive; the next one takes
 	// over when it goes. Needed for order, and not a fence: see [Consumer].
 	SingleActiveConsumer bool
@@ -179,6 +195,10 @@ type Queue struct {
 	LeaderLocator LeaderLocator
 	// MaxAge is how long a stream keeps its messages; 0 means for ever.
 	MaxAge time.Duration
+	// Arguments are declared as they are, for what has no field here. They can never
+	// change, beat a policy, and are refused for what a field here says as well. A
+	// consumer does not look at them.
+	Arguments map[string]any
 }
 
 // Binding makes messages flow from an exchange to a queue, or to another exchange.
@@ -188,7 +208,9 @@ type Binding struct {
 	Destination string
 	ToExchange  bool
 	Key         string
-	// Match is the argument table of a binding from a [Headers] exchange, with "x-match".
+	// Match is the argument table of the binding. From a [Headers] exchange it says what
+	// to match, with "x-match"; from one of a plugin's kind, or an external one without a
+	// Kind, it is whatever that wants. The other kinds do not look at it.
 	Match map[string]any
 }
 
@@ -218,19 +240,6 @@ type Topology struct {
 	Types     []MessageType
 }
 
-// Merge joins topologies in the given order.
-func Merge(parts ...Topology) Topology {
-	var all Topology
-	for _, p := range parts {
-		all.Exchanges = append(all.Exchanges, p.Exchanges...)
-		all.Queues = append(all.Queues, p.Queues...)
-		all.Bindings = append(all.Bindings, p.Bindings...)
-		all.Users = append(all.Users, p.Users...)
-		all.Types = append(all.Types, p.Types...)
-	}
-	return all
-}
-
 // Queue finds a queue by name.
 func (t Topology) Queue(name string) (Queue, bool) {
 	i := slices.IndexFunc(t.Queues, func(q Queue) bool { return q.Name == name })
@@ -238,4 +247,24 @@ func (t Topology) Queue(name string) (Queue, bool) {
 		return Queue{}, false
 	}
 	return t.Queues[i], true
+}
+
+// predeclared are the exchanges that every virtual host has, without the default one.
+var predeclared = []Exchange{
+	{Name: "amq.direct", Kind: Direct},
+	{Name: "amq.fanout", Kind: Fanout},
+	{Name: "amq.topic", Kind: Topic},
+	{Name: "amq.headers", Kind: Headers},
+	{Name: "amq.match", Kind: Headers},
+	{Name: "amq.rabbitmq.trace", Kind: Topic, Internal: true},
+}
+
+// exchange finds an exchange by name: of the topology, or of those that are always there.
+func (t Topology) exchange(name string) (Exchange, bool) {
+	for _, all := range [][]Exchange{t.Exchanges, predeclared} {
+		if i := slices.IndexFunc(all, func(x Exchange) bool { return x.Name == name }); i >= 0 {
+			return all[i], true
+		}
+	}
+	return Exchange{}, false
 }

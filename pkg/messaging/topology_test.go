@@ -146,7 +146,7 @@ func TestTopologyValidate(t *testing.T) {
 		{"a binding to nowhere", func(t *messaging.Topology) { t.Bindings[0].Destination = "gone" }, `binding events -> gone: Destination:`},
 		{"a binding to a queue that should be an exchange", func(t *messaging.Topology) { t.Bindings[0].ToExchange = true }, `binding events -> work: Destination:`},
 		{"a binding from the default exchange", func(t *messaging.Topology) { t.Bindings[0].Source = "" }, `binding  -> work: Source: the default exchange`},
-		{"a binding that matches nothing", func(t *messaging.Topology) { t.Bindings[2].Match = nil }, `binding filtered -> calls: Match: a headers exchange needs x-match`},
+		{"a binding that matches nothing", func(t *messaging.Topology) { t.Bindings[2].Match = nil }, `binding filtered -> calls: Match: x-match must be all, any, all-with-x or any-with-x: a headers exchange needs it`},
 		{"a binding that does not say how to match", func(t *messaging.Topology) { delete(t.Bindings[2].Match, "x-match") }, `binding filtered -> calls: Match: x-match must be all`},
 		{"a binding that matches in no known way", func(t *messaging.Topology) { t.Bindings[2].Match["x-match"] = "some" }, `binding filtered -> calls: Match: x-match must be all`},
 		{"a binding that matches by a number", func(t *messaging.Topology) { t.Bindings[2].Match["x-match"] = 1 }, `binding filtered -> calls: Match: x-match must be all`},
