@@ -223,7 +223,8 @@ type User struct {
 }
 
 // MessageType is a kind of message: its name with the version ("charge.v1"), the
-// exchange it is published to and the broker user that alone may publish it.
+// exchange it is published to and the broker user that alone may publish it, or
+// [AnyOwner].
 type MessageType struct {
 	Name     string
 	Exchange string
