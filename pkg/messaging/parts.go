@@ -108,15 +108,21 @@ func (q Queue) described() map[string]any {
 	return all
 }
 
-// twice says how two entities of one name differ: in which fields.
+// twice says in which fields two entities of one name differ. One that is external says
+// nothing with those that it leaves out.
 func twice(a, b any) string {
 	var differ []string
 	one, other := reflect.ValueOf(a), reflect.ValueOf(b)
+	silent := func(entity, field reflect.Value) bool {
+		external := entity.FieldByName("External")
+		return external.IsValid() && external.Bool() && field.IsZero()
+	}
 	for i := range one.NumField() {
-		x, y := one.Field(i).Interface(), other.Field(i).Interface()
-		if !reflect.DeepEqual(x, y) {
-			differ = append(differ, fmt.Sprintf("%s %s and %s", one.Type().Field(i).Name, shown(x), shown(y)))
+		name, x, y := one.Type().Field(i).Name, one.Field(i), other.Field(i)
+		if name == "External" || silent(one, x) || silent(other, y) || reflect.DeepEqual(x.Interface(), y.Interface()) {
+			continue
 		}
+		differ = append(differ, fmt.Sprintf("%s %s and %s", name, shown(x.Interface()), shown(y.Interface())))
 	}
 	if len(differ) == 0 {
 		return "declared twice"
