@@ -79,20 +79,19 @@ func all(paymentDeadline time.Duration, regions ...string) messaging.Topology {
 // behind a fanout refuses the publish for all its queues: alerts come long before.
 const (
 	workQueueLength = 500_000
-	deliveryLimit   = 20
+	retryLimit      = 20
 )
 
 // workQueue is a quorum queue whose failed messages come back after 1 s, 2 s, ...
 // 30 s, and go to the queue's .dead after about three and a half minutes.
 func workQueue(name string) messaging.Queue {
 	return messaging.Queue{
-		Name:          name,
-		Type:          messaging.Quorum,
-		MaxLength:     workQueueLength,
-		Overflow:      messaging.RejectPublish,
-		DeliveryLimit: deliveryLimit,
-		DelayedRetry:  &messaging.DelayedRetry{Min: time.Second, Max: 30 * time.Second},
-		DeadLetter:    &messaging.DeadLetter{Exchange: DeadLetters, Key: name},
+		Name:       name,
+		Type:       messaging.Quorum,
+		MaxLength:  workQueueLength,
+		Overflow:   messaging.RejectPublish,
+		Retry:      messaging.Retry{Limit: retryLimit, MinDelay: time.Second, MaxDelay: 30 * time.Second},
+		DeadLetter: &messaging.DeadLetter{Exchange: DeadLetters, Key: name},
 	}
 }
 
@@ -110,7 +109,7 @@ func withDeadQueues(queues ...messaging.Queue) ([]messaging.Queue, []messaging.B
 			continue
 		}
 		// The broker's default limit of 20 deliveries would drop what operators look at.
-		dead = append(dead, messaging.Queue{Name: DeadQueue(q.Name), Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited})
+		dead = append(dead, messaging.Queue{Name: DeadQueue(q.Name), Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}})
 		bindings = append(bindings, messaging.Binding{Source: DeadLetters, Destination: DeadQueue(q.Name), Key: q.Name})
 	}
 	return append(dead, queues...), bindings

@@ -75,7 +75,7 @@ func TestDeadLettersHaveAPlace(t *testing.T) {
 	}
 	for _, q := range topology.Queues {
 		if q.DeadLetter == nil && q.Type == messaging.Quorum {
-			require.Equal(t, messaging.Unlimited, q.DeliveryLimit, "%s: the default limit would drop what is looked at", q.Name)
+			require.Equal(t, messaging.Unlimited, q.Retry.Limit, "%s: the default limit would drop what is looked at", q.Name)
 			require.True(t, q.Name == contract.Unrouted || slices.Contains(dead, q.Name), q.Name)
 		}
 	}
@@ -83,21 +83,20 @@ func TestDeadLettersHaveAPlace(t *testing.T) {
 
 func TestQueueSettings(t *testing.T) {
 	t.Parallel()
-	retry := &messaging.DelayedRetry{Min: time.Second, Max: 30 * time.Second}
+	retry := messaging.Retry{Limit: 20, MinDelay: time.Second, MaxDelay: 30 * time.Second}
 	work := []string{"billing.charge", "billing.refund", "orders.expire", "notifier.orders", "notifier.receipts", "notifier.email", "notifier.webhook"}
 	shards := []string{"orders.payments.0", "orders.payments.1", "orders.payments.2", "orders.payments.3"}
 	topology := contract.All(0)
 	for _, name := range append(work, shards...) {
 		q, ok := topology.Queue(name)
 		require.True(t, ok, name)
-		require.Equal(t, 20, q.DeliveryLimit, name)
 		require.Equal(t, messaging.RejectPublish, q.Overflow, name)
 		require.Positive(t, q.MaxLength, name)
 		if slices.Contains(work, name) {
-			require.Equal(t, retry, q.DelayedRetry, name)
+			require.Equal(t, retry, q.Retry, name)
 			require.False(t, q.SingleActiveConsumer, name)
 		} else {
-			require.Nil(t, q.DelayedRetry, name)
+			require.Equal(t, messaging.Retry{Limit: 20}, q.Retry, name)
 			require.True(t, q.SingleActiveConsumer, name)
 			require.Equal(t, 5*time.Minute, q.ConsumerTimeout, name)
 		}

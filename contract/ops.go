@@ -46,7 +46,7 @@ func opsTopology() messaging.Topology {
 			{Name: OpsHeartbeats, Kind: messaging.Fanout},
 		},
 		Queues: []messaging.Queue{
-			{Name: Unrouted, Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited},
+			{Name: Unrouted, Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}},
 			AuditStream,
 		},
 		Bindings: []messaging.Binding{

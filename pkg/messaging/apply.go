@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"go.uber.org/zap"
 )
 
@@ -18,8 +16,9 @@ import (
 //
 // It checks before it changes: the topology by itself, which sends nothing when it is
 // not valid ([Topology.Validate]), then everything of it that the broker has already.
-// What differs in something that can never change (a queue's type, an exchange's kind)
-// is refused by the broker, with 406 PRECONDITION_FAILED and the argument's name. A
+// An external entity that is missing, or not as described, is an error. What differs in
+// something that can never change (a queue's type, an exchange's kind) is refused by the
+// broker, with 406 PRECONDITION_FAILED and the argument's name. A
 // policy of the name of one of ours that Apply has not written is refused, and stays.
 //
 // Applying again changes nothing, and a changed tunable changes one policy: both are
@@ -54,7 +53,7 @@ func apply(ctx context.Context, a Admin, t Topology) error {
 		return err
 	}
 	config := Config{URLs: []string{a.AMQPURL}, User: a.User, Password: a.Password, Name: "topology", TLS: a.TLS, Logger: a.Logger}
-	config.CallTimeout = applyCallTimeout
+	config.CallTimeout = declareTimeout
 	l, err := newLink(ctx, config.withDefaults(), "apply")
 	if err != nil {
 		return err
@@ -62,18 +61,12 @@ func apply(ctx context.Context, a Admin, t Topology) error {
 	defer l.close(ctx)
 	api := a.management()
 	defer api.close()
-	ep, err := l.await(ctx)
+	d, done, err := l.declarer(ctx)
 	if err != nil {
 		return err
 	}
-	release := context.AfterFunc(ctx, func() { _ = ep.raw.Close() }) // no method outlasts ctx
-	defer release()
-	ch, err := ep.channel()
-	if err != nil {
-		return err
-	}
-	defer ep.closeChannel(ch)
-	run := applyRun{api: api, ch: ch, guard: ep.guard}
+	defer done()
+	run := applyRun{declarer: d, api: api}
 	if err := run.apply(ctx, t); err != nil {
 		return err
 	}
@@ -82,23 +75,18 @@ func apply(ctx context.Context, a Admin, t Topology) error {
 	return nil
 }
 
-// applyCallTimeout bounds one AMQP method of Apply, beside its context: a busy broker
-// takes long to make a quorum queue.
-const applyCallTimeout = 2 * time.Minute
-
 // applyRun is one run of Apply over one channel.
 type applyRun struct {
-	api   *mgmtClient
-	ch    *amqp.Channel
-	guard func(func() error) error
+	*declarer
+	api *mgmtClient
 
 	// What the broker has, by name.
 	policies          map[string]mgmtPolicy
 	exchanges, queues map[string]bool
 }
 
-// look finds out what the broker has.
-func (r *applyRun) look(ctx context.Context) error {
+// look finds out what the broker has, and whether it has what is somebody else's.
+func (r *applyRun) look(ctx context.Context, t Topology) error {
 	policies, err := r.api.policies(ctx)
 	if err != nil {
 		return err
@@ -119,13 +107,43 @@ func (r *applyRun) look(ctx context.Context) error {
 	for _, q := range queues {
 		r.queues[q.Name] = true
 	}
+	if err := r.checkKinds(ctx, t); err != nil {
+		return err
+	}
+	v := verifyRun{exchanges: exchanges, queues: queues}
+	v.compareExternal(t)
+	var errs []error
+	for _, d := range v.found {
+		errs = append(errs, fmt.Errorf("external %s", d))
+	}
+	return errors.Join(errs...)
+}
+
+// checkKinds refuses kinds of exchanges that the broker does not have: it would end the
+// connection over one, in the middle of the work.
+func (r *applyRun) checkKinds(ctx context.Context, t Topology) error {
+	var known []ExchangeKind // of the broker, once asked
+	for _, x := range t.Exchanges {
+		if x.External || slices.Contains(coreKinds, x.Kind) {
+			continue
+		}
+		if known == nil {
+			var err error
+			if known, err = r.api.exchangeKinds(ctx); err != nil {
+				return err
+			}
+		}
+		if !slices.Contains(known, x.Kind) {
+			return fmt.Errorf("exchange %q: %w", x.Name, unknownKind(x.Kind))
+		}
+	}
 	return nil
 }
 
 // apply declares what is there first, which changes nothing and is refused when it is
 // not as declared; then makes what is not; then changes the policies of what was there.
 func (r *applyRun) apply(ctx context.Context, t Topology) error {
-	if err := r.look(ctx); err != nil {
+	if err := r.look(ctx, t); err != nil {
 		return err
 	}
 	changes, err := r.plan(t)
@@ -133,8 +151,8 @@ func (r *applyRun) apply(ctx context.Context, t Topology) error {
 		return err
 	}
 	for _, q := range t.Queues {
-		if r.queues[q.Name] {
-			if err := r.queue(ctx, q); err != nil {
+		if r.queues[q.Name] && !q.External {
+			if err := r.queue(ctx, q, q.arguments()); err != nil {
 				return err
 			}
 		}
@@ -166,14 +184,11 @@ func (r *applyRun) apply(ctx context.Context, t Topology) error {
 // declareExchanges declares those that are there, or those that are not.
 func (r *applyRun) declareExchanges(ctx context.Context, t Topology, there bool) error {
 	for _, x := range t.Exchanges {
-		if r.exchanges[x.Name] != there {
+		if x.External || r.exchanges[x.Name] != there {
 			continue
 		}
-		err := r.call(ctx, func() error {
-			return r.ch.ExchangeDeclare(x.Name, string(x.Kind), true, x.AutoDelete, x.Internal, false, nil)
-		})
-		if err != nil {
-			return fmt.Errorf("exchange %q: %w", x.Name, err)
+		if err := r.exchange(ctx, x, carried(x.Arguments)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -181,7 +196,7 @@ func (r *applyRun) declareExchanges(ctx context.Context, t Topology, there bool)
 
 func (r *applyRun) queueWithBindings(ctx context.Context, q Queue, bindings []Binding) error {
 	if !r.queues[q.Name] {
-		if err := r.queue(ctx, q); err != nil {
+		if err := r.queue(ctx, q, q.arguments()); err != nil {
 			return err
 		}
 	}
@@ -193,41 +208,6 @@ func (r *applyRun) queueWithBindings(ctx context.Context, q Queue, bindings []Bi
 		}
 	}
 	return nil
-}
-
-func (r *applyRun) queue(ctx context.Context, q Queue) error {
-	err := r.call(ctx, func() error {
-		_, err := r.ch.QueueDeclare(q.Name, true, q.AutoDelete, false, false, q.arguments())
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("queue %q: %w", q.Name, err)
-	}
-	return nil
-}
-
-func (r *applyRun) bind(ctx context.Context, b Binding) error {
-	match, err := b.match()
-	if err == nil {
-		err = r.call(ctx, func() error {
-			if b.ToExchange {
-				return r.ch.ExchangeBind(b.Destination, b.Key, b.Source, false, match)
-			}
-			return r.ch.QueueBind(b.Destination, b.Key, b.Source, false, match)
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("binding %s: %w", bindingName(b), err)
-	}
-	return nil
-}
-
-// call runs a synchronous AMQP method in bounded time.
-func (r *applyRun) call(ctx context.Context, method func() error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return r.guard(method)
 }
 
 // deadLettersFirst puts queues that dead-letter nothing before those that do, and

@@ -257,7 +257,7 @@ func TestManyApplyAtOnce(t *testing.T) {
 		topologies[i] = messaging.Topology{
 			Exchanges: []messaging.Exchange{{Name: name, Kind: messaging.Topic}},
 			Queues: []messaging.Queue{
-				{Name: name + ".dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited},
+				{Name: name + ".dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}},
 				{Name: name, Type: messaging.Quorum, MaxLength: 10, Overflow: messaging.RejectPublish, DeadLetter: &messaging.DeadLetter{Exchange: name, Key: "dead"}},
 			},
 			Bindings: []messaging.Binding{{Source: name, Destination: name + ".dead", Key: "dead"}},

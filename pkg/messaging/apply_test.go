@@ -67,7 +67,7 @@ func TestApplyChangesTunablesOfALiveQueue(t *testing.T) {
 	first := next(t, deliveries)
 
 	q := &topology.Queues[sampleWork]
-	q.MaxLength, q.MaxLengthBytes, q.MessageTTL, q.DelayedRetry, q.ConsumerTimeout = 7, 0, 0, nil, time.Hour
+	q.MaxLength, q.MaxLengthBytes, q.MessageTTL, q.Retry, q.ConsumerTimeout = 7, 0, 0, messaging.Retry{Limit: q.Retry.Limit}, time.Hour
 	topology.Queues[sampleCalls].MaxLength, topology.Queues[sampleCalls].Overflow = 0, "" // its policy has nothing left to say
 	topology.Exchanges[0].Alternate = ""
 	apply(t, b, topology)
@@ -180,7 +180,7 @@ func TestDeadLettersAreAtLeastOnce(t *testing.T) {
 	}
 	topology := messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: "dead", Kind: messaging.Direct}},
-		Queues:    []messaging.Queue{waiting, {Name: "waiting.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited}},
+		Queues:    []messaging.Queue{waiting, {Name: "waiting.dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}}},
 		Bindings:  []messaging.Binding{{Source: "dead", Destination: "waiting.dead", Key: "waiting"}},
 	}
 	apply(t, b, topology)
@@ -211,11 +211,11 @@ func TestDelayedRetryIsSpaced(t *testing.T) {
 	apply(t, b, messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: "dead", Kind: messaging.Direct}},
 		Queues: []messaging.Queue{
-			{Name: "work.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited},
+			{Name: "work.dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}},
 			{
-				Name: "work", Type: messaging.Quorum, Overflow: messaging.RejectPublish, DeliveryLimit: limit,
-				DelayedRetry: &messaging.DelayedRetry{Min: minimum, Max: 2 * minimum},
-				DeadLetter:   &messaging.DeadLetter{Exchange: "dead", Key: "work"},
+				Name: "work", Type: messaging.Quorum, Overflow: messaging.RejectPublish,
+				Retry:      messaging.Retry{Limit: limit, MinDelay: minimum, MaxDelay: 2 * minimum},
+				DeadLetter: &messaging.DeadLetter{Exchange: "dead", Key: "work"},
 			},
 		},
 		Bindings: []messaging.Binding{{Source: "dead", Destination: "work.dead", Key: "work"}},

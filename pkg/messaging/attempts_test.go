@@ -23,7 +23,7 @@ func TestAnIncompleteDescriptionLosesNothing(t *testing.T) {
 		"the name only":  {},
 		"and the type":   {Type: messaging.Quorum},
 		"a wrong type":   {Type: messaging.Classic},
-		"no overflow":    {Type: messaging.Quorum, DeliveryLimit: 20, DeadLetter: &messaging.DeadLetter{Exchange: "dead.letters", Key: "live"}},
+		"no overflow":    {Type: messaging.Quorum, Retry: messaging.Retry{Limit: 20}, DeadLetter: &messaging.DeadLetter{Exchange: "dead.letters", Key: "live"}},
 		"keeps order":    {SingleActiveConsumer: true},
 		"a wrong target": {Type: messaging.Quorum, DeadLetter: &messaging.DeadLetter{Exchange: "missing", Key: "x"}},
 	} {
@@ -61,9 +61,9 @@ func TestRetriesThatTheBrokerDoesNotDelay(t *testing.T) {
 		queue     messaging.Queue
 		attempts  int
 	}{
-		"quorum with a limit":  {amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": 3}, messaging.Queue{Type: messaging.Quorum, DeliveryLimit: 3}, 4},
+		"quorum with a limit":  {amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": 3}, messaging.Queue{Type: messaging.Quorum, Retry: messaging.Retry{Limit: 3}}, 4},
 		"quorum":               {amqp.Table{"x-queue-type": "quorum"}, messaging.Queue{Type: messaging.Quorum}, 21},
-		"quorum without limit": {amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": -1}, messaging.Queue{Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited}, 21},
+		"classic with a limit": {amqp.Table{"x-queue-type": "classic"}, messaging.Queue{Type: messaging.Classic, Retry: messaging.Retry{Limit: 3}}, 4},
 		"classic":              {amqp.Table{"x-queue-type": "classic"}, messaging.Queue{Type: messaging.Classic}, 21},
 		"quorum, not said":     {amqp.Table{"x-queue-type": "quorum"}, messaging.Queue{}, 21},
 		"classic, not said":    {amqp.Table{"x-queue-type": "classic"}, messaging.Queue{}, 21},
@@ -153,11 +153,11 @@ func TestForgedCountsChangeNothing(t *testing.T) {
 		queue   messaging.Queue
 		headers amqp.Table
 	}{
-		"quorum":       {"quorum", messaging.Queue{Type: messaging.Quorum, DeliveryLimit: 20}, amqp.Table{"x-delivery-count": int64(20)}},
-		"both counts":  {"quorum", messaging.Queue{Type: messaging.Quorum, DeliveryLimit: 20}, amqp.Table{"x-delivery-count": int64(20), "x-acquired-count": int64(20)}},
-		"another type": {"quorum", messaging.Queue{Type: messaging.Quorum, DeliveryLimit: 20}, amqp.Table{"x-delivery-count": int32(20)}},
-		"a text":       {"quorum", messaging.Queue{Type: messaging.Quorum, DeliveryLimit: 20}, amqp.Table{"x-delivery-count": "20"}},
-		"negative":     {"quorum", messaging.Queue{Type: messaging.Quorum, DeliveryLimit: 20}, amqp.Table{"x-delivery-count": int64(-5), "x-acquired-count": int64(-5)}},
+		"quorum":       {"quorum", messaging.Queue{Type: messaging.Quorum, Retry: messaging.Retry{Limit: 20}}, amqp.Table{"x-delivery-count": int64(20)}},
+		"both counts":  {"quorum", messaging.Queue{Type: messaging.Quorum, Retry: messaging.Retry{Limit: 20}}, amqp.Table{"x-delivery-count": int64(20), "x-acquired-count": int64(20)}},
+		"another type": {"quorum", messaging.Queue{Type: messaging.Quorum, Retry: messaging.Retry{Limit: 20}}, amqp.Table{"x-delivery-count": int32(20)}},
+		"a text":       {"quorum", messaging.Queue{Type: messaging.Quorum, Retry: messaging.Retry{Limit: 20}}, amqp.Table{"x-delivery-count": "20"}},
+		"negative":     {"quorum", messaging.Queue{Type: messaging.Quorum, Retry: messaging.Retry{Limit: 20}}, amqp.Table{"x-delivery-count": int64(-5), "x-acquired-count": int64(-5)}},
 		"classic":      {"classic", messaging.Queue{Type: messaging.Classic}, amqp.Table{"x-delivery-count": int64(20), "x-acquired-count": int64(20)}},
 		"not said":     {"quorum", messaging.Queue{}, amqp.Table{"x-delivery-count": int64(20), "x-acquired-count": int64(20)}},
 	} {

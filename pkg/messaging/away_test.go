@@ -85,7 +85,7 @@ func TestAnOutageCountsNothing(t *testing.T) {
 		"many":                   {"quorum", messaging.Queue{Type: messaging.Quorum}, []messaging.ConsumeOption{messaging.Concurrency(8), messaging.Prefetch(20)}},
 		"classic":                {"classic", messaging.Queue{Type: messaging.Classic}, []messaging.ConsumeOption{messaging.Concurrency(2)}},
 		"not said":               {"quorum", messaging.Queue{}, nil},
-		"single active consumer": {"quorum", messaging.Queue{Type: messaging.Quorum, SingleActiveConsumer: true}, []messaging.ConsumeOption{messaging.RetryInProcess(time.Second)}},
+		"single active consumer": {"quorum", messaging.Queue{Type: messaging.Quorum, SingleActiveConsumer: true, Retry: messaging.Retry{InPlace: time.Second}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -145,7 +145,7 @@ func TestPoisonThatClaimsAnOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := messagingtest.Broker(t)
-			queue := workQueue(t, b, func(q *messaging.Queue) { q.DeliveryLimit = 2 })
+			queue := workQueue(t, b, func(q *messaging.Queue) { q.Retry.Limit = 2 })
 			o := newOutage(t, b)
 			o.down.Store(false)
 			for range c.poison {

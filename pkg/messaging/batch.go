@@ -16,10 +16,11 @@ import (
 // nil says that all are done. [BatchErrors] gives each delivery a verdict of its own; see
 // [Handler] for what an error says. Any other error is about the batch:
 //
-//	Unavailable(err)               all are given back, and the consumer pauses
+//	Unavailable(err)                 all are given back, and the consumer pauses
+//	GiveBack(err, after)             all are given back
 //	an error because of ErrStopping  all are given back
-//	any other error, a panic, a    each is handled alone, in a batch of one whose error is
-//	deadline, Permanent(err)       its verdict, so that one message fails no other
+//	any other error, a panic,        each is handled alone, in a batch of one whose error is
+//	a deadline, Permanent(err)       its verdict, so that one message fails no other
 //
 // Handling alone is the same attempt. So a handler undoes what it did before it returns an
 // error for the batch, as the rollback of a transaction does.
@@ -177,7 +178,7 @@ func (s *subscription) callBatch(ctx context.Context, jobs []job) {
 	}()
 	outs, whole := judgeBatch(s.batch.HandleBatch(ctx, batch), len(jobs))
 	returned = true
-	if whole.failed && !whole.away && !whole.stopping {
+	if whole.failed && !whole.away && !whole.back && !whole.stopping {
 		s.log.Warn("batch failed, its messages are handled alone", zap.Int("messages", len(jobs)), zap.String("error", whole.text))
 		return
 	}

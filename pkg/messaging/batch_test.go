@@ -251,7 +251,7 @@ func TestBatchesKeepOrder(t *testing.T) {
 	t.Parallel()
 	const messages = 1000
 	b := messagingtest.Broker(t)
-	queue := messaging.Queue{Name: "shard", Type: messaging.Quorum, SingleActiveConsumer: true, DeliveryLimit: messaging.Unlimited}
+	queue := messaging.Queue{Name: "shard", Type: messaging.Quorum, SingleActiveConsumer: true, Retry: messaging.Retry{Limit: messaging.Unlimited}}
 	require.NoError(t, messaging.Apply(within(t, 30*time.Second), b.Admin(), messaging.Topology{Queues: []messaging.Queue{queue}}))
 	var mu sync.Mutex
 	var effects []string // in the order in which they happened, once each

@@ -96,8 +96,8 @@ func TestTheLargestHeadersSurviveAttemptsAndDeath(t *testing.T) {
 	require.NoError(t, messaging.Apply(within(t, time.Minute), b.Admin(), messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: exchange, Kind: messaging.Direct}},
 		Queues: []messaging.Queue{
-			{Name: dead, Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited},
-			{Name: work, Type: messaging.Quorum, DeliveryLimit: 1, Overflow: messaging.RejectPublish, DeadLetter: &messaging.DeadLetter{Exchange: exchange, Key: long("key")}},
+			{Name: dead, Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}},
+			{Name: work, Type: messaging.Quorum, Retry: messaging.Retry{Limit: 1}, Overflow: messaging.RejectPublish, DeadLetter: &messaging.DeadLetter{Exchange: exchange, Key: long("key")}},
 		},
 		Bindings: []messaging.Binding{{Source: exchange, Destination: dead, Key: long("key")}},
 	}))

@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"context"
 	"crypto/tls"
 	"slices"
 	"time"
@@ -16,8 +17,20 @@ type Config struct {
 	// of a URL, '#', '?', '/', '@' and '%' are percent-encoded.
 	URLs []string
 	// User and Password replace those in the URLs, so that secrets need not be there.
-	// They are given together.
+	// They are given together, but for the next two. User is put into every message, and
+	// the broker refuses one that is not who is logged in.
 	User, Password string
+	// Credentials gives what to log in with, in place of Password and of what is in the
+	// URLs. It is called for each attempt at a URL, and again before what it gave
+	// expires; several connections call it at once, so it should cache what is expensive.
+	// Its context ends after DialTimeout. An error of it is an attempt that failed, which
+	// is made again. Without User no message carries a user id: see [AnyOwner].
+	Credentials func(ctx context.Context) (Credentials, error)
+	// ByCertificate logs in by the client's certificate in TLS (SASL EXTERNAL), without a
+	// password; the broker needs the plugin rabbitmq_auth_mechanism_ssl for it. User is
+	// the name that the broker reads in the certificate; without it no message carries a
+	// user id.
+	ByCertificate bool
 	// AppID is the app_id of every message. Defaults to Name.
 	AppID string
 	// Name is shown for the connection in the management UI, and begins the tag of every
@@ -87,9 +100,12 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// user is the broker user that the connection logs in as.
+// byURL says whether the connection logs in with what is in the URLs.
+func (c Config) byURL() bool { return c.User == "" && c.Credentials == nil && !c.ByCertificate }
+
+// user is the broker user that the connection logs in as; empty if it is not known.
 func (c Config) user() string {
-	if c.User != "" {
+	if !c.byURL() {
 		return c.User
 	}
 	uri, err := amqp.ParseURI(c.URLs[0])

@@ -44,7 +44,6 @@ type consumerConfig struct {
 	concurrency int
 	prefetch    int
 	timeout     time.Duration // 0 for none
-	retryInside time.Duration
 	tag         string
 	priority    int
 	tenure      time.Duration // 0 for ever
@@ -76,17 +75,6 @@ func Prefetch(n int) ConsumeOption {
 // [OverdueObserver] tell of it a second later.
 func HandlerTimeout(d time.Duration) ListenOption {
 	return listenOption{func(c *consumerConfig) { c.timeout = d }}
-}
-
-// RetryInProcess repeats a failing handler with backoff for this long, counted from
-// its first failure, before its error becomes [Permanent]. It is for queues that must
-// keep order, on which a message that went back would be overtaken, and defaults to
-// 75 s where the queue has a single active consumer, else to 0. Each try has its own
-// handler timeout, cut to what is left: all of them together take no longer than the
-// handler timeout and this, as long as handlers honour their context. To park it
-// afterwards takes 10 s at most. Waiting for what is [Unavailable] is not counted.
-func RetryInProcess(d time.Duration) ConsumeOption {
-	return consumeOption(func(c *consumerConfig) { c.retryInside = d })
 }
 
 // ConsumerTag names the consumer in the management UI. Defaults to a unique name.
@@ -148,7 +136,6 @@ func Linger(d time.Duration) BatchOption {
 func newConsumerConfig[O BatchOption](q Queue, size int, autoAck bool, opts []O) (consumerConfig, error) {
 	c := consumerConfig{size: size, concurrency: 1, prefetch: likeConcurrency, timeout: 30 * time.Second, autoAck: autoAck}
 	if q.SingleActiveConsumer {
-		c.retryInside = 75 * time.Second
 		c.tenure = time.Minute
 	}
 	for _, opt := range opts {
@@ -186,8 +173,6 @@ func (c consumerConfig) validate(q Queue) error {
 		return fmt.Errorf("messaging: Prefetch: AMQP allows at most %d", maxPrefetch)
 	case c.timeout < 0 || c.timeout > maxWait:
 		return fmt.Errorf("messaging: HandlerTimeout: must not be negative, and at most %s", maxWait)
-	case c.retryInside < 0 || c.retryInside > maxWait:
-		return fmt.Errorf("messaging: RetryInProcess: must not be negative, and at most %s", maxWait)
 	case c.tenure < 0 || c.tenure > maxWait:
 		return fmt.Errorf("messaging: Tenure: must not be negative, and at most %s", maxWait)
 	case c.priority < math.MinInt32 || c.priority > math.MaxInt32:
@@ -211,10 +196,10 @@ func (c consumerConfig) validateFor(q Queue) error {
 		return errors.New("messaging: ExclusiveConsumer: for a classic queue without a single active consumer only")
 	case !q.SingleActiveConsumer && c.tenure != 0:
 		return errors.New("messaging: Tenure: for a single active consumer only")
-	case c.size > 1 && q.ConsumerTimeout > 0 && 2*c.timeout+c.retryInside >= q.ConsumerTimeout:
-		return fmt.Errorf("messaging: HandlerTimeout: of a batch, must twice, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
-	case q.ConsumerTimeout > 0 && c.timeout+c.retryInside >= q.ConsumerTimeout:
-		return fmt.Errorf("messaging: HandlerTimeout: must, with RetryInProcess, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
+	case c.size > 1 && q.ConsumerTimeout > 0 && 2*c.timeout+q.kept() >= q.ConsumerTimeout:
+		return fmt.Errorf("messaging: HandlerTimeout: of a batch, must twice, with the time that Retry keeps a message, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
+	case q.ConsumerTimeout > 0 && c.timeout+q.kept() >= q.ConsumerTimeout:
+		return fmt.Errorf("messaging: HandlerTimeout: must, with the time that Retry keeps a message, be below the queue's consumer timeout of %s", q.ConsumerTimeout)
 	case q.ConsumerTimeout > 0 && c.timeout == 0:
 		return fmt.Errorf("messaging: HandlerTimeout: must be given, since the queue has a consumer timeout of %s", q.ConsumerTimeout)
 	}

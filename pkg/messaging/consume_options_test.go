@@ -22,7 +22,7 @@ func TestConsumeRefusesWhatCannotWork(t *testing.T) {
 		options []messaging.ConsumeOption
 	}{
 		"Concurrency":         {jobs, []messaging.ConsumeOption{messaging.Concurrency(0)}},
-		"DeliveryLimit":       {messaging.Queue{Name: "jobs", DeliveryLimit: -2}, nil},
+		"Retry.Limit":         {messaging.Queue{Name: "jobs", Retry: messaging.Retry{Limit: -2}}, nil},
 		"Name":                {messaging.Queue{Type: messaging.Quorum}, nil},
 		"is for Stream":       {messaging.Queue{Name: "audit", Type: messaging.Stream}, nil},
 		"exclusive queue is ": {messaging.Queue{Name: "mine", Exclusive: true}, nil},

@@ -143,7 +143,7 @@ func (c *Conn) newConsumer(q Queue, bindings []Binding, h Handler, batch BatchHa
 		handler:    h,
 		batch:      batch,
 		config:     config,
-		retries:    retriesOf(q, config.retryInside),
+		retries:    retriesOf(q),
 		log:        log,
 		keepsOrder: q.SingleActiveConsumer,
 		away:       newAway(q.Name, log, c.config.observers),

@@ -60,7 +60,7 @@ func (l *ledger) has(body string, want []messaging.Verdict) func() (bool, string
 func workQueue(t *testing.T, b *messagingtest.BrokerInfo, change func(q *messaging.Queue)) messaging.Queue {
 	t.Helper()
 	queue := messaging.Queue{
-		Name: "jobs", Type: messaging.Quorum, DeliveryLimit: 20, Overflow: messaging.RejectPublish,
+		Name: "jobs", Type: messaging.Quorum, Retry: messaging.Retry{Limit: 20}, Overflow: messaging.RejectPublish,
 		DeadLetter: &messaging.DeadLetter{Exchange: "dead.letters", Key: "jobs"},
 	}
 	if change != nil {
@@ -68,7 +68,7 @@ func workQueue(t *testing.T, b *messagingtest.BrokerInfo, change func(q *messagi
 	}
 	require.NoError(t, messaging.Apply(within(t, 30*time.Second), b.Admin(), messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: "dead.letters", Kind: messaging.Direct}},
-		Queues:    []messaging.Queue{{Name: "jobs.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited}, queue},
+		Queues:    []messaging.Queue{{Name: "jobs.dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}}, queue},
 		Bindings:  []messaging.Binding{{Source: "dead.letters", Destination: "jobs.dead", Key: "jobs"}},
 	}))
 	return queue
@@ -141,7 +141,7 @@ func TestWhatTheBrokerCounts(t *testing.T) {
 	}
 	lose := func(t *testing.T, s *scene) { t.Helper(); s.broker.CloseAllConnections(t) }
 	single := func(q *messaging.Queue) { q.SingleActiveConsumer = true }
-	twice := func(q *messaging.Queue) { q.DeliveryLimit = 1 }
+	twice := func(q *messaging.Queue) { q.Retry.Limit = 1 }
 	nowhere := func(q *messaging.Queue) { q.DeadLetter = nil }
 	fresh, back, counted := counts{nil, nil}, counts{nil, int64(1)}, counts{int64(1), int64(1)}
 

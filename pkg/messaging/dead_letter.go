@@ -2,7 +2,6 @@ package messaging
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -10,14 +9,20 @@ import (
 // would be gone, or would never leave its queue.
 func (t Topology) validateDeadLetter(q Queue) error {
 	d := q.DeadLetter
-	if d == nil || d.Exchange == "" { // an error of the queue
+	if d == nil || q.External {
 		return nil
 	}
-	i := slices.IndexFunc(t.Exchanges, func(x Exchange) bool { return x.Name == d.Exchange })
+	if d.Exchange == "" {
+		if _, found := t.Queue(d.Key); !found {
+			return q.wrong(fmt.Sprintf("DeadLetter.Key: no queue %q, and the default exchange goes by the queue's name", d.Key))
+		}
+		return nil
+	}
+	x, found := t.exchange(d.Exchange)
 	switch {
-	case i < 0:
+	case !found:
 		return q.wrong(fmt.Sprintf("DeadLetter.Exchange: no exchange %q", d.Exchange))
-	case t.Exchanges[i].Internal:
+	case x.Internal:
 		return q.wrong(fmt.Sprintf("DeadLetter.Exchange: exchange %q is internal, and consumers publish to it too", d.Exchange))
 	case !t.reaches(d.Exchange, d.Key, map[string]bool{}):
 		return q.wrong(fmt.Sprintf("DeadLetter.Key: no queue gets what exchange %q has with key %q", d.Exchange, d.Key))
@@ -28,14 +33,17 @@ func (t Topology) validateDeadLetter(q Queue) error {
 // reaches says whether what is published to an exchange with a key comes into a queue:
 // by the exchange's bindings, those of the exchanges behind them, or the alternate
 // exchange of one that has none for it. Headers are not known here, so a headers
-// exchange is believed if it has any binding.
+// exchange is believed if it has any binding, and so is one of a plugin's kind. An
+// external exchange is believed in any case.
 func (t Topology) reaches(exchange, key string, seen map[string]bool) bool {
-	i := slices.IndexFunc(t.Exchanges, func(x Exchange) bool { return x.Name == exchange })
-	if i < 0 || seen[exchange] {
+	x, found := t.exchange(exchange)
+	if !found || seen[exchange] {
 		return false
 	}
+	if x.External {
+		return true
+	}
 	seen[exchange] = true
-	x := t.Exchanges[i]
 	routed := false
 	for _, b := range t.Bindings {
 		if b.Source != exchange || !x.Kind.routes(b.Key, key) {

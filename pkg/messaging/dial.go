@@ -41,11 +41,12 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.User != "" {
-		uri.Username, uri.Password = c.User, c.Password
-	}
 	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
+	credentials, err := l.credentials(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
 	var raw *socket
 	release := func() bool { return true }
 	config := amqp.Config{
@@ -63,7 +64,8 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 			return raw, nil
 		},
 	}
-	config.SASL = []amqp.Authentication{login{uri.Username, uri.Password, config.Properties}}
+	auth := newLogin(c, credentials, config.Properties)
+	config.SASL = []amqp.Authentication{auth}
 	config.Properties.SetClientConnectionName(c.Name + "/" + l.role)
 	if c.TLS != nil {
 		config.TLSClientConfig = c.TLS.Clone()
@@ -74,34 +76,18 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 		if raw != nil {
 			_ = raw.Close()
 		}
-		return nil, fmt.Errorf("connect to %s:%d: %w", uri.Host, uri.Port, handshakeError(err, uri))
+		return nil, fmt.Errorf("connect to %s:%d: %w", uri.Host, uri.Port, handshakeError(err, uri, auth))
 	}
 	version, _ := conn.Properties["version"].(string)
 	if !atLeast(version, minBrokerVersion) {
 		err := fmt.Errorf("%w: %s:%d runs RabbitMQ %q, at least %s is needed", ErrBrokerTooOld, uri.Host, uri.Port, version, minBrokerVersion)
 		return nil, errors.Join(err, conn.CloseDeadline(time.Now().Add(time.Second)))
 	}
-	return newEpoch(l, conn, raw), nil
-}
-
-// login is the mechanism PLAIN for a client that wants to be told when it is refused.
-// Otherwise the broker only closes the connection, as it does when it stops, and the
-// library takes every handshake that breaks off for a wrong password.
-type login struct {
-	user, password string
-	properties     amqp.Table // of the client
-}
-
-// Mechanism names it.
-func (login) Mechanism() string { return "PLAIN" }
-
-// Response is asked for when the library has put its capabilities into the client's
-// properties, and before it sends them. It has no setting for this one.
-func (l login) Response() string {
-	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
-		capabilities["authentication_failure_close"] = true
+	ep := newEpoch(l, conn, raw)
+	if !credentials.Expires.IsZero() {
+		go l.renew(ep, credentials)
 	}
-	return "\x00" + l.user + "\x00" + l.password
+	return ep, nil
 }
 
 // refusalError is an answer that only people can change, and that every node would give.
@@ -114,11 +100,11 @@ func (e *refusalError) Unwrap() error { return e.err }
 // virtual host that is not there or not ours, and as well for limits: of connections of a
 // user, a virtual host or a node, which are reached when clients come back before the
 // broker has noticed that they were gone. A virtual host that is still starting is a 541.
-func handshakeError(err error, uri amqp.URI) error {
+func handshakeError(err error, uri amqp.URI, auth login) error {
 	var answer *amqp.Error
 	switch {
 	case errors.Is(err, amqp.ErrSASL):
-		return &refusalError{err}
+		return &refusalError{fmt.Errorf("the broker does not offer %s: %w", auth.mechanism, err)}
 	case !errors.As(err, &answer):
 		return err
 	case !answer.Server && (answer.Code == amqp.AccessRefused || answer.Code == amqp.NotAllowed):
@@ -128,7 +114,8 @@ func handshakeError(err error, uri amqp.URI) error {
 		return err
 	case answer.Code == amqp.AccessRefused,
 		answer.Reason == fmt.Sprintf("NOT_ALLOWED - vhost %s not found", uri.Vhost),
-		answer.Reason == fmt.Sprintf("NOT_ALLOWED - access to vhost '%s' refused for user '%s'", uri.Vhost, uri.Username):
+		// Of a user whose name may be in a certificate or a token. A limit has more to say.
+		strings.HasPrefix(answer.Reason, fmt.Sprintf("NOT_ALLOWED - access to vhost '%s' refused for user '", uri.Vhost)) && strings.HasSuffix(answer.Reason, "'"):
 		return &refusalError{err}
 	}
 	return err

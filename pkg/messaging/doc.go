@@ -8,7 +8,8 @@
 //
 //	conn, err := messaging.Connect(ctx, messaging.Config{URLs: []string{"amqp://localhost"}})
 //
-// [LoadTLS] makes the settings of amqps URLs from files.
+// [LoadTLS] makes the settings of amqps URLs from files. [Config.Credentials] is for
+// tokens and passwords that change, [Config.ByCertificate] for no password at all.
 // A connection, from its dial to its loss, is an epoch. Nothing of one epoch is
 // used in the next: not a channel, not a delivery tag, not a number of a confirm.
 //
@@ -44,10 +45,10 @@
 //	mux.Handle(charge, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, c Charge) error { ... }))
 //	consumer, err := conn.Consume(queue, mux.Handler(), messaging.Concurrency(4))
 //
-// An error is an attempt: the broker delivers the message again, after the queue's
-// delay. [Permanent], or an error on the last attempt, parks it in the dead-letter
-// queue with the reason in its headers. [Unavailable] is no attempt: what the handler
-// needs is away, so the consumer pauses. [Handler] has the whole table.
+// An error is an attempt: the message is delivered again, as often and after the delay
+// that its queue's [Retry] says. [Permanent], or an error on the last attempt, parks it in
+// the dead-letter queue with the reason in its headers. [Unavailable], [GiveBack] and
+// [RetryInPlace] are no attempts. [Handler] has the whole table.
 // Every message may come more than once; package inbox makes its effect once.
 // Where order counts, [Sharded] spreads messages over queues by their key, and
 // [Conn.ConsumeAll] handles those of one key one after the other.
@@ -78,8 +79,17 @@
 // # Topology
 //
 // [Topology] is exchanges, queues, bindings, users and message types as data.
-// [Apply] makes a broker have it, [Verify] lists what differs. What can never
-// change is a queue argument, everything else a policy. Services declare nothing.
+// [WorkQueue] and [Sharded] make the usual ones, [Merge] joins those of several teams, and
+// what is somebody else's is External. There are two ways to put it on a broker:
+//
+//	                  Apply                               Conn.Declare
+//	speaks            AMQP and the management API         AMQP
+//	user              the tag "policymaker"               any, with rights in the virtual host
+//	settings are      policies, which can change          arguments, which cannot
+//	Verify compares   yes                                 no
+//	for               production: services declare        development, brokers without
+//	                  nothing                             a management API
+//
 // [Exchange.Federated] and [ApplyUpstreams] copy an exchange between brokers.
 //
 // # Watching

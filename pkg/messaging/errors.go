@@ -121,6 +121,49 @@ type unavailableError struct {
 func (e *unavailableError) Error() string { return e.err.Error() }
 func (e *unavailableError) Unwrap() error { return e.err }
 
+// GiveBack marks an error of a message that is for somebody else, or for later: it goes
+// back to its queue, where another consumer may get it, and that is no attempt. Its worker
+// waits before, since the broker sends it again at once: for after, at least 100 ms and at
+// most 5 min, or half the queue's ConsumerTimeout. On a queue that keeps order the others
+// wait behind it.
+//
+// Nothing bounds how often that happens: [Delivery.Acquired] counts it on a quorum queue.
+// On a classic queue the message comes back as its second attempt, whichever it was. An
+// exclusive queue and [AutoAck] log the error, and [Serve] answers it. GiveBack(nil, after)
+// is nil.
+func GiveBack(err error, after time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &givenBackError{err, after}
+}
+
+type givenBackError struct {
+	err   error
+	after time.Duration
+}
+
+func (e *givenBackError) Error() string { return e.err.Error() }
+func (e *givenBackError) Unwrap() error { return e.err }
+
+// RetryInPlace marks an error that is over in a moment, such as a conflict of two
+// transactions: the consumer keeps the message and calls the handler again, after 100 ms,
+// doubling to 5 s. That is no attempt. All tries together have the [HandlerTimeout]; the
+// error that is left when it is over is as any other. On a queue whose retries are in
+// place anyway, see [Retry], it changes nothing. An exclusive queue and [AutoAck] log the
+// error, and [Serve] answers it. RetryInPlace(nil) is nil.
+func RetryInPlace(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &retryInPlaceError{err}
+}
+
+type retryInPlaceError struct{ err error }
+
+func (e *retryInPlaceError) Error() string { return e.err.Error() }
+func (e *retryInPlaceError) Unwrap() error { return e.err }
+
 // doneError is of a message that is finished although it failed, as a call that was
 // answered: it is acknowledged, and the error is for the log.
 type doneError struct{ err error }

@@ -18,7 +18,7 @@ func Example_batch() {
 	}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: "dead", Kind: messaging.Direct}},
-		Queues:    []messaging.Queue{queue, {Name: "work.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited}},
+		Queues:    []messaging.Queue{queue, {Name: "work.dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}}},
 		Bindings:  []messaging.Binding{{Source: "dead", Destination: "work.dead", Key: "work"}},
 	})
 	defer done()

@@ -15,14 +15,13 @@ import (
 // reason in its headers.
 func Example_deadLetterQueue() {
 	charges := messaging.Queue{
-		Name:          "charges",
-		Type:          messaging.Quorum,
-		DeliveryLimit: 2, // three attempts
-		DelayedRetry:  &messaging.DelayedRetry{Min: 100 * time.Millisecond, Max: time.Second},
-		Overflow:      messaging.RejectPublish, // at-least-once dead-lettering needs it
-		DeadLetter:    &messaging.DeadLetter{Exchange: "dead", Key: "charges"},
+		Name:       "charges",
+		Type:       messaging.Quorum,
+		Retry:      messaging.Retry{Limit: 2, MinDelay: 100 * time.Millisecond, MaxDelay: time.Second}, // three attempts
+		Overflow:   messaging.RejectPublish,                                                            // at-least-once dead-lettering needs it
+		DeadLetter: &messaging.DeadLetter{Exchange: "dead", Key: "charges"},
 	}
-	dead := messaging.Queue{Name: "charges.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited}
+	dead := messaging.Queue{Name: "charges.dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: "dead", Kind: messaging.Direct}},
 		Queues:    []messaging.Queue{dead, charges},

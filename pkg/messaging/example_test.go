@@ -2,51 +2,43 @@ package messaging_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log"
+	"time"
 
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// The examples share three helpers, so that each shows its pattern only. What
-// goes wrong ends the process.
-
-var note = messaging.MessageType{Name: "note.v1", Owner: owner}
-
-func newNote(text string) messaging.Message {
-	m, err := messaging.NewMessage(note, text)
-	if err != nil {
-		log.Fatal(err)
-	}
-	return m
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		log.Fatal(err)
-	}
-	return v
-}
-
-// receive consumes n messages of a queue and gives their texts, in order.
-func receive(ctx context.Context, conn *messaging.Conn, queue messaging.Queue, n int) []string {
-	texts := make(chan string, n)
-	consumer := must(conn.Consume(queue, messaging.JSON(func(_ context.Context, _ *messaging.Delivery, text string) error {
-		texts <- text
+// A whole program, for a user without any rights to manage the broker: it makes a work
+// queue with its dead-letter queue, publishes, and consumes with three attempts.
+func Example() {
+	ctx := context.Background()
+	conn, err := messaging.Connect(ctx, messaging.Config{URLs: []string{messagingtest.ExampleURL()}})
+	check(err)
+	defer func() { check(conn.Close(ctx)) }()
+	jobs, topology := messaging.WorkQueue("jobs", messaging.Retry{Limit: 2, MinDelay: 100 * time.Millisecond, MaxDelay: time.Second})
+	check(conn.Declare(ctx, topology))
+	_, err1 := conn.Consume(jobs, messaging.JSON(func(_ context.Context, d *messaging.Delivery, job string) error {
+		fmt.Println("attempt", d.Attempt, "to", job)
+		return errors.New("there is no broom")
+	}))
+	parked := make(chan any, 1)
+	_, err2 := conn.Consume(topology.Queues[0], messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
+		parked <- d.Headers[messaging.HeaderDeadReason]
 		return nil
-	})))
-	var all []string
-	for range n {
-		select {
-		case text := <-texts:
-			all = append(all, text)
-		case <-ctx.Done():
-			log.Fatal(ctx.Err())
-		}
-	}
-	if err := consumer.Drain(ctx); err != nil {
-		log.Fatal(err)
-	}
-	return all
+	}))
+	m, err3 := messaging.NewMessage(messaging.MessageType{Name: "job.v1"}, "sweep the floor")
+	publisher, err4 := conn.Publisher()
+	check(errors.Join(err1, err2, err3, err4))
+	check(publisher.Publish(ctx, messaging.Route{Key: jobs.Name}, m))
+	fmt.Println("parked:", <-parked)
+	// Output:
+	// attempt 1 to sweep the floor
+	// attempt 2 to sweep the floor
+	// attempt 3 to sweep the floor
+	// parked: there is no broom
 }
 
 func check(err error) {

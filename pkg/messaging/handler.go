@@ -51,24 +51,32 @@ type Death struct {
 //	Permanent(err)                        parked in the dead-letter queue with its reason
 //	any error on the last allowed attempt the same
 //	any other error, a panic, a deadline  rejected: delivered again after the queue's delay
+//	RetryInPlace(err)                     the handler is called again soon, no attempt; when
+//	                                      its timeout is over, as any other error
+//	GiveBack(err, after)                  given back, no attempt; the consumer goes on
 //	Unavailable(err)                      given back, no attempt; the consumer pauses
 //	an error because of ErrStopping       given back, see [Consumer.Drain]
 //
 // The end of the goroutine (runtime.Goexit) is an attempt as well, and a method of the
-// error that panics.
+// error that panics. Of several marks on one error the first in this order counts:
+// Permanent, Unavailable, GiveBack, RetryInPlace.
 //
-// What a failed attempt leads to depends on what the queue's description says of the
-// broker, since the consumer does what the broker does not:
+// What a failed attempt leads to is the queue's [Retry]; the consumer does what the broker
+// does not:
 //
-//	description                    delay                          attempts, then as Permanent
-//	quorum, DelayedRetry           the broker's                   DeliveryLimit+1; 21 if that is 0; no end if Unlimited
-//	quorum, no DelayedRetry        the worker waits, 100 ms       DeliveryLimit+1; 21 if that is 0 or Unlimited
-//	                               doubling to 5 s, and rejects
-//	classic, or no Type            in place: the worker keeps     21, counted anew by each consumer
-//	                               the message, the same delays
-//	SingleActiveConsumer, or       in place, the same delays      as many as there is time for
-//	RetryInProcess
+//	queue                          delay                          attempts, then as Permanent
+//	quorum, with MinDelay          the broker's                   Limit+1
+//	quorum                         the worker waits, and rejects  Limit+1
+//	classic, or no Type            in place: the worker keeps     Limit+1, counted anew by
+//	                               the message                    each consumer
+//	SingleActiveConsumer, or       in place                       as many as there is time for
+//	InPlace
+//	SingleActiveConsumer, with     the worker waits, and rejects  Limit+1
+//	InPlace below 0
 //	exclusive, or AutoAck          none                           1, and the error is only logged
+//
+// A Limit of 0 is 20. The delays are MinDelay times the number of failures, at most
+// MaxDelay; without them 100 ms, doubling to 5 s.
 //
 // And Permanent depends on where the dead letters are:
 //

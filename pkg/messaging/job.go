@@ -37,7 +37,9 @@ type outcome struct {
 	permanent bool          // Permanent
 	done      bool          // failed, and to be acknowledged all the same
 	away      bool          // Unavailable
-	pause     time.Duration // the least that UnavailableFor asks for
+	back      bool          // GiveBack
+	pause     time.Duration // the least that UnavailableFor asks for, or what GiveBack does
+	inPlace   bool          // RetryInPlace
 	stopping  bool          // because of ErrStopping
 }
 
@@ -179,8 +181,16 @@ func judge(err error) outcome {
 	var d *doneError
 	o.done = errors.As(err, &d)
 	var u *unavailableError
-	if errors.As(err, &u) && !o.permanent && !o.done {
+	var b *givenBackError
+	var again *retryInPlaceError
+	switch {
+	case o.permanent, o.done:
+	case errors.As(err, &u):
 		o.away, o.pause = true, u.pause
+	case errors.As(err, &b):
+		o.back, o.pause = true, b.after
+	case errors.As(err, &again):
+		o.inPlace = true
 	}
 	return o
 }

@@ -43,7 +43,7 @@ func declare(t *testing.T, ch *amqp.Channel, name string, limit int) messaging.Q
 	})
 	require.NoError(t, err)
 	return messaging.Queue{
-		Name: name, Type: messaging.Quorum, DeliveryLimit: limit, Overflow: messaging.RejectPublish,
+		Name: name, Type: messaging.Quorum, Retry: messaging.Retry{Limit: limit}, Overflow: messaging.RejectPublish,
 		DeadLetter: &messaging.DeadLetter{Exchange: "dead.letters", Key: name},
 	}
 }

@@ -24,8 +24,9 @@ type Admin struct {
 	AMQPURL string
 	// ManagementURL is the root of the management plugin, "http://host:15672".
 	ManagementURL string
-	// User and Password replace those in AMQPURL, and are used for both. The user
-	// needs the tag "administrator" and all rights in the virtual host.
+	// User and Password replace those in AMQPURL, and are used for both. The user needs
+	// all rights in the virtual host, and the tag "policymaker", or "administrator" where
+	// there are users to be applied or verified.
 	User, Password string
 	// VHost replaces that in AMQPURL. It must exist.
 	VHost string
@@ -104,6 +105,7 @@ func (c *mgmtClient) close() { c.http.CloseIdleConnections() }
 type mgmtError struct {
 	status int
 	reason string
+	tag    string // that the user needs for it
 }
 
 func (e *mgmtError) Error() string {
@@ -111,7 +113,22 @@ func (e *mgmtError) Error() string {
 	if e.reason != "" {
 		text += ": " + e.reason
 	}
+	if e.tag != "" {
+		text += fmt.Sprintf(" (the user needs the tag %q and access to the virtual host)", e.tag)
+	}
 	return text
+}
+
+// neededTag is the tag that a request takes.
+func neededTag(method string, path []string) string {
+	switch {
+	case path[0] == "users" || path[0] == "permissions" || path[len(path)-1] == "permissions":
+		return "administrator"
+	case method != http.MethodGet || path[0] == "policies":
+		return "policymaker"
+	default:
+		return "management"
+	}
 }
 
 // The management API's own names for what it stores.
@@ -178,6 +195,23 @@ func (c *mgmtClient) bindings(ctx context.Context) (list []mgmtBinding, err erro
 	return list, c.do(ctx, http.MethodGet, nil, &list, "bindings", c.vhost)
 }
 
+// exchangeKinds are those that the broker has.
+func (c *mgmtClient) exchangeKinds(ctx context.Context) ([]ExchangeKind, error) {
+	var overview struct {
+		Kinds []struct {
+			Name ExchangeKind `json:"name"`
+		} `json:"exchange_types"`
+	}
+	if err := c.do(ctx, http.MethodGet, nil, &overview, "overview"); err != nil {
+		return nil, err
+	}
+	kinds := []ExchangeKind{} // not nil
+	for _, k := range overview.Kinds {
+		kinds = append(kinds, k.Name)
+	}
+	return kinds, nil
+}
+
 func (c *mgmtClient) users(ctx context.Context) (list []mgmtUser, err error) {
 	return list, c.do(ctx, http.MethodGet, nil, &list, "users")
 }
@@ -223,6 +257,10 @@ func (c *mgmtClient) do(ctx context.Context, method string, in, out any, path ..
 		err := c.roundTrip(ctx, method, c.root+where, in, out)
 		if err == nil {
 			return nil
+		}
+		var answer *mgmtError
+		if errors.As(err, &answer) && (answer.status == http.StatusUnauthorized || answer.status == http.StatusForbidden) {
+			answer.tag = neededTag(method, path)
 		}
 		if attempt == mgmtAttempts || ctx.Err() != nil || !mayPass(err) || !wait.sleep(ctx) {
 			return fmt.Errorf("%s %s: %w", method, where, err)

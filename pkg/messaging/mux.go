@@ -22,6 +22,14 @@ type muxRoute struct {
 	handler Handler
 }
 
+// AnyOwner is the [MessageType.Owner] of a type that anybody may send who can write to its
+// exchange: for producers that set no user id, and several users. An empty Owner takes
+// messages without a user id only.
+const AnyOwner = "*"
+
+// owns says whether a message of this type may come from a user.
+func (t MessageType) owns(user string) bool { return t.Owner == AnyOwner || t.Owner == user }
+
 // NewMux makes an empty Mux. The operator is the one broker user that may bring
 // messages back: through the default exchange from a dead-letter queue, or
 // through the type's own exchange. Empty means nobody.
@@ -61,7 +69,7 @@ func (m *Mux) handleDelivery(ctx context.Context, d *Delivery) error {
 func (m *Mux) Handler() Handler { return HandlerFunc(m.handleDelivery) }
 
 func (m *Mux) trusts(kind MessageType, d *Delivery) bool {
-	byOwner := d.UserID == kind.Owner && d.Exchange == kind.Exchange
+	byOwner := kind.owns(d.UserID) && d.Exchange == kind.Exchange
 	replayed := m.operator != "" && d.UserID == m.operator && (d.Exchange == "" || d.Exchange == kind.Exchange)
 	return byOwner || replayed
 }

@@ -73,3 +73,21 @@ func TestMux(t *testing.T) {
 		})
 	}
 }
+
+// Any owner is said, and the exchange counts all the same.
+func TestMuxTakesATypeOfAnyOwner(t *testing.T) {
+	t.Parallel()
+	mux := messaging.NewMux("operator")
+	kind := messaging.MessageType{Name: "reading.v1", Exchange: "readings", Owner: messaging.AnyOwner}
+	mux.Handle(kind, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil }))
+	for user, exchanges := range map[string]map[string]bool{
+		"":         {"readings": true, "": false, "other": false},
+		"somebody": {"readings": true, "": false, "other": false},
+		"operator": {"readings": true, "": true, "other": false},
+	} {
+		for exchange, taken := range exchanges {
+			err := mux.Handler().Handle(t.Context(), &messaging.Delivery{Message: messaging.Message{Type: kind.Name, UserID: user}, Exchange: exchange})
+			require.Equal(t, taken, err == nil, "%q by %q", user, exchange)
+		}
+	}
+}

@@ -19,28 +19,27 @@ func TestConsumeOptions(t *testing.T) {
 	t.Parallel()
 	plain := consumerConfig{concurrency: 1, prefetch: 1, timeout: 30 * time.Second}
 	single := plain
-	single.retryInside, single.tenure = 75*time.Second, time.Minute
+	single.tenure = time.Minute
 	for name, c := range map[string]struct {
 		queue   Queue
 		options []ConsumeOption
 		change  func(c *consumerConfig) // of the defaults
 	}{
-		"none":                        {plainQueue, nil, func(*consumerConfig) {}},
-		"nil is none":                 {plainQueue, []ConsumeOption{nil, Concurrency(3), nil}, func(c *consumerConfig) { c.concurrency, c.prefetch = 3, 3 }},
-		"a prefetch of its own":       {plainQueue, []ConsumeOption{Prefetch(9), Concurrency(3)}, func(c *consumerConfig) { c.concurrency, c.prefetch = 3, 9 }},
-		"the last one counts":         {plainQueue, []ConsumeOption{Concurrency(0), Concurrency(2)}, func(c *consumerConfig) { c.concurrency, c.prefetch = 2, 2 }},
-		"the largest":                 {plainQueue, []ConsumeOption{Concurrency(65_535)}, func(c *consumerConfig) { c.concurrency, c.prefetch = 65_535, 65_535 }},
-		"a deadline":                  {plainQueue, []ConsumeOption{HandlerTimeout(time.Hour)}, func(c *consumerConfig) { c.timeout = time.Hour }},
-		"no deadline":                 {plainQueue, []ConsumeOption{HandlerTimeout(0)}, func(c *consumerConfig) { c.timeout = 0 }},
-		"retries in place":            {plainQueue, []ConsumeOption{RetryInProcess(time.Second)}, func(c *consumerConfig) { c.retryInside = time.Second }},
-		"a tag":                       {plainQueue, []ConsumeOption{ConsumerTag("me")}, func(c *consumerConfig) { c.tag = "me" }},
-		"a priority":                  {plainQueue, []ConsumeOption{ConsumerPriority(math.MinInt32)}, func(c *consumerConfig) { c.priority = math.MinInt32 }},
-		"automatic acknowledgement":   {plainQueue, []ConsumeOption{AutoAck(), Concurrency(4)}, func(c *consumerConfig) { c.autoAck, c.concurrency, c.prefetch = true, 4, 4 }},
-		"an exclusive consumer":       {Queue{Name: "jobs", Type: Classic}, []ConsumeOption{ExclusiveConsumer()}, func(c *consumerConfig) { c.exclusive = true }},
-		"below the consumer timeout":  {slowQueue, []ConsumeOption{HandlerTimeout(59 * time.Second)}, func(c *consumerConfig) { c.timeout = 59 * time.Second }},
-		"single: none":                {singleQueue, nil, func(c *consumerConfig) { *c = single }},
-		"single: one, said again":     {singleQueue, []ConsumeOption{Concurrency(1), Prefetch(1)}, func(c *consumerConfig) { *c = single }},
-		"single: no retries in place": {singleQueue, []ConsumeOption{RetryInProcess(0), Tenure(0)}, func(*consumerConfig) {}},
+		"none":                       {plainQueue, nil, func(*consumerConfig) {}},
+		"nil is none":                {plainQueue, []ConsumeOption{nil, Concurrency(3), nil}, func(c *consumerConfig) { c.concurrency, c.prefetch = 3, 3 }},
+		"a prefetch of its own":      {plainQueue, []ConsumeOption{Prefetch(9), Concurrency(3)}, func(c *consumerConfig) { c.concurrency, c.prefetch = 3, 9 }},
+		"the last one counts":        {plainQueue, []ConsumeOption{Concurrency(0), Concurrency(2)}, func(c *consumerConfig) { c.concurrency, c.prefetch = 2, 2 }},
+		"the largest":                {plainQueue, []ConsumeOption{Concurrency(65_535)}, func(c *consumerConfig) { c.concurrency, c.prefetch = 65_535, 65_535 }},
+		"a deadline":                 {plainQueue, []ConsumeOption{HandlerTimeout(time.Hour)}, func(c *consumerConfig) { c.timeout = time.Hour }},
+		"no deadline":                {plainQueue, []ConsumeOption{HandlerTimeout(0)}, func(c *consumerConfig) { c.timeout = 0 }},
+		"a tag":                      {plainQueue, []ConsumeOption{ConsumerTag("me")}, func(c *consumerConfig) { c.tag = "me" }},
+		"a priority":                 {plainQueue, []ConsumeOption{ConsumerPriority(math.MinInt32)}, func(c *consumerConfig) { c.priority = math.MinInt32 }},
+		"automatic acknowledgement":  {plainQueue, []ConsumeOption{AutoAck(), Concurrency(4)}, func(c *consumerConfig) { c.autoAck, c.concurrency, c.prefetch = true, 4, 4 }},
+		"an exclusive consumer":      {Queue{Name: "jobs", Type: Classic}, []ConsumeOption{ExclusiveConsumer()}, func(c *consumerConfig) { c.exclusive = true }},
+		"below the consumer timeout": {slowQueue, []ConsumeOption{HandlerTimeout(59 * time.Second)}, func(c *consumerConfig) { c.timeout = 59 * time.Second }},
+		"single: none":               {singleQueue, nil, func(c *consumerConfig) { *c = single }},
+		"single: one, said again":    {singleQueue, []ConsumeOption{Concurrency(1), Prefetch(1)}, func(c *consumerConfig) { *c = single }},
+		"single: for ever":           {singleQueue, []ConsumeOption{Tenure(0)}, func(*consumerConfig) {}},
 	} {
 		got, err := newConsumerConfig(c.queue, 1, false, c.options)
 		require.NoError(t, err, name)
@@ -68,14 +67,12 @@ func TestConsumeOptionsOutOfRange(t *testing.T) {
 		"a prefetch without effect":  {plainQueue, []ConsumeOption{AutoAck(), Prefetch(10)}, "Prefetch: has no effect with AutoAck"},
 		"a deadline that has passed": {plainQueue, []ConsumeOption{HandlerTimeout(-1)}, "HandlerTimeout: must not be negative"},
 		"a deadline in 11 years":     {plainQueue, []ConsumeOption{HandlerTimeout(tooLong)}, "HandlerTimeout"},
-		"retries before it began":    {plainQueue, []ConsumeOption{RetryInProcess(-1)}, "RetryInProcess: must not be negative"},
-		"retries for 11 years":       {plainQueue, []ConsumeOption{RetryInProcess(tooLong)}, "RetryInProcess"},
 		"a long tag":                 {plainQueue, []ConsumeOption{ConsumerTag(strings.Repeat("x", 256))}, "ConsumerTag: has 256 bytes"},
 		"a tag that is not UTF-8":    {plainQueue, []ConsumeOption{ConsumerTag("\xff")}, "ConsumerTag: is not UTF-8"},
 		"a priority of 33 bits":      {plainQueue, []ConsumeOption{ConsumerPriority(1 << 31)}, "ConsumerPriority: must fit into 32 bits"},
 		"a tenure of no use":         {plainQueue, []ConsumeOption{Tenure(time.Minute)}, "Tenure: for a single active consumer only"},
 		"exclusive on a quorum":      {plainQueue, []ConsumeOption{ExclusiveConsumer()}, "ExclusiveConsumer: for a classic queue"},
-		"above the consumer timeout": {slowQueue, []ConsumeOption{HandlerTimeout(time.Minute)}, "HandlerTimeout: must, with RetryInProcess, be below"},
+		"above the consumer timeout": {slowQueue, []ConsumeOption{HandlerTimeout(time.Minute)}, "HandlerTimeout: must, with the time that Retry keeps a message, be below"},
 		"no deadline where the broker has one": {slowQueue, []ConsumeOption{HandlerTimeout(0)},
 			"HandlerTimeout: must be given, since the queue has a consumer timeout of 1m0s"},
 		"single: two at once":    {singleQueue, []ConsumeOption{Concurrency(2)}, "Prefetch: a single active consumer keeps order with 1 only"},
@@ -102,7 +99,7 @@ func TestListenTakesFewerOptions(t *testing.T) {
 		require.Implements(t, (*ListenOption)(nil), opt, name)
 	}
 	for name, opt := range map[string]ConsumeOption{
-		"Prefetch": Prefetch(1), "RetryInProcess": RetryInProcess(1), "ConsumerPriority": ConsumerPriority(1),
+		"Prefetch": Prefetch(1), "ConsumerPriority": ConsumerPriority(1),
 		"Tenure": Tenure(1), "ExclusiveConsumer": ExclusiveConsumer(), "AutoAck": AutoAck(),
 	} {
 		_, also := opt.(ListenOption)

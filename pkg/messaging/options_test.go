@@ -130,10 +130,10 @@ func TestConsumerPriority(t *testing.T) {
 
 // What fails on a queue that keeps order is tried again in place, and given up after
 // a while, so that what is behind it goes on.
-func TestRetryInProcessGivesUp(t *testing.T) {
+func TestRetryInPlaceGivesUp(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	queue := workQueue(t, b, func(q *messaging.Queue) { q.SingleActiveConsumer = true })
+	queue := workQueue(t, b, func(q *messaging.Queue) { q.SingleActiveConsumer, q.Retry.InPlace = true, 300*time.Millisecond })
 	conn := b.Connect(t, b.Config())
 	bad, good := publishTo(t, conn, "jobs", "bad"), publishTo(t, conn, "jobs", "good")
 	var tries atomic.Int32
@@ -145,7 +145,7 @@ func TestRetryInProcessGivesUp(t *testing.T) {
 		}
 		handled <- d.ID
 		return nil
-	}), messaging.RetryInProcess(300*time.Millisecond))
+	}))
 	require.NoError(t, err)
 	require.Equal(t, good.ID, next(t, handled))
 	require.Greater(t, tries.Load(), int32(1))

@@ -20,7 +20,7 @@ const policyPriority = 10
 func (x Exchange) mgmtPolicy() mgmtPolicy {
 	p := mgmtPolicy{Name: "exchange:" + x.Name, Pattern: exactly(x.Name), ApplyTo: "exchanges", Priority: policyPriority, Definition: map[string]any{}}
 	if x.Alternate != "" {
-		p.Definition["alternate-exchange"] = x.Alternate
+		p.Definition[argumentAlternate] = x.Alternate
 	}
 	if x.Federated {
 		p.Definition["federation-upstream-set"] = "all"
@@ -49,16 +49,16 @@ func (q Queue) policy() map[string]any {
 	set("max-length-bytes", q.MaxLengthBytes, q.MaxLengthBytes > 0)
 	set("overflow", string(q.Overflow), q.Overflow != "")
 	set("message-ttl", q.MessageTTL.Milliseconds(), q.MessageTTL > 0)
-	set("delivery-limit", int64(q.DeliveryLimit), q.DeliveryLimit != 0)
+	set("delivery-limit", int64(q.Retry.Limit), q.Retry.Limit != 0 && q.Type == Quorum)
 	set("consumer-timeout", q.ConsumerTimeout.Milliseconds(), q.ConsumerTimeout > 0)
 	set("consumer-disconnected-timeout", q.DisconnectedTimeout.Milliseconds(), q.DisconnectedTimeout > 0)
 	set("expires", q.Expires.Milliseconds(), q.Expires > 0)
 	set("queue-leader-locator", string(q.LeaderLocator), q.LeaderLocator != "")
 	set("max-age", fmt.Sprintf("%ds", q.MaxAge/time.Second), q.MaxAge > 0)
-	if r := q.DelayedRetry; r != nil {
+	if q.brokerDelays() {
 		p["delayed-retry-type"] = "failed" // what was rejected, not what was given back
-		p["delayed-retry-min"] = r.Min.Milliseconds()
-		p["delayed-retry-max"] = r.Max.Milliseconds()
+		p["delayed-retry-min"] = q.Retry.MinDelay.Milliseconds()
+		p["delayed-retry-max"] = q.Retry.MaxDelay.Milliseconds()
 	}
 	if d := q.DeadLetter; d != nil {
 		p["dead-letter-exchange"] = d.Exchange
@@ -85,13 +85,18 @@ type wantedPolicy struct {
 func (t Topology) policies() []wantedPolicy {
 	var list []wantedPolicy
 	for _, x := range t.Exchanges {
+		if x.External {
+			continue
+		}
 		list = append(list, wantedPolicy{x.mgmtPolicy(), false, x.Name})
 		if x.Federated {
 			list = append(list, wantedPolicy{x.linkPolicy(), false, x.Name})
 		}
 	}
 	for _, q := range t.Queues {
-		list = append(list, wantedPolicy{q.mgmtPolicy(), true, q.Name})
+		if !q.External {
+			list = append(list, wantedPolicy{q.mgmtPolicy(), true, q.Name})
+		}
 	}
 	return list
 }

@@ -102,12 +102,12 @@ func TestDeadLetterReasons(t *testing.T) {
 	}
 	expired, limited := base("expired"), base("delivery_limit")
 	expired.MessageTTL = 100 * time.Millisecond
-	limited.DeliveryLimit = 1
+	limited.Retry.Limit = 1
 	rejected := base("rejected")
 	full := messaging.Queue{Name: "maxlen", Type: messaging.Classic, MaxLength: 1, Overflow: messaging.DropHead, DeadLetter: &messaging.DeadLetter{Exchange: "dead", Key: "maxlen"}}
 	topology := messaging.Topology{Exchanges: []messaging.Exchange{{Name: "dead", Kind: messaging.Direct}}}
 	for _, q := range []messaging.Queue{expired, limited, rejected, full} {
-		dead := messaging.Queue{Name: q.Name + ".dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited}
+		dead := messaging.Queue{Name: q.Name + ".dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}}
 		topology.Queues = append(topology.Queues, dead, q)
 		topology.Bindings = append(topology.Bindings, messaging.Binding{Source: "dead", Destination: dead.Name, Key: q.Name})
 	}

@@ -9,39 +9,69 @@ import (
 )
 
 const (
-	// defaultDeliveryLimit is the broker's own, and what bounds the attempts where the
-	// broker has no limit and no delay.
-	defaultDeliveryLimit = 20
+	// defaultLimit is the broker's own.
+	defaultLimit = 20
 	// firstRetryDelay doubles with each attempt, to lastRetryDelay.
 	firstRetryDelay = 100 * time.Millisecond
 	lastRetryDelay  = 5 * time.Second
 )
 
+// defaultInPlace is how long a message of a queue that keeps order is tried in place.
+const defaultInPlace = 75 * time.Second
+
+// inPlace is how long a failed message is tried in place; 0 for not at all.
+func (q Queue) inPlace() time.Duration {
+	if q.Retry.InPlace == 0 && q.SingleActiveConsumer {
+		return defaultInPlace
+	}
+	return max(q.Retry.InPlace, 0)
+}
+
+// brokerDelays says whether the broker delays what is rejected. It must not on a queue
+// that keeps order: later messages would overtake.
+func (q Queue) brokerDelays() bool {
+	return q.Type == Quorum && q.Retry.MinDelay > 0 && q.inPlace() == 0 && !q.SingleActiveConsumer
+}
+
+// kept is how long the consumer keeps a failed message, beside the time of its handler.
+func (q Queue) kept() time.Duration {
+	if window := q.inPlace(); window > 0 || q.brokerDelays() {
+		return window
+	}
+	return q.Retry.MaxDelay
+}
+
 // retries is what a consumer does about a failed attempt, by its queue's description:
 // the table at Handler. A job whose attempts the broker does not count is tried again in
 // place.
 type retries struct {
+	Retry
 	window  time.Duration // the handler is called again in place, for this long
 	delayed bool          // the consumer waits before it rejects, as the broker does not delay
-	limit   int           // an attempt with a higher number is the last one; 0 for none
 }
 
-func retriesOf(q Queue, window time.Duration) retries {
-	r := retries{window: window, limit: defaultDeliveryLimit}
-	quorum := q.Type == Quorum
-	r.delayed = window == 0 && quorum && q.DelayedRetry == nil
-	switch {
-	case q.DeliveryLimit > 0:
-		r.limit = q.DeliveryLimit
-	case window > 0 && !quorum, q.DeliveryLimit == Unlimited && !r.delayed:
-		r.limit = 0
+func retriesOf(q Queue) retries {
+	r := retries{Retry: q.Retry, window: q.inPlace()}
+	r.delayed = r.window == 0 && q.Type == Quorum && !q.brokerDelays()
+	if r.Limit == 0 {
+		r.Limit = defaultLimit
+		if r.window > 0 && q.Type != Quorum { // there is time for as many as there is
+			r.Limit = Unlimited
+		}
 	}
 	return r
 }
 
-// retryDelay is how long to wait after an attempt.
-func retryDelay(attempt int) time.Duration {
-	return min(firstRetryDelay<<min(max(attempt-1, 0), 10), lastRetryDelay)
+// delay is how long to wait after a failed attempt or try.
+func (r retries) delay(attempt int) time.Duration {
+	attempt = max(attempt, 1)
+	if r.MinDelay == 0 {
+		return min(firstRetryDelay<<min(attempt-1, 10), lastRetryDelay)
+	}
+	if int64(attempt) > int64(r.MaxDelay/r.MinDelay) { // and no product that is too large
+		return r.MaxDelay
+	}
+	return r.MinDelay * time.Duration(attempt)
 }
 
 // finish calls the handler of a job again, in place, for as long as its queue wants it,
@@ -56,7 +86,7 @@ func (s *subscription) finish(ctx context.Context, j *job) {
 // again waits before another try in place, and says whether there shall be one.
 func (s *subscription) again(ctx context.Context, j *job) bool {
 	switch {
-	case s.config.autoAck, !j.out.failed, j.out.permanent, j.out.done, s.stopping(ctx, j):
+	case s.config.autoAck, !j.out.failed, j.out.permanent, j.out.done, j.out.back, s.stopping(ctx, j):
 		return false
 	case j.out.away && s.keepsOrder:
 		j.until = time.Time{} // waiting for what is away is not a retry
@@ -64,6 +94,10 @@ func (s *subscription) again(ctx context.Context, j *job) bool {
 		s.away.tell()
 		return s.waitInPlace(ctx, j, pause)
 	case j.out.away:
+		return false
+	case j.out.inPlace && s.retries.window == 0 && s.againInTime(ctx, j):
+		return true
+	case j.givenUp:
 		return false
 	case j.inPlace:
 		return s.againCounted(ctx, j)
@@ -74,12 +108,25 @@ func (s *subscription) again(ctx context.Context, j *job) bool {
 	}
 }
 
+// againInTime tries again as RetryInPlace asks: all tries together have the handler's
+// timeout. When it is over, the error is as any other.
+func (s *subscription) againInTime(ctx context.Context, j *job) bool {
+	if j.until.IsZero() {
+		j.until = j.tried.Add(s.config.timeout)
+		j.tries = 0
+	}
+	j.tries++
+	delay := retries{}.delay(j.tries)
+	return time.Now().Add(delay).Before(j.until) && s.waitInPlace(ctx, j, delay)
+}
+
 // againCounted counts the attempts itself.
 func (s *subscription) againCounted(ctx context.Context, j *job) bool {
+	j.until = time.Time{} // of tries that were no attempt
 	if s.isLast(j) {
 		return false
 	}
-	if !s.waitInPlace(ctx, j, retryDelay(j.attempt)) {
+	if !s.waitInPlace(ctx, j, s.retries.delay(j.attempt)) {
 		return false
 	}
 	j.attempt++
@@ -95,7 +142,7 @@ func (s *subscription) againInWindow(ctx context.Context, j *job) bool {
 		j.tries = 0
 	}
 	j.tries++
-	delay := retryDelay(j.tries)
+	delay := s.retries.delay(j.tries)
 	if !now.Add(delay).Before(j.until) {
 		j.out.permanent = true
 		j.out.text = clean(fmt.Sprintf("still failing after %s: %s", s.retries.window, j.out.text))
@@ -131,9 +178,5 @@ func (s *subscription) wait(ctx context.Context, d time.Duration) bool {
 
 // isLast says whether no attempt may follow this one.
 func (s *subscription) isLast(j *job) bool {
-	limit := s.retries.limit
-	if limit == 0 && j.inPlace {
-		limit = defaultDeliveryLimit
-	}
-	return limit > 0 && j.attempt > limit
+	return s.retries.Limit != Unlimited && j.attempt > s.retries.Limit
 }

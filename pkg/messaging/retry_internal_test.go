@@ -1,6 +1,8 @@
 package messaging
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,31 +13,84 @@ import (
 // The table at Handler.
 func TestRetriesByDescription(t *testing.T) {
 	t.Parallel()
-	delay := &DelayedRetry{Min: time.Second, Max: time.Second}
+	const hour = time.Hour
+	delays := Retry{Limit: 5, MinDelay: time.Second, MaxDelay: time.Minute}
 	for name, c := range map[string]struct {
-		queue  Queue
-		window time.Duration
-		want   retries
+		queue   Queue
+		limit   int
+		window  time.Duration
+		delayed bool // by the consumer
+		broker  bool // delays
+		kept    time.Duration
 	}{
-		"the broker delays":            {Queue{Type: Quorum, DelayedRetry: delay, DeliveryLimit: 5}, 0, retries{limit: 5}},
-		"its default limit":            {Queue{Type: Quorum, DelayedRetry: delay}, 0, retries{limit: 20}},
-		"no limit, as it is asked for": {Queue{Type: Quorum, DelayedRetry: delay, DeliveryLimit: Unlimited}, 0, retries{limit: 0}},
-		"no delay":                     {Queue{Type: Quorum, DeliveryLimit: 5}, 0, retries{delayed: true, limit: 5}},
-		"no delay, no limit":           {Queue{Type: Quorum, DeliveryLimit: Unlimited}, 0, retries{delayed: true, limit: 20}},
-		"classic":                      {Queue{Type: Classic}, 0, retries{limit: 20}},
-		"no type":                      {Queue{}, 0, retries{limit: 20}},
-		"in order":                     {Queue{Type: Quorum, DeliveryLimit: 5}, time.Minute, retries{window: time.Minute, limit: 5}},
-		"in order, classic":            {Queue{Type: Classic}, time.Minute, retries{window: time.Minute}},
+		"quorum, with delays":     {Queue{Type: Quorum, Retry: delays}, 5, 0, false, true, 0},
+		"its default limit":       {Queue{Type: Quorum, Retry: Retry{MinDelay: 1, MaxDelay: 1}}, 20, 0, false, true, 0},
+		"no limit":                {Queue{Type: Quorum, Retry: Retry{Limit: Unlimited, MinDelay: 1, MaxDelay: 1}}, Unlimited, 0, false, true, 0},
+		"quorum":                  {Queue{Type: Quorum, Retry: Retry{Limit: 5}}, 5, 0, true, false, 0},
+		"quorum, no limit":        {Queue{Type: Quorum, Retry: Retry{Limit: Unlimited}}, Unlimited, 0, true, false, 0},
+		"quorum, in place":        {Queue{Type: Quorum, Retry: Retry{InPlace: hour, MinDelay: 1, MaxDelay: 2}}, 20, hour, false, false, hour},
+		"classic":                 {Queue{Type: Classic}, 20, 0, false, false, 0},
+		"classic, with delays":    {Queue{Type: Classic, Retry: delays}, 5, 0, false, false, time.Minute},
+		"no type":                 {Queue{}, 20, 0, false, false, 0},
+		"in order":                {Queue{Type: Quorum, SingleActiveConsumer: true, Retry: delays}, 5, 75 * time.Second, false, false, 75 * time.Second},
+		"in order, not in place":  {Queue{Type: Quorum, SingleActiveConsumer: true, Retry: Retry{InPlace: -1, MinDelay: 1, MaxDelay: 2}}, 20, 0, true, false, 2},
+		"in order, classic":       {Queue{Type: Classic, SingleActiveConsumer: true}, Unlimited, 75 * time.Second, false, false, 75 * time.Second},
+		"in order, a time of its": {Queue{Type: Classic, SingleActiveConsumer: true, Retry: Retry{InPlace: hour}}, Unlimited, hour, false, false, hour},
 	} {
-		require.Equal(t, c.want, retriesOf(c.queue, c.window), name)
+		r := retriesOf(c.queue)
+		require.Equal(t, c.limit, r.Limit, name)
+		require.Equal(t, c.window, r.window, name)
+		require.Equal(t, c.delayed, r.delayed, name)
+		require.Equal(t, c.broker, c.queue.brokerDelays(), name)
+		require.Equal(t, c.kept, c.queue.kept(), name)
+		_, delays := c.queue.policy()["delayed-retry-min"]
+		require.Equal(t, c.broker, delays, name)
+		_, limited := c.queue.policy()["delivery-limit"]
+		require.Equal(t, c.queue.Type == Quorum && c.queue.Retry.Limit != 0, limited, name)
 	}
+}
+
+func TestRetryDelays(t *testing.T) {
+	t.Parallel()
+	var unset retries
 	total := time.Duration(0)
 	for attempt := 1; attempt <= 20; attempt++ {
-		total += retryDelay(attempt)
+		total += unset.delay(attempt)
 	}
 	require.Equal(t, 76300*time.Millisecond, total)
-	require.Equal(t, lastRetryDelay, retryDelay(1<<40))
-	require.Equal(t, firstRetryDelay, retryDelay(-1))
+	require.Equal(t, lastRetryDelay, unset.delay(1<<40))
+	require.Equal(t, firstRetryDelay, unset.delay(-1))
+
+	linear := retries{Retry: Retry{MinDelay: time.Second, MaxDelay: 3500 * time.Millisecond}}
+	for attempt, want := range map[int]time.Duration{-1: 1000, 1: 1000, 2: 2000, 3: 3000, 4: 3500, 1 << 40: 3500} {
+		require.Equal(t, want*time.Millisecond, linear.delay(attempt), attempt)
+	}
+	longest := retries{Retry: Retry{MinDelay: time.Millisecond, MaxDelay: maxWait}}
+	require.Equal(t, maxWait, longest.delay(1<<62))
+}
+
+// Of several marks on one error the first one counts.
+func TestMarksOfAnError(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("cause")
+	for name, c := range map[string]struct {
+		err  error
+		want outcome
+	}{
+		"none":          {cause, outcome{}},
+		"give back":     {GiveBack(cause, time.Minute), outcome{back: true, pause: time.Minute}},
+		"in place":      {fmt.Errorf("wrapped: %w", RetryInPlace(cause)), outcome{inPlace: true}},
+		"both":          {RetryInPlace(GiveBack(cause, 1)), outcome{back: true, pause: 1}},
+		"away":          {GiveBack(UnavailableFor(RetryInPlace(cause), 2), 1), outcome{away: true, pause: 2}},
+		"permanent":     {RetryInPlace(GiveBack(Unavailable(Permanent(cause)), 1)), outcome{permanent: true}},
+		"a call's":      {done(GiveBack(cause, 1)), outcome{done: true}},
+		"of no failure": {errors.Join(GiveBack(nil, 1), RetryInPlace(nil)), outcome{}},
+	} {
+		got := judge(c.err)
+		require.Equal(t, c.err != nil, got.failed, name)
+		got.failed, got.text = false, ""
+		require.Equal(t, c.want, got, name)
+	}
 }
 
 func TestCountsThatAreBelieved(t *testing.T) {

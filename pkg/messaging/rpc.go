@@ -67,7 +67,7 @@ func Call[Req, Rep any](ctx context.Context, c *Caller, p Procedure[Req, Rep], r
 
 // read takes an answer for what it is, if it comes from the server.
 func read[Rep any](kind MessageType, answer *Delivery) (reply Rep, err error) {
-	if answer.Type != kind.Name || answer.UserID != kind.Owner {
+	if answer.Type != kind.Name || !kind.owns(answer.UserID) {
 		return reply, fmt.Errorf("%w: reply %q from %q", ErrUntrustedSource, answer.Type, answer.UserID)
 	}
 	if _, failed := answer.Headers[HeaderError]; !failed {

@@ -30,7 +30,8 @@ const (
 	// Away: what the handler needs is away, see [Unavailable]. Back in the queue, and no
 	// attempt.
 	Away Verdict = "away"
-	// GivenBack: not handled because the consumer stops, see [Consumer.Drain].
+	// GivenBack: not handled because the consumer stops, see [Consumer.Drain], or because
+	// the handler says [GiveBack].
 	GivenBack Verdict = "given_back"
 	// Stale: handled, but the subscription has ended; the broker delivers it again.
 	Stale Verdict = "stale"
@@ -68,9 +69,11 @@ func (s *subscription) verdict(ctx context.Context, j *job) Verdict {
 		return s.done(s.ack(d.DeliveryTag), Dropped)
 	case j.givenUp, s.stopping(ctx, j):
 		return s.giveBack(d, GivenBack)
+	case j.out.back:
+		return s.handBack(ctx, j)
 	case j.out.permanent || s.isLast(j):
 		return s.park(j)
-	case s.retries.delayed && !s.wait(ctx, retryDelay(j.attempt)):
+	case s.retries.delayed && !s.wait(ctx, s.retries.delay(j.attempt)):
 		if isDone(s.ended) {
 			return Stale
 		}
@@ -100,6 +103,25 @@ func (s *subscription) giveBack(d amqp.Delivery, v Verdict) Verdict {
 	defer s.mu.Unlock()
 	s.returning = append(s.returning, d)
 	return v
+}
+
+// handBack gives a delivery back while the consumer goes on, as GiveBack asks: it waits
+// first, since the broker sends it again at once.
+func (s *subscription) handBack(ctx context.Context, j *job) Verdict {
+	wait := min(max(j.out.pause, firstRetryDelay), maxAskedPause)
+	if limit := s.queue.ConsumerTimeout; limit > 0 {
+		wait = min(wait, limit/2)
+	}
+	switch {
+	case s.wait(ctx, wait):
+		err := j.raw.Nack(false, true)
+		s.acks.settle(j.raw.DeliveryTag)
+		return s.done(err, GivenBack)
+	case isDone(s.ended):
+		return Stale
+	default:
+		return s.giveBack(j.raw, GivenBack)
+	}
 }
 
 // ack acknowledges.

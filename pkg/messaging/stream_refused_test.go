@@ -38,8 +38,8 @@ func TestAStreamReaderThatCannotRead(t *testing.T) {
 		_, err = readOne(t, conn, log, messaging.FirstOffset(), messaging.Credit(credit))
 		require.ErrorContains(t, err, "Credit")
 	}
-	_, err = readOne(t, conn, messaging.Queue{Name: "log", Type: messaging.Stream, DeliveryLimit: 3}, messaging.FirstOffset(), nil)
-	require.ErrorContains(t, err, "DeliveryLimit")
+	_, err = readOne(t, conn, messaging.Queue{Name: "log", Type: messaging.Stream, Retry: messaging.Retry{Limit: 3}}, messaging.FirstOffset(), nil)
+	require.ErrorContains(t, err, "Retry")
 }
 
 // What the broker refuses, and waiting does not cure, ends the reading with its error.

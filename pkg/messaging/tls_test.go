@@ -131,6 +131,10 @@ func TestTLSWithClientCertificates(t *testing.T) {
 		require.ErrorContains(t, err, "127.0.0.1 because it doesn't contain any IP SANs")
 		require.NotErrorIs(t, err, context.DeadlineExceeded, "no node can be trusted")
 	})
+	t.Run("the certificate logs in", func(t *testing.T) {
+		t.Parallel()
+		loginByCertificate(t, b, rightName, trusting)
+	})
 	// A certificate is one node's, not the cluster's. The order of the nodes is
 	// drawn at random, so once is not enough.
 	t.Run("one node of several with a bad certificate is passed over", func(t *testing.T) {

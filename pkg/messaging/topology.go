@@ -8,7 +8,8 @@ import (
 // ExchangeKind is how an exchange picks the queues and exchanges that get a message.
 type ExchangeKind string
 
-// The exchange kinds of RabbitMQ 4.3 that need no plugin.
+// The exchange kinds of RabbitMQ 4.3 that need no plugin. Any other one that the broker
+// has will do as well: "x-delayed-message", for example.
 const (
 	// Direct routes to bindings whose key equals the routing key.
 	Direct ExchangeKind = "direct"
@@ -51,13 +52,48 @@ const (
 	RejectPublishDLX Overflow = "reject-publish-dlx"
 )
 
-// Unlimited is the [Queue.DeliveryLimit] that switches the broker's limit of 20 off.
+// Unlimited is the [Retry.Limit] of a queue whose messages are tried for ever.
 const Unlimited = -1
 
-// Exchange is a durable exchange.
+// Retry is what happens to a message whose handler fails, for every kind of queue: how
+// often it is tried again, after which delay, and where it waits meanwhile. The zero value
+// is good: 20 more attempts, with a delay from 100 ms to 5 s.
+//
+// The broker does what it can do: the limit of every quorum queue is its delivery limit,
+// and MinDelay and MaxDelay are its delayed retry, unless the message is kept in place.
+// The consumer does the rest. The table is at [Handler].
+type Retry struct {
+	// Limit is how often a failed message is tried again: a limit of N means N+1
+	// attempts, and then it is parked. 0 means 20, as the broker has it, and [Unlimited]
+	// no limit.
+	Limit int
+	// MinDelay times the number of failures, at most MaxDelay, is the delay before the
+	// next attempt. They are given together, in whole milliseconds. 0 means that the
+	// consumer waits 100 ms, doubling to 5 s.
+	MinDelay, MaxDelay time.Duration
+	// InPlace keeps a failed message with the consumer, which calls the handler again
+	// after the delays, for this long, counted from the first failure; then the error
+	// is as [Permanent]. It is for queues that must keep order, on which a message that
+	// went back would be overtaken. 0 means 75 s on a queue with a single active
+	// consumer, and not at all elsewhere; below 0 is not at all there either: the message
+	// goes back to the head of its queue, which is an attempt.
+	//
+	// Each try has its own handler timeout, cut to what is left: all of them together
+	// take no longer than the handler timeout and this, as long as handlers honour their
+	// context. To park it afterwards takes 10 s at most. Waiting for what is
+	// [Unavailable] is not counted.
+	InPlace time.Duration
+}
+
+// Exchange is a durable exchange. Those that every virtual host has (amq.direct,
+// amq.fanout, amq.topic, amq.headers, amq.match) need no description: a [Binding] names them.
 type Exchange struct {
 	Name string
+	// Kind may be empty for an External one.
 	Kind ExchangeKind
+	// External exchanges are somebody else's: they must be there, and are neither made
+	// nor changed. Besides its Name, an external one has a Kind and Internal at most.
+	External bool
 	// Alternate names the exchange that gets what this one cannot route.
 	// With one, an unroutable message is confirmed and NOT returned to its
 	// publisher. Written as a policy, so that it can change later.
@@ -70,6 +106,9 @@ type Exchange struct {
 	// name on each upstream, as far as bindings here ask for it: see [ApplyUpstreams].
 	// Without the plugin rabbitmq_federation the broker refuses the policy.
 	Federated bool
+	// Arguments are declared as they are, for what has no field here: what a plugin's
+	// kind wants ("x-delayed-type"). They can never change.
+	Arguments map[string]any
 }
 
 // LeaderLocator is where the leader of a new quorum queue or stream is put in a cluster.
@@ -86,21 +125,17 @@ const (
 
 // DeadLetter is where a queue sends what it gives up.
 type DeadLetter struct {
+	// Exchange is empty for the default exchange, which takes them to the queue that Key
+	// names. A consumer publishes there too: with an empty one its user needs the right
+	// to write "amq.default", by which it reaches every queue.
 	Exchange string
-	// Key replaces the message's routing key. Required: the rule of this
-	// package is the name of the queue that the message died in.
+	// Key replaces the message's routing key, and is required. With an exchange of your
+	// own it is best the name of the queue that the message died in.
 	Key string
 	// AtMostOnce gives up the strategy at-least-once of quorum queues: it asks for
 	// no reject-publish, and loses what falls due while the target cannot take it.
 	// Classic queues know no other.
 	AtMostOnce bool
-}
-
-// DelayedRetry is the broker's own delay before a failed message is delivered
-// again (quorum queues, RabbitMQ 4.3): Min times the number of failures, at most Max.
-// It applies to basic.reject with requeue, never to basic.nack.
-type DelayedRetry struct {
-	Min, Max time.Duration
 }
 
 // Queue is a durable queue, or an exclusive one that lives as long as its connection.
@@ -117,6 +152,10 @@ type Queue struct {
 	// Name is empty for an exclusive queue that the server names.
 	Name string
 	Type QueueType
+	// External queues are somebody else's: they must be there, and are neither made nor
+	// changed. What their description says of them is compared by [Verify], and may be
+	// as little as the name; a consumer needs it, see [Conn.Consume].
+	External bool
 	// SingleActiveConsumer lets one consumer at a time receive; the next one takes
 	// over when it goes. Needed for order, and not a fence: see [Consumer].
 	SingleActiveConsumer bool
@@ -136,12 +175,8 @@ type Queue struct {
 	Overflow       Overflow
 	// MessageTTL expires messages that waited this long; 0 means never.
 	MessageTTL time.Duration
-	// DeliveryLimit is the number of counted redeliveries after which a quorum
-	// queue dead-letters a message: a limit of N means N+1 attempts. 0 leaves the
-	// broker's default of 20, [Unlimited] switches it off.
-	DeliveryLimit int
-	// DelayedRetry is nil for an immediate redelivery.
-	DelayedRetry *DelayedRetry
+	// Retry is what happens to failed messages. Not for streams and exclusive queues.
+	Retry Retry
 	// DeadLetter is nil where nothing is dead-lettered. On quorum queues the
 	// strategy is at-least-once, which needs Overflow to be RejectPublish.
 	DeadLetter *DeadLetter
@@ -160,6 +195,10 @@ type Queue struct {
 	LeaderLocator LeaderLocator
 	// MaxAge is how long a stream keeps its messages; 0 means for ever.
 	MaxAge time.Duration
+	// Arguments are declared as they are, for what has no field here. They can never
+	// change, beat a policy, and are refused for what a field here says as well. A
+	// consumer does not look at them.
+	Arguments map[string]any
 }
 
 // Binding makes messages flow from an exchange to a queue, or to another exchange.
@@ -169,7 +208,9 @@ type Binding struct {
 	Destination string
 	ToExchange  bool
 	Key         string
-	// Match is the argument table of a binding from a [Headers] exchange, with "x-match".
+	// Match is the argument table of the binding. From a [Headers] exchange it says what
+	// to match, with "x-match"; from one of a plugin's kind, or an external one without a
+	// Kind, it is whatever that wants. The other kinds do not look at it.
 	Match map[string]any
 }
 
@@ -182,7 +223,8 @@ type User struct {
 }
 
 // MessageType is a kind of message: its name with the version ("charge.v1"), the
-// exchange it is published to and the broker user that alone may publish it.
+// exchange it is published to and the broker user that alone may publish it, or
+// [AnyOwner].
 type MessageType struct {
 	Name     string
 	Exchange string
@@ -199,19 +241,6 @@ type Topology struct {
 	Types     []MessageType
 }
 
-// Merge joins topologies in the given order.
-func Merge(parts ...Topology) Topology {
-	var all Topology
-	for _, p := range parts {
-		all.Exchanges = append(all.Exchanges, p.Exchanges...)
-		all.Queues = append(all.Queues, p.Queues...)
-		all.Bindings = append(all.Bindings, p.Bindings...)
-		all.Users = append(all.Users, p.Users...)
-		all.Types = append(all.Types, p.Types...)
-	}
-	return all
-}
-
 // Queue finds a queue by name.
 func (t Topology) Queue(name string) (Queue, bool) {
 	i := slices.IndexFunc(t.Queues, func(q Queue) bool { return q.Name == name })
@@ -219,4 +248,24 @@ func (t Topology) Queue(name string) (Queue, bool) {
 		return Queue{}, false
 	}
 	return t.Queues[i], true
+}
+
+// predeclared are the exchanges that every virtual host has, without the default one.
+var predeclared = []Exchange{
+	{Name: "amq.direct", Kind: Direct},
+	{Name: "amq.fanout", Kind: Fanout},
+	{Name: "amq.topic", Kind: Topic},
+	{Name: "amq.headers", Kind: Headers},
+	{Name: "amq.match", Kind: Headers},
+	{Name: "amq.rabbitmq.trace", Kind: Topic, Internal: true},
+}
+
+// exchange finds an exchange by name: of the topology, or of those that are always there.
+func (t Topology) exchange(name string) (Exchange, bool) {
+	for _, all := range [][]Exchange{t.Exchanges, predeclared} {
+		if i := slices.IndexFunc(all, func(x Exchange) bool { return x.Name == name }); i >= 0 {
+			return all[i], true
+		}
+	}
+	return Exchange{}, false
 }

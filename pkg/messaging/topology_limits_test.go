@@ -58,9 +58,9 @@ func TestTheLargestSettingsWork(t *testing.T) {
 		"times of a quorum queue": {
 			Type: messaging.Quorum, MessageTTL: tenYears, Expires: tenYears, ConsumerTimeout: tenYears, DisconnectedTimeout: tenYears,
 		},
-		"a delay":                   {Type: messaging.Quorum, DelayedRetry: &messaging.DelayedRetry{Min: time.Millisecond, Max: tenYears}},
+		"a delay":                   {Type: messaging.Quorum, Retry: messaging.Retry{MinDelay: time.Millisecond, MaxDelay: tenYears}},
 		"times of a classic queue":  {Type: messaging.Classic, MessageTTL: tenYears, Expires: tenYears},
-		"numbers of a quorum queue": {Type: messaging.Quorum, MaxLength: math.MaxInt64, MaxLengthBytes: math.MaxInt64, DeliveryLimit: math.MaxInt64, Overflow: messaging.RejectPublish, DeadLetter: dead},
+		"numbers of a quorum queue": {Type: messaging.Quorum, MaxLength: math.MaxInt64, MaxLengthBytes: math.MaxInt64, Retry: messaging.Retry{Limit: math.MaxInt64}, Overflow: messaging.RejectPublish, DeadLetter: dead},
 		"numbers that no float has": {Type: messaging.Classic, MaxLength: 1<<53 + 1, MaxLengthBytes: 1<<53 + 1, MaxPriority: 255},
 	} {
 		t.Run(name, func(t *testing.T) {

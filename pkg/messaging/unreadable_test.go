@@ -95,19 +95,19 @@ func TestALostConnectionWhileDraining(t *testing.T) {
 }
 
 // All tries in place together take no longer than the handler's timeout and
-// RetryInProcess, against which the consumer timeout is checked.
+// the time in place, against which the consumer timeout is checked.
 func TestTriesInPlaceEndInTime(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	queue := workQueue(t, b, func(q *messaging.Queue) { q.SingleActiveConsumer = true })
-	conn := b.Connect(t, b.Config())
 	const timeout, window = 2 * time.Second, time.Second
+	queue := workQueue(t, b, func(q *messaging.Queue) { q.SingleActiveConsumer, q.Retry.InPlace = true, window })
+	conn := b.Connect(t, b.Config())
 	began := make(chan time.Time, 100)
 	_, err := conn.Consume(queue, messaging.HandlerFunc(func(ctx context.Context, _ *messaging.Delivery) error {
 		began <- time.Now()
 		<-ctx.Done()
 		return errors.New("hangs")
-	}), messaging.HandlerTimeout(timeout), messaging.RetryInProcess(window))
+	}), messaging.HandlerTimeout(timeout))
 	require.NoError(t, err)
 	publishTo(t, conn, "jobs", "x")
 	first := next(t, began)
@@ -121,7 +121,7 @@ func TestTriesInPlaceEndInTime(t *testing.T) {
 func TestATryThatIsCutIsNoOutage(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	queue := workQueue(t, b, func(q *messaging.Queue) { q.SingleActiveConsumer = true })
+	queue := workQueue(t, b, func(q *messaging.Queue) { q.SingleActiveConsumer, q.Retry.InPlace = true, time.Second })
 	conn := b.Connect(t, b.Config())
 	_, err := conn.Consume(queue, messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
 		d.ID, d.Body = "another", nil // the copy is not made of this
@@ -133,7 +133,7 @@ func TestATryThatIsCutIsNoOutage(t *testing.T) {
 		case <-ctx.Done():
 			return messaging.Unavailable(ctx.Err())
 		}
-	}), messaging.RetryInProcess(time.Second)) // tries after 0.5 and 1.1 s, and 0.3 s are left for that
+	})) // tries after 0.5 and 1.1 s, and 0.3 s are left for that
 	require.NoError(t, err)
 	sent := publishTo(t, conn, "jobs", "x")
 	dead := get(t, raw(t, b), "jobs.dead")

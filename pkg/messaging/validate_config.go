@@ -20,7 +20,7 @@ func (c Config) validate() error {
 	if len(c.URLs) == 0 {
 		return errors.New("messaging: URLs: at least one is needed")
 	}
-	if err := checkCredentials(c.User, c.Password); err != nil {
+	if err := c.validateLogin(); err != nil {
 		return err
 	}
 	for i, u := range c.URLs {
@@ -28,8 +28,10 @@ func (c Config) validate() error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("messaging: URLs: number %d is %w", i+1, err)
-		case c.User == "" && uri.Username != c.user(): // who is in every message, and must be who logs in
+		case c.byURL() && uri.Username != c.user(): // who is in every message, and must be who logs in
 			return fmt.Errorf("messaging: URLs: number %d has another user than the first", i+1)
+		case c.ByCertificate && uri.Scheme != "amqps":
+			return fmt.Errorf("messaging: ByCertificate: URL number %d is without TLS", i+1)
 		}
 	}
 	if err := checkText(c.Name); err != nil {
@@ -60,6 +62,24 @@ func (c Config) validate() error {
 		return fmt.Errorf("messaging: Heartbeat: must be whole seconds, at least 1 and at most %d", math.MaxUint16)
 	case c.MaxMessageSize < 0 || c.MaxMessageSize > maxMessageSize:
 		return fmt.Errorf("messaging: MaxMessageSize: must not be negative, and at most %d", maxMessageSize)
+	}
+	return nil
+}
+
+// validateLogin allows one way to log in.
+func (c Config) validateLogin() error {
+	switch {
+	case c.Credentials == nil && !c.ByCertificate:
+		return checkCredentials(c.User, c.Password)
+	case c.Credentials != nil && c.ByCertificate:
+		return errors.New("messaging: ByCertificate: takes no Credentials")
+	case c.Password != "":
+		return errors.New("messaging: Password: is not used with Credentials or ByCertificate")
+	case c.ByCertificate && c.TLS == nil:
+		return errors.New("messaging: ByCertificate: needs TLS with a certificate")
+	}
+	if err := checkText(c.User); err != nil {
+		return fmt.Errorf("messaging: User: %w", err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 func TestConnectRefusesBadSettings(t *testing.T) {
 	t.Parallel()
 	const nobody = "amqp://127.0.0.1:1"
+	given := func(context.Context) (messaging.Credentials, error) { return messaging.Credentials{}, nil }
 	for _, c := range []struct {
 		want   string
 		config messaging.Config
@@ -39,6 +41,12 @@ func TestConnectRefusesBadSettings(t *testing.T) {
 		{"Password: must not be empty", messaging.Config{URLs: []string{nobody}, User: "u"}},
 		{"Password: holds a zero byte", messaging.Config{URLs: []string{nobody}, User: "u", Password: "wort\x00"}},
 		{"User: has 256 bytes", messaging.Config{URLs: []string{nobody}, User: strings.Repeat("u", 256), Password: "wort"}},
+		{"Password: is not used", messaging.Config{URLs: []string{nobody}, Password: "wort", Credentials: given}},
+		{"Password: is not used", messaging.Config{URLs: []string{nobody}, Password: "wort", ByCertificate: true}},
+		{"ByCertificate: takes no Credentials", messaging.Config{URLs: []string{nobody}, ByCertificate: true, Credentials: given}},
+		{"ByCertificate: needs TLS", messaging.Config{URLs: []string{nobody}, ByCertificate: true}},
+		{"ByCertificate: URL number 2", messaging.Config{URLs: []string{"amqps://127.0.0.1:1", nobody}, ByCertificate: true, TLS: &tls.Config{MinVersion: tls.VersionTLS12}}},
+		{"User: has 256 bytes", messaging.Config{URLs: []string{nobody}, User: strings.Repeat("u", 256), Credentials: given}},
 		{"Name: has 219 bytes", messaging.Config{URLs: []string{nobody}, Name: strings.Repeat("n", 219)}},
 		{"Name: is not UTF-8", messaging.Config{URLs: []string{nobody}, Name: "\xff"}},
 		{"AppID: has 256 bytes", messaging.Config{URLs: []string{nobody}, AppID: strings.Repeat("n", 256)}},

@@ -63,8 +63,9 @@ func TestWhatCannotBeDisturbsNobody(t *testing.T) {
 		{"consume: a name of two lines", consume(messaging.Queue{Name: "a\nb"}), "Name: holds a control character"},
 		{"consume: no name", consume(messaging.Queue{}), "Name: only an exclusive queue"},
 		{"consume: an unknown type", consume(messaging.Queue{Name: "jobs", Type: "lazy"}), `Type: unknown type "lazy"`},
-		{"consume: a limit that cannot be", consume(messaging.Queue{Name: "jobs", DeliveryLimit: -2}), "DeliveryLimit: must be -1"},
-		{"consume: a limit of a classic queue", consume(messaging.Queue{Name: "jobs", Type: messaging.Classic, DeliveryLimit: 5}), "DeliveryLimit: only on a quorum queue"},
+		{"consume: a limit that cannot be", consume(messaging.Queue{Name: "jobs", Retry: messaging.Retry{Limit: -2}}), "Retry.Limit: must be -1"},
+		{"consume: delays of which one is missing", consume(messaging.Queue{Name: "jobs", Retry: messaging.Retry{MaxDelay: time.Second}}), "Retry.MinDelay: wants 1 ms <= MinDelay"},
+		{"consume: for ever and a day in place", consume(messaging.Queue{Name: "jobs", Retry: messaging.Retry{InPlace: 1<<63 - 1}}), "Retry.InPlace: at most"},
 		{"consume: a dead-letter exchange with a long name", consume(messaging.Queue{Name: "jobs", DeadLetter: &messaging.DeadLetter{Exchange: long, Key: "k"}}), "DeadLetter.Exchange: has 256 bytes"},
 		{"consume: a dead-letter key that is not UTF-8", consume(messaging.Queue{Name: "jobs", DeadLetter: &messaging.DeadLetter{Exchange: "x", Key: "\xff"}}), "DeadLetter.Key: is not UTF-8"},
 		{"consume: nobody who handles", func() error { _, err := conn.Consume(jobs, nil); return err }, "the handler is nil"},
@@ -76,7 +77,6 @@ func TestWhatCannotBeDisturbsNobody(t *testing.T) {
 		{"consume: less than nothing ahead", consume(jobs, messaging.Prefetch(-1)), "Prefetch"},
 		{"consume: a priority of 33 bits", consume(jobs, messaging.ConsumerPriority(1<<32)), "ConsumerPriority: must fit into 32 bits"},
 		{"consume: for ever and a day", consume(jobs, messaging.HandlerTimeout(1<<63-1)), "HandlerTimeout"},
-		{"consume: retries before it began", consume(jobs, messaging.RetryInProcess(-1)), "RetryInProcess"},
 		{"consume: a tenure before it began", consume(messaging.Queue{Name: "jobs", SingleActiveConsumer: true}, messaging.Tenure(-1)), "Tenure"},
 		{"listen: a long key", listen(listener, messaging.Binding{Source: "amq.topic", Key: long}), "Key: has 256 bytes"},
 		{"listen: a long source", listen(listener, messaging.Binding{Source: long}), "Source: has 256 bytes"},
@@ -119,9 +119,9 @@ func TestConsumeWithAnIncompleteDescription(t *testing.T) {
 	conn := b.Connect(t, b.Config())
 	for _, q := range []messaging.Queue{
 		{Name: "jobs"},
-		{Name: "jobs", DeliveryLimit: 20},
+		{Name: "jobs", Retry: messaging.Retry{Limit: 20}},
 		{Name: "jobs", Type: messaging.Quorum, DeadLetter: &messaging.DeadLetter{Exchange: "dead.letters", Key: "jobs"}},
-		{Name: "jobs", DelayedRetry: &messaging.DelayedRetry{Min: time.Second, Max: time.Second}, ConsumerTimeout: time.Hour},
+		{Name: "jobs", Retry: messaging.Retry{MinDelay: time.Second, MaxDelay: time.Second}, ConsumerTimeout: time.Hour},
 	} {
 		handled := make(chan string, 1)
 		consumer, err := conn.Consume(q, messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {

@@ -14,48 +14,60 @@ import (
 // honour, each by the field's name: names, values and combinations of them, and dead
 // letters that no queue would get. Nothing is sent to the broker.
 func (t Topology) Validate() error {
+	return errors.Join(t.validateExchanges(), t.validateQueues(), t.validateBindings(),
+		t.validatePolicyNames(), validateUsers(t.Users), validateTypes(t.Types))
+}
+
+func (t Topology) validateExchanges() error {
 	var errs []error
-	exchanges := map[string]Exchange{}
+	seen := map[string]Exchange{}
 	for _, x := range t.Exchanges {
-		if _, twice := exchanges[x.Name]; twice {
-			errs = append(errs, x.wrong("declared twice"))
+		if before, found := seen[x.Name]; found {
+			errs = append(errs, x.wrong(twice(before, x)))
 		}
-		exchanges[x.Name] = x
+		seen[x.Name] = x
 		errs = append(errs, x.validate())
-	}
-	for _, x := range t.Exchanges {
-		if _, ok := exchanges[x.Alternate]; x.Alternate != "" && !ok {
+		if _, found := t.exchange(x.Alternate); x.Alternate != "" && !found {
 			errs = append(errs, x.wrong(fmt.Sprintf("Alternate: no exchange %q", x.Alternate)))
 		}
 	}
-	queues := map[string]bool{}
+	return errors.Join(errs...)
+}
+
+func (t Topology) validateQueues() error {
+	var errs []error
+	seen := map[string]Queue{}
 	for _, q := range t.Queues {
-		if queues[q.Name] {
-			errs = append(errs, q.wrong("declared twice"))
+		if before, found := seen[q.Name]; found {
+			errs = append(errs, q.wrong(twice(before, q)))
 		}
-		queues[q.Name] = true
+		seen[q.Name] = q
 		errs = append(errs, q.Validate(), t.validateDeadLetter(q))
 		if q.Exclusive {
 			errs = append(errs, q.wrong("Exclusive: is declared by the process that listens, not with a topology"))
 		}
 	}
+	return errors.Join(errs...)
+}
+
+func (t Topology) validateBindings() error {
+	var errs []error
 	for _, b := range t.Bindings {
-		_, toExchange := exchanges[b.Destination]
-		source, ok := exchanges[b.Source]
+		_, toExchange := t.exchange(b.Destination)
+		_, toQueue := t.Queue(b.Destination)
+		source, ok := t.exchange(b.Source)
 		switch err := b.validate(); {
 		case err != nil:
 			errs = append(errs, err)
 		case !ok:
 			errs = append(errs, b.wrong("Source", fmt.Sprintf("no exchange %q", b.Source)))
-		case b.ToExchange && !toExchange, !b.ToExchange && !queues[b.Destination]:
+		case b.ToExchange && !toExchange, !b.ToExchange && !toQueue:
 			errs = append(errs, b.wrong("Destination", "not declared"))
-		case source.Kind == Headers && b.Match == nil:
-			errs = append(errs, b.wrong("Match", "a headers exchange needs x-match"))
-		case source.Kind != Headers && b.Match != nil:
-			errs = append(errs, b.wrong("Match", "only a headers exchange looks at it"))
+		default:
+			errs = append(errs, b.validateMatch(source.Kind))
 		}
 	}
-	return errors.Join(append(errs, t.validatePolicyNames(), validateUsers(t.Users), validateTypes(t.Types))...)
+	return errors.Join(errs...)
 }
 
 // validatePolicyNames refuses names of which two policies would have one: the second
@@ -72,16 +84,30 @@ func (t Topology) validatePolicyNames() error {
 	return errors.Join(errs...)
 }
 
+// coreKinds are those that need no plugin.
+var coreKinds = []ExchangeKind{Direct, Fanout, Topic, Headers, ModulusHash}
+
 func (x Exchange) validate() error {
-	kinds := []ExchangeKind{Direct, Fanout, Topic, Headers, ModulusHash}
 	if x.Name == "" {
 		return errors.New("exchange: Name: must not be empty")
 	}
-	if err := checkNewName(x.Name); err != nil {
-		return x.wrong(fmt.Sprintf("Name: %v", err))
+	name := checkNewName(x.Name)
+	if x.External {
+		name = checkName(x.Name)
 	}
-	if !slices.Contains(kinds, x.Kind) {
-		return x.wrong(fmt.Sprintf("Kind: unknown kind %q", x.Kind))
+	switch {
+	case name != nil:
+		return x.wrong(fmt.Sprintf("Name: %v", name))
+	case x.Kind == "" && !x.External:
+		return x.wrong("Kind: must not be empty")
+	case x.External && (x.Alternate != "" || x.AutoDelete || x.Federated || x.Arguments != nil):
+		return x.wrong("External: somebody else sets Alternate, AutoDelete, Federated and Arguments")
+	}
+	if err := checkName(string(x.Kind)); err != nil {
+		return x.wrong(fmt.Sprintf("Kind: %v", err))
+	}
+	if err := checkArguments(x.Arguments, Exchange{Alternate: x.Alternate}.allArguments()); err != nil {
+		return x.wrong(fmt.Sprintf("Arguments: %v", err))
 	}
 	return nil
 }
@@ -101,14 +127,28 @@ func (b Binding) validate() error {
 			return b.wrong(f.field, f.err.Error())
 		}
 	}
-	if b.Match == nil {
-		return nil
-	}
-	if match, _ := b.Match["x-match"].(string); !slices.Contains([]string{"all", "any", "all-with-x", "any-with-x"}, match) {
-		return b.wrong("Match", "x-match must be all, any, all-with-x or any-with-x")
+	if value, given := b.Match["x-match"]; given {
+		if match, _ := value.(string); !slices.Contains(matches, match) {
+			return b.wrong("Match", "x-match must be all, any, all-with-x or any-with-x")
+		}
 	}
 	if _, err := b.match(); err != nil {
 		return b.wrong("Match", err.Error())
+	}
+	return nil
+}
+
+var matches = []string{"all", "any", "all-with-x", "any-with-x"}
+
+// validateMatch reports arguments that an exchange of this kind does not look at, and
+// their lack where it needs them. The kind may be unknown, and a plugin's.
+func (b Binding) validateMatch(source ExchangeKind) error {
+	_, given := b.Match["x-match"]
+	switch {
+	case source == Headers && !given:
+		return b.wrong("Match", "x-match must be all, any, all-with-x or any-with-x: a headers exchange needs it")
+	case source != Headers && slices.Contains(coreKinds, source) && b.Match != nil:
+		return b.wrong("Match", "only a headers exchange looks at it")
 	}
 	return nil
 }
@@ -117,42 +157,18 @@ func (b Binding) wrong(field, rule string) error {
 	return fmt.Errorf("binding %.80s -> %.80s: %s: %s", b.Source, b.Destination, field, rule)
 }
 
-// match is the argument table as it goes out. What compares with nothing, and what the
-// management API does not list as it is, is an error.
-func (b Binding) match() (amqp.Table, error) {
-	w := tableWalk{}
-	table, _, err := w.table(b.Match, 0, maxElements)
-	if err != nil {
-		return nil, err
-	}
-	out := make(amqp.Table, len(table))
-	for name, value := range table {
-		switch v := value.(type) {
-		case time.Time:
-			return nil, fmt.Errorf("%q: the broker never finds two times equal", name)
-		case []byte:
-			return nil, fmt.Errorf("%q: bytes cannot be told from a string when the binding is read", name)
-		case float32: // equal to the broker, and listed with the digits of a float64
-			out[name] = float64(v)
-		default:
-			out[name] = value
-		}
-	}
-	if b.Match == nil {
-		return nil, nil
-	}
-	return out, nil
-}
+// match is the argument table as it goes out.
+func (b Binding) match() (amqp.Table, error) { return carriedArguments(b.Match) }
 
 // Validate reports what the broker would refuse or quietly not honour, by field.
-func (q Queue) Validate() error { return q.validate(true) }
+func (q Queue) Validate() error { return q.validate(!q.External) }
 
 // validate checks the description of a queue that is to be declared, which is whole, or
 // of one that exists: then it may be incomplete, and what is in it must be right.
 func (q Queue) validate(whole bool) error {
 	on := func(types ...QueueType) bool { return slices.Contains(types, q.Type) || q.Type == "" && !whole }
 	quorum, classic, stream := on(Quorum), on(Classic), q.Type == Stream
-	dead := q.DeadLetter
+	dead, r := q.DeadLetter, q.Retry
 	rules := []struct {
 		broken      bool
 		field, rule string
@@ -174,13 +190,14 @@ func (q Queue) validate(whole bool) error {
 		{q.LeaderLocator != "" && q.Type == Classic, "LeaderLocator", "not on a classic queue"},
 		{q.Overflow != "" && stream, "Overflow", "a stream truncates by age and size"},
 		{q.MessageTTL > 0 && stream, "MessageTTL", "a stream has MaxAge"},
-		{q.DeliveryLimit < Unlimited, "DeliveryLimit", "must be -1, 0 or more"},
-		{q.DeliveryLimit != 0 && !quorum, "DeliveryLimit", "only on a quorum queue"},
-		{q.DelayedRetry != nil && !quorum, "DelayedRetry", "only on a quorum queue"},
-		{q.DelayedRetry != nil && (q.DelayedRetry.Min < time.Millisecond || q.DelayedRetry.Max < q.DelayedRetry.Min), "DelayedRetry", "wants 1 ms <= Min <= Max"},
-		{q.DelayedRetry != nil && q.SingleActiveConsumer, "DelayedRetry", "lets later messages overtake, which breaks the order that a single active consumer is for"},
+		{r != Retry{} && stream, "Retry", "not on a stream: reading takes nothing out"},
+		{r != Retry{} && q.Exclusive, "Retry", "not on an exclusive queue: what fails there is gone"},
+		{r.Limit < Unlimited, "Retry.Limit", "must be -1, 0 or more"},
+		{(r.MinDelay != 0 || r.MaxDelay != 0) && (r.MinDelay < time.Millisecond || r.MaxDelay < r.MinDelay), "Retry.MinDelay", "wants 1 ms <= MinDelay <= MaxDelay"},
+		{r.InPlace > maxWait, "Retry.InPlace", fmt.Sprintf("at most %s", maxWait)},
 		{dead != nil && stream, "DeadLetter", "not on a stream"},
-		{dead != nil && (dead.Exchange == "" || dead.Key == ""), "DeadLetter", "needs an exchange and a key"},
+		{dead != nil && dead.Key == "", "DeadLetter", "needs a key"},
+		{q.External && q.Arguments != nil, "Arguments", "are somebody else's on an External queue"},
 		{dead != nil && whole && quorum && !dead.AtMostOnce && q.Overflow != RejectPublish, "Overflow", "at-least-once dead-lettering needs reject-publish; without it the broker falls back to at-most-once"},
 		{q.ConsumerTimeout > 0 && !quorum, "ConsumerTimeout", "only on a quorum queue: the others do not look at it"},
 		{q.DisconnectedTimeout > 0 && !quorum, "DisconnectedTimeout", "only on a quorum queue"},
@@ -210,17 +227,17 @@ func (q Queue) validateValues(whole bool) error {
 		err   error
 	}{
 		{"Name", name},
+		{"Arguments", checkArguments(q.Arguments, q.fieldArguments())},
 		{"MessageTTL", checkWait(q.MessageTTL)},
 		{"ConsumerTimeout", checkWait(q.ConsumerTimeout)},
 		{"DisconnectedTimeout", checkWait(q.DisconnectedTimeout)},
 		{"Expires", checkWait(q.Expires)},
+		{"Retry.MinDelay", checkWait(q.Retry.MinDelay)},
+		{"Retry.MaxDelay", checkWait(q.Retry.MaxDelay)},
 	}
 	type value = struct {
 		field string
 		err   error
-	}
-	if r := q.DelayedRetry; r != nil {
-		values = append(values, value{"DelayedRetry.Min", checkWait(r.Min)}, value{"DelayedRetry.Max", checkWait(r.Max)})
 	}
 	if d := q.DeadLetter; d != nil {
 		values = append(values, value{"DeadLetter.Exchange", checkName(d.Exchange)}, value{"DeadLetter.Key", checkText(d.Key)})
@@ -239,7 +256,7 @@ func (q Queue) wrong(what string) error { return fmt.Errorf("queue %.80q: %s", q
 // validateUsers refuses names and tags that the management API would read otherwise.
 func validateUsers(users []User) error {
 	var errs []error
-	seen := map[string]bool{}
+	seen := map[string]User{}
 	for _, u := range users {
 		wrong := func(what string) { errs = append(errs, fmt.Errorf("user %.80q: %s", u.Name, what)) }
 		if u.Name == "" {
@@ -248,10 +265,10 @@ func validateUsers(users []User) error {
 		if err := checkPathName(u.Name); err != nil {
 			wrong("Name: " + err.Error())
 		}
-		if seen[u.Name] {
-			wrong("declared twice")
+		if before, found := seen[u.Name]; found {
+			wrong(twice(before, u))
 		}
-		seen[u.Name] = true
+		seen[u.Name] = u
 		for _, tag := range u.Tags {
 			if tag == "" || strings.ContainsAny(tag, ", ") || checkName(tag) != nil {
 				wrong(fmt.Sprintf("Tags: %q is no tag", tag))
@@ -263,7 +280,12 @@ func validateUsers(users []User) error {
 
 func validateTypes(types []MessageType) error {
 	var errs []error
+	seen := map[string]MessageType{}
 	for _, t := range types {
+		if before, found := seen[t.Name]; found && before != t {
+			errs = append(errs, fmt.Errorf("message type %.80q: %s", t.Name, twice(before, t)))
+		}
+		seen[t.Name] = t
 		for _, f := range [...]struct {
 			field string
 			err   error

@@ -53,8 +53,9 @@ func (d Difference) String() string {
 // It reads what is in effect, not what was written: a policy that another one
 // beats, an operator's policy that lowers a limit and a queue argument that beats
 // the policy are all found. So are exchanges, queues, bindings and policies that
-// the topology does not have, except for the broker's own and those of exclusive
-// queues. If the topology has users, their tags and rights are compared, and other
+// the topology does not have, except for the broker's own, those of exclusive queues,
+// and bindings to external entities. Those are compared with as much as their
+// description says. If the topology has users, their tags and rights are compared, and other
 // users with rights in the virtual host are reported, except for a.User.
 // Passwords cannot be compared.
 //
@@ -87,6 +88,7 @@ func Verify(ctx context.Context, a Admin, t Topology) ([]Difference, error) {
 			return nil, fmt.Errorf("verify topology: %w", err)
 		}
 	}
+	v.compareExternal(t)
 	v.compareExchanges(t)
 	v.compareQueues(t)
 	v.compareBindings(t)
@@ -107,96 +109,6 @@ type verifyRun struct {
 	permissions []mgmtPermission
 
 	found []Difference
-}
-
-func (v *verifyRun) compareExchanges(t Topology) {
-	have := byName(v.exchanges, func(x mgmtExchange) string { return x.Name })
-	for _, want := range t.Exchanges {
-		x, ok := have[want.Name]
-		delete(have, want.Name)
-		if !ok {
-			v.missing("exchange", want.Name)
-			continue
-		}
-		differ := v.of("exchange", want.Name)
-		differ("type", string(want.Kind), x.Type)
-		differ("durable", true, x.Durable)
-		differ("auto_delete", want.AutoDelete, x.AutoDelete)
-		differ("internal", want.Internal, x.Internal)
-		policy := v.policy(x.Policy).Definition
-		alternate, byArgument := x.Arguments["alternate-exchange"]
-		if !byArgument {
-			alternate = policy["alternate-exchange"]
-		}
-		differ("alternate-exchange", orNil(want.Alternate), alternate)
-		differ("federation-upstream-set", want.mgmtPolicy().Definition["federation-upstream-set"], policy["federation-upstream-set"])
-	}
-	for _, name := range slices.Sorted(maps.Keys(have)) {
-		if !isBrokersOwn(name) && !t.ofLinks(name) {
-			v.undeclared("exchange", name)
-		}
-	}
-}
-
-func (v *verifyRun) compareQueues(t Topology) {
-	have := byName(v.queues, func(q mgmtQueue) string { return q.Name })
-	for _, want := range t.Queues {
-		q, ok := have[want.Name]
-		delete(have, want.Name)
-		if !ok {
-			v.missing("queue", want.Name)
-			continue
-		}
-		differ := v.of("queue", want.Name)
-		differ("type", string(want.Type), q.Type)
-		differ("durable", true, q.Durable)
-		differ("auto_delete", want.AutoDelete, q.AutoDelete)
-		differ("exclusive", false, q.Exclusive)
-		v.compareTables("queue", want.Name, want.arguments(), q.Arguments)
-		policy := want.mgmtPolicy()
-		if len(policy.Definition) == 0 {
-			policy.Name = ""
-		}
-		differ("policy", orNil(policy.Name), orNil(q.Policy))
-		differ("operator_policy", nil, orNil(q.OperatorPolicy))
-		v.compareTables("queue", want.Name, policy.Definition, q.Effective)
-	}
-	for _, name := range slices.Sorted(maps.Keys(have)) {
-		if !have[name].Exclusive && !isBrokersOwn(name) && !t.ofLinks(name) {
-			v.undeclared("queue", name)
-		}
-	}
-}
-
-func (v *verifyRun) compareBindings(t Topology) {
-	exclusive := map[string]bool{}
-	for _, q := range v.queues {
-		exclusive[q.Name] = q.Exclusive
-	}
-	have, want := map[bindingKey]Binding{}, map[bindingKey]bool{}
-	for _, b := range v.bindings {
-		binding := Binding{Source: b.Source, Destination: b.Destination, Key: b.RoutingKey, Match: b.Arguments, ToExchange: b.DestinationType == "exchange"}
-		listener := !binding.ToExchange && (exclusive[b.Destination] || isBrokersOwn(b.Destination))
-		if b.Source != "" && !listener && !t.ofLinks(b.Destination) { // the default exchange has every queue
-			have[binding.identity()] = binding
-		}
-	}
-	for _, b := range t.Bindings {
-		key := b.identity()
-		if _, found := have[key]; !found && !want[key] {
-			v.missing("binding", bindingName(b))
-		}
-		want[key] = true
-	}
-	undeclared := map[string]bool{}
-	for key, b := range have {
-		if !want[key] {
-			undeclared[bindingName(b)] = true
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(undeclared)) {
-		v.undeclared("binding", name)
-	}
 }
 
 // bindingKey is what makes a binding another one.
@@ -224,8 +136,11 @@ func (b Binding) identity() bindingKey {
 // comparePolicies finds policies that nobody declared. The declared ones are
 // compared by what they do to their queue or exchange, except for those of links.
 func (v *verifyRun) comparePolicies(t Topology) {
-	declared := map[string]bool{}
+	declared := v.policiesOfOthers(t)
 	for _, x := range t.Exchanges {
+		if x.External {
+			continue
+		}
 		declared[x.mgmtPolicy().Name] = len(x.mgmtPolicy().Definition) > 0
 		if x.Federated { // its queues may not be there yet
 			links := x.linkPolicy()
@@ -234,13 +149,31 @@ func (v *verifyRun) comparePolicies(t Topology) {
 		}
 	}
 	for _, q := range t.Queues {
-		declared[q.Name] = len(q.policy()) > 0
+		if !q.External {
+			declared[q.Name] = len(q.policy()) > 0
+		}
 	}
 	for _, p := range v.policies {
 		if !declared[p.Name] {
 			v.undeclared("policy", p.Name)
 		}
 	}
+}
+
+// policiesOfOthers are in effect on external entities, by name.
+func (v *verifyRun) policiesOfOthers(t Topology) map[string]bool {
+	others := map[string]bool{}
+	for _, x := range v.exchanges {
+		if want, found := t.exchange(x.Name); found && want.External {
+			others[x.Policy] = true
+		}
+	}
+	for _, q := range v.queues {
+		if want, found := t.Queue(q.Name); found && want.External {
+			others[q.Policy] = true
+		}
+	}
+	return others
 }
 
 func (v *verifyRun) compareUsers(t Topology, admin string) {

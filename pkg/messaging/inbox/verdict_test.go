@@ -59,7 +59,7 @@ func TestAnIDThatNoDatabaseTakes(t *testing.T) {
 	}
 	require.NoError(t, messaging.Apply(t.Context(), b.Admin(), messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: "dead.letters", Kind: messaging.Direct}},
-		Queues:    []messaging.Queue{{Name: "shard.dead", Type: messaging.Quorum, DeliveryLimit: messaging.Unlimited}, queue},
+		Queues:    []messaging.Queue{{Name: "shard.dead", Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}}, queue},
 		Bindings:  []messaging.Binding{{Source: "dead.letters", Destination: "shard.dead", Key: "shard"}},
 	}))
 	client, err := amqp.Dial(b.URL)
@@ -87,5 +87,5 @@ func TestAnIDThatNoDatabaseTakes(t *testing.T) {
 		n := b.Unsettled(t, "shard.dead")
 		return n == 2 && len(good) == 1, fmt.Sprint(n, " are parked")
 	})
-	require.Less(t, (<-good).Sub(began), 30*time.Second, "RetryInProcess has not begun")
+	require.Less(t, (<-good).Sub(began), 30*time.Second, "no try in place has begun")
 }

@@ -101,7 +101,8 @@ func Broker(t testing.TB) *BrokerInfo {
 }
 
 // TLSBroker starts a broker of its own that takes amqps only from clients with a
-// certificate of the same authority. The files are PEM.
+// certificate of the same authority, by which they may log in as well: as the user of its
+// common name. The files are PEM.
 func TLSBroker(t testing.TB, authority, certificate, key []byte) *BrokerInfo {
 	t.Helper()
 	const settings = `
@@ -111,9 +112,13 @@ ssl_options.certfile = /etc/rabbitmq/tls/server.pem
 ssl_options.keyfile = /etc/rabbitmq/tls/server-key.pem
 ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = true
+ssl_cert_login_from = common_name
+auth_mechanisms.1 = PLAIN
+auth_mechanisms.2 = EXTERNAL
 `
 	files := map[string][]byte{
 		"conf.d/20-tls.conf": []byte(settings), "tls/ca.pem": authority, "tls/server.pem": certificate, "tls/server-key.pem": key,
+		"enabled_plugins": []byte("[rabbitmq_management,rabbitmq_auth_mechanism_ssl]."),
 	}
 	_, port, err := freePorts()
 	if err != nil {

@@ -34,6 +34,13 @@ func ForExample(topology messaging.Topology, observers ...messaging.Observer) (c
 	}
 }
 
+// ExampleURL gives an example the URL of an empty virtual host, for a user who has all
+// rights in it, and none to manage the broker. What goes wrong ends the process.
+func ExampleURL() string {
+	b := newVHost(&exampleT{})
+	return b.withUser(&exampleT{}, messaging.User{Name: b.VHost, Configure: ".*", Write: ".*", Read: ".*"}).URL
+}
+
 // exampleT is what the helpers need of a testing.TB.
 type exampleT struct{}
 

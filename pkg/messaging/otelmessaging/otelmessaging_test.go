@@ -65,7 +65,7 @@ func setup(t *testing.T) *fixture {
 		require.NoError(t, err)
 	}
 	require.NoError(t, f.ch.QueueBind("jobs.dead", "jobs", "dead.letters", false, nil))
-	f.queue = messaging.Queue{Name: "jobs", Type: messaging.Quorum, DeliveryLimit: 20,
+	f.queue = messaging.Queue{Name: "jobs", Type: messaging.Quorum, Retry: messaging.Retry{Limit: 20},
 		DeadLetter: &messaging.DeadLetter{Exchange: "dead.letters", Key: "jobs"}}
 	return f
 }

@@ -62,7 +62,7 @@ func setupWith(t *testing.T, c with) *fixture {
 	topology := contract.All(0)
 	if c.retry > 0 {
 		i := slices.IndexFunc(topology.Queues, func(q messaging.Queue) bool { return q.Name == contract.BillingCharge.Name })
-		topology.Queues[i].DelayedRetry = &messaging.DelayedRetry{Min: c.retry, Max: c.retry}
+		topology.Queues[i].Retry.MinDelay, topology.Queues[i].Retry.MaxDelay = c.retry, c.retry
 	}
 	require.NoError(t, messaging.Apply(ctx, f.broker.Admin(), topology))
 	require.NoError(t, messaging.ApplyUsers(ctx, f.broker.Admin(), topology.Users, func(string) (string, error) { return password, nil }))

@@ -50,8 +50,7 @@ func TestNotificationsWait(t *testing.T) {
 	topology := contract.All(0)
 	for i, q := range topology.Queues {
 		if slices.Contains([]string{contract.NotifierEmail.Name, contract.NotifierWebhook.Name}, q.Name) {
-			topology.Queues[i].DeliveryLimit = 1
-			topology.Queues[i].DelayedRetry = &messaging.DelayedRetry{Min: 50 * time.Millisecond, Max: 50 * time.Millisecond}
+			topology.Queues[i].Retry = messaging.Retry{Limit: 1, MinDelay: 50 * time.Millisecond, MaxDelay: 50 * time.Millisecond}
 		}
 	}
 	core, logs := observer.New(zap.WarnLevel)
