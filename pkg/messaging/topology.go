@@ -187,6 +187,8 @@ type MessageType struct {
 	Name     string
 	Exchange string
 	Owner    string
+	// Codec makes and reads the bodies. Defaults to [JSONCodec].
+	Codec Codec
 }
 
 // Topology is everything that lives on the broker, as data. It is a value: tools
