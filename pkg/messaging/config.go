@@ -3,6 +3,8 @@ package messaging
 import (
 	"context"
 	"crypto/tls"
+	"os"
+	"path/filepath"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -21,7 +23,8 @@ type Config struct {
 	// AppID is the app_id of every message. Defaults to Name.
 	AppID string
 	// Name is shown for the connection in the management UI, and begins the tag of every
-	// consumer. At most 218 bytes. Defaults to "orderflow".
+	// consumer. At most 218 bytes. Defaults to the program's file name, or "messaging"
+	// where that cannot be one.
 	Name string
 	// TLS is used for amqps URLs. The server's name defaults to the URL's host.
 	TLS *tls.Config
@@ -85,7 +88,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.Name == "" {
-		c.Name = "orderflow"
+		c.Name = programName()
 	}
 	if c.AppID == "" {
 		c.AppID = c.Name
@@ -98,6 +101,16 @@ func (c Config) withDefaults() Config {
 	}
 	c.Hooks = c.Hooks.caught(c.Logger)
 	return c
+}
+
+// programName is what a program is called that does not name itself.
+func programName() string {
+	if len(os.Args) > 0 {
+		if name := filepath.Base(os.Args[0]); len(name) <= maxConnectionName && checkText(name) == nil {
+			return name
+		}
+	}
+	return "messaging"
 }
 
 // user is the broker user that the connection logs in as.

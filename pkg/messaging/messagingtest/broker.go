@@ -43,7 +43,7 @@ const (
 )
 
 // labels let `make test` and `make clean` find what a process that is gone has left.
-var labels = map[string]string{"orderflow.owner": owner.Name()}
+var labels = map[string]string{"messagingtest.owner": owner.Name()}
 
 // Main runs the tests, removes their containers and fails when a goroutine is
 // left. It does not return.
