@@ -133,7 +133,7 @@ func (s *subscription) leaveInOrder() (over bool, err error) {
 	}
 	over = s.tenureOver(time.Now())
 	if over || isDone(s.draining) {
-		err = s.ch.Cancel(s.tag, true)
+		err = s.cancel(true)
 	}
 	return over, err
 }

@@ -19,6 +19,7 @@ type subscription struct {
 	concurrency int // of this subscription: a probe has 1
 	prefetch    int // and a few
 	deliveries  <-chan amqp.Delivery
+	cancel      func(noWait bool) error // sends basic.cancel
 	workers     sync.WaitGroup
 	until       time.Time // the end of the tenure; zero before the first message is settled
 	doubt       doubt
@@ -40,14 +41,9 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 		return false, err
 	}
 	defer ep.closeChannel(ch)
-	s := &subscription{
-		Consumer: c, ep: ep, ch: ch, queueName: c.queue.Name, concurrency: c.concurrency, prefetch: c.prefetch,
-		stop: make(chan struct{}), ended: make(chan struct{}),
-	}
-	if n := c.away.size(); n > 0 && !c.keepsOrder {
-		s.concurrency, s.prefetch, s.doubt.probe = 1, n, n
-	}
-	s.acks = newAcks(ch, s.prefetch)
+	s := c.subscription(ep)
+	s.ch, s.acks = ch, newAcks(ch, s.prefetch)
+	s.cancel = func(noWait bool) error { return ch.Cancel(s.tag, noWait) }
 	defer s.acks.stop()
 	lost := make(chan error, 1) // why the channel is gone
 	go watchChannel(ch.NotifyClose(make(chan *amqp.Error, 1)), ch.NotifyCancel(make(chan string, 1)), lost)
@@ -62,22 +58,38 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 	}
 	c.setState(nil)
 	c.trouble.over()
+	return true, s.run(lost)
+}
 
-	handlers, cancel := context.WithCancelCause(c.handlers)
+// subscription makes one that does not consume yet: a probe, while something is away.
+func (c *Consumer) subscription(ep *epoch) *subscription {
+	s := &subscription{
+		Consumer: c, ep: ep, queueName: c.queue.Name, concurrency: c.concurrency, prefetch: c.prefetch,
+		stop: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if n := c.away.size(); n > 0 && !c.keepsOrder {
+		s.concurrency, s.prefetch, s.doubt.probe = 1, n, n
+	}
+	return s
+}
+
+// run handles what is delivered until the subscription ends, and says why it did.
+func (s *subscription) run(lost <-chan error) error {
+	handlers, cancel := context.WithCancelCause(s.handlers)
 	defer cancel(nil)
 	s.watch()
 	for range s.concurrency {
 		s.startWorker(handlers, &job{})
 	}
 	select {
-	case <-c.draining:
+	case <-s.draining:
 		s.leave(nil)
 	case <-s.stop:
 	case reason := <-lost:
-		return true, s.lose(reason, cancel)
+		return s.lose(reason, cancel)
 	}
 	s.away.tell()
-	return true, s.drain(lost, cancel)
+	return s.drain(lost, cancel)
 }
 
 // watchChannel says why a channel is gone. After a cancel by the broker (the queue was
@@ -195,7 +207,7 @@ func (s *subscription) lose(reason error, cancel context.CancelCauseFunc) error 
 // counts an attempt, and is the one way that keeps it in its place.
 func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) error {
 	if !s.keepsOrder {
-		if err := s.ep.guard(func() error { return s.ch.Cancel(s.tag, false) }); err != nil {
+		if err := s.ep.guard(func() error { return s.cancel(false) }); err != nil {
 			_ = s.ep.raw.Close() // it is lost, and says so now
 		}
 		s.setState(fmt.Errorf("queue %q: draining", s.queueName))
