@@ -48,6 +48,8 @@
 // delay. [Permanent], or an error on the last attempt, parks it in the dead-letter
 // queue with the reason in its headers. [Unavailable] is no attempt: what the handler
 // needs is away, so the consumer pauses. [Handler] has the whole table.
+// Bodies are JSON. [Typed] and [MessageType] take another [Codec]: [BytesCodec] is for
+// programs that send plain text, and for those that decode bodies themselves.
 // Every message may come more than once; package inbox makes its effect once.
 // Where order counts, [Sharded] spreads messages over queues by their key, and
 // [Conn.ConsumeAll] handles those of one key one after the other.
@@ -77,6 +79,11 @@
 //
 // [Conn.Ready] and [Consumer.Ready] say what is missing. [Hooks] are called for
 // every message; package otelmessaging makes traces and metrics of them.
+//
+// # Testing
+//
+// messagingtest.Handle handles a message as a consumer would, without a broker, and says
+// what became of it. messagingtest.Broker is a real broker in a container.
 //
 // DESIGN.md, beside this file, says what is where and what is not obvious.
 package messaging

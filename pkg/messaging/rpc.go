@@ -11,7 +11,8 @@ import (
 )
 
 // Procedure is something that can be called over RPC: where the request goes and
-// the types of the two messages. Req and Rep are the structs of their bodies.
+// the types of the two messages. Req and Rep are what their bodies hold, by the codecs of
+// their types. An error is in JSON all the same: see [HeaderError].
 type Procedure[Req, Rep any] struct {
 	Route   Route
 	Request MessageType

@@ -182,7 +182,9 @@ type User struct {
 }
 
 // MessageType is a kind of message: its name with the version ("charge.v1"), the
-// exchange it is published to and the broker user that alone may publish it.
+// exchange it is published to and the broker user that alone may publish it. Messages of
+// other programs often have neither type nor user id: an empty Name and an empty Owner
+// stand for those.
 type MessageType struct {
 	Name     string
 	Exchange string
