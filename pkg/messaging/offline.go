@@ -48,7 +48,7 @@ func handleOffline(ctx context.Context, log *zap.Logger, q Queue, d Delivery, ha
 	s.cancel = func(bool) error { close(deliveries); return nil }
 	defer s.acks.stop()
 	go func() { <-over; consumer.takeNoMore() }()
-	err = s.run(nil)
+	err = s.work(nil)
 	end()
 	if away && verdict == GivenBack { // where order counts it waits until somebody is back
 		verdict = Away

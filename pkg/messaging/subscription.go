@@ -58,7 +58,7 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 	}
 	c.setState(nil)
 	c.trouble.over()
-	return true, s.run(lost)
+	return true, s.work(lost)
 }
 
 // subscription makes one that does not consume yet: a probe, while something is away.
@@ -73,8 +73,8 @@ func (c *Consumer) subscription(ep *epoch) *subscription {
 	return s
 }
 
-// run handles what is delivered until the subscription ends, and says why it did.
-func (s *subscription) run(lost <-chan error) error {
+// work handles deliveries until the subscription ends, and says why it did.
+func (s *subscription) work(lost <-chan error) error {
 	handlers, cancel := context.WithCancelCause(s.handlers)
 	defer cancel(nil)
 	s.watch()
