@@ -51,21 +51,21 @@ func TestLeftoversInDocker(t *testing.T) {
 	gone, there := fmt.Sprintf("%s-%d", place, ended.Process.Pid), "0badcafe-"+fmt.Sprint(os.Getpid())
 	list := func() string {
 		return c.script(t, fmt.Sprintf(`for who in %s %s; do
-			docker ps -a --filter label=orderflow.owner=$who --format '{{.Label "orderflow.owner"}} container'
-			docker network ls --filter label=orderflow.owner=$who --format '{{.Label "orderflow.owner"}} network'
+			docker ps -a --filter label=messagingtest.owner=$who --format '{{.Label "messagingtest.owner"}} container'
+			docker network ls --filter label=messagingtest.owner=$who --format '{{.Label "messagingtest.owner"}} network'
 			docker volume ls --filter label=com.docker.compose.project=orderflow-test-$who --format '{{.Label "com.docker.compose.project"}}'
 			docker images "orderflow-test-$who/*" --format '{{.Repository}}'
 		done`, gone, there))
 	}
 	t.Cleanup(func() {
 		c.script(t, fmt.Sprintf(`source scripts/lib.sh
-			docker ps -aq --filter label=orderflow.owner=%[1]s | xargs -r docker rm -f
-			docker network ls -q --filter label=orderflow.owner=%[1]s | xargs -r docker network rm
+			docker ps -aq --filter label=messagingtest.owner=%[1]s | xargs -r docker rm -f
+			docker network ls -q --filter label=messagingtest.owner=%[1]s | xargs -r docker network rm
 			remove_project orderflow-test-%[1]s`, there))
 	})
 	c.script(t, fmt.Sprintf(`source scripts/lib.sh; for who in %s %s; do
-		docker create --label orderflow.owner=$who "$(setting POSTGRES_IMAGE)"
-		docker network create --label orderflow.owner=$who orderflow-test-$who
+		docker create --label messagingtest.owner=$who "$(setting POSTGRES_IMAGE)"
+		docker network create --label messagingtest.owner=$who orderflow-test-$who
 		docker volume create --label com.docker.compose.project=orderflow-test-$who
 		docker tag "$(setting POSTGRES_IMAGE)" orderflow-test-$who/orders
 	done`, gone, there))

@@ -23,7 +23,7 @@ CONF
 echo '[].' >"$settings/enabled_plugins"
 chmod -R a+rX "$settings"
 say "starting a broker on 127.0.0.1:$port"
-docker run -d --name "$name" --label "orderflow.owner=$(place)-$$" --network host -v /var/lib/rabbitmq \
+docker run -d --name "$name" --label "messagingtest.owner=$(place)-$$" --network host -v /var/lib/rabbitmq \
 	-v "$settings/rabbitmq.conf:/etc/rabbitmq/rabbitmq.conf:ro" -v "$settings/enabled_plugins:/etc/rabbitmq/enabled_plugins:ro" \
 	-e RABBITMQ_DEFAULT_USER=bench -e RABBITMQ_DEFAULT_PASS=bench -e "RABBITMQ_NODENAME=bench-$$@localhost" \
 	-e "RABBITMQ_DIST_PORT=$((port + 20000))" "$(setting RABBITMQ_IMAGE)" >/dev/null

@@ -192,10 +192,10 @@ remove_leftovers() {
 	local id owner project ids
 	while read -r id owner; do
 		if is_gone "$owner" "$(newest "$id")"; then docker rm -fv "$id" >/dev/null; fi
-	done < <(docker ps -a --filter label=orderflow.owner --format '{{.ID}} {{.Label "orderflow.owner"}}')
+	done < <(docker ps -a --filter label=messagingtest.owner --format '{{.ID}} {{.Label "messagingtest.owner"}}')
 	while read -r id owner; do
 		if is_gone "$owner" "$(newest "$id")"; then docker network rm "$id" >/dev/null 2>&1 || true; fi
-	done < <(docker network ls --filter label=orderflow.owner --format '{{.ID}} {{.Label "orderflow.owner"}}')
+	done < <(docker network ls --filter label=messagingtest.owner --format '{{.ID}} {{.Label "messagingtest.owner"}}')
 	while read -r project; do
 		mapfile -t ids < <(project_objects "$project")
 		if is_gone "$project" "$(newest "${ids[@]}")"; then remove_project "$project"; fi

@@ -3,6 +3,8 @@ package messaging
 import (
 	"context"
 	"crypto/tls"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -34,7 +36,8 @@ type Config struct {
 	// AppID is the app_id of every message. Defaults to Name.
 	AppID string
 	// Name is shown for the connection in the management UI, and begins the tag of every
-	// consumer. At most 218 bytes. Defaults to "orderflow".
+	// consumer. At most 218 bytes. Defaults to the program's file name, or "messaging"
+	// where that cannot be one.
 	Name string
 	// TLS is used for amqps URLs. The server's name defaults to the URL's host.
 	TLS *tls.Config
@@ -82,7 +85,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.Name == "" {
-		c.Name = "orderflow"
+		c.Name = programName()
 	}
 	if c.AppID == "" {
 		c.AppID = c.Name
@@ -98,6 +101,16 @@ func (c Config) withDefaults() Config {
 	}
 	c.observers = newObservers(observers, c.Logger)
 	return c
+}
+
+// programName is what a program is called that does not name itself.
+func programName() string {
+	if len(os.Args) > 0 {
+		if name := filepath.Base(os.Args[0]); len(name) <= maxConnectionName && checkText(name) == nil {
+			return name
+		}
+	}
+	return "messaging"
 }
 
 // byURL says whether the connection logs in with what is in the URLs.

@@ -39,6 +39,8 @@ type Conn struct {
 
 	park   sync.Once
 	parker *Publisher
+
+	record func(*Publisher, Route, Message) // gets what is not sent: see handleOffline
 }
 
 // A sender is a [Publisher] or a [Caller].

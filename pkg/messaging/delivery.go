@@ -2,8 +2,10 @@ package messaging
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -80,6 +82,23 @@ func deaths(header any) []Death {
 			out = append(out, Death{Queue: queue, Reason: reason, Count: count})
 		}
 	}
+	return out
+}
+
+// brokerHeaders are those that the broker and its plugins write, and no application.
+var brokerHeaders = map[string]bool{
+	"x-acquired-count": true, "x-delivery-count": true, "x-stream-offset": true, "x-death": true,
+	"x-first-death-exchange": true, "x-first-death-queue": true, "x-first-death-reason": true,
+	"x-last-death-exchange": true, "x-last-death-queue": true, "x-last-death-reason": true,
+	"x-received-from": true, "x-shovelled": true, "x-shovelled-timestamp": true, "timestamp_in_ms": true,
+}
+
+// ApplicationHeaders are a copy of the headers without those that the broker and its
+// plugins have written: what the publisher has set, for programs that pass it on. CC is
+// part of it. BCC is not, since the broker removes it.
+func (d *Delivery) ApplicationHeaders() map[string]any {
+	out := maps.Clone(d.Headers)
+	maps.DeleteFunc(out, func(name string, _ any) bool { return brokerHeaders[name] || strings.HasPrefix(name, "x-opt-") })
 	return out
 }
 

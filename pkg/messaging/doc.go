@@ -49,6 +49,8 @@
 // that its queue's [Retry] says. [Permanent], or an error on the last attempt, parks it in
 // the dead-letter queue with the reason in its headers. [Unavailable], [GiveBack] and
 // [RetryInPlace] are no attempts. [Handler] has the whole table.
+// Bodies are JSON. [Typed] and [MessageType] take another [Codec]: [BytesCodec] is for
+// programs that send plain text, and for those that decode bodies themselves.
 // Every message may come more than once; package inbox makes its effect once.
 // Where order counts, [Sharded] spreads messages over queues by their key, and
 // [Conn.ConsumeAll] handles those of one key one after the other.
@@ -101,6 +103,11 @@
 // An error of a context says in its text why nothing had happened until then: that no node
 // answers, that the broker refuses the login or blocks the connection, that it has not
 // confirmed.
+//
+// # Testing
+//
+// messagingtest.Handle handles a message as a consumer would, without a broker, and says
+// what became of it. messagingtest.Broker is a real broker in a container.
 //
 // DESIGN.md, beside this file, says what is where and what is not obvious.
 package messaging

@@ -113,8 +113,8 @@ func (l *link) renewOnce(ctx context.Context, ep *epoch, user string) (Credentia
 
 // SASL mechanisms.
 const (
-	plain    = "PLAIN"
-	external = "EXTERNAL"
+	mechanismPlain    = "PLAIN"
+	mechanismExternal = "EXTERNAL"
 )
 
 // login is a SASL mechanism for a client that wants to be told when it is refused.
@@ -127,9 +127,9 @@ type login struct {
 
 func newLogin(config Config, c Credentials, properties amqp.Table) login {
 	if config.ByCertificate {
-		return login{external, "", properties}
+		return login{mechanismExternal, "", properties}
 	}
-	return login{plain, "\x00" + c.User + "\x00" + c.Password, properties}
+	return login{mechanismPlain, "\x00" + c.User + "\x00" + c.Password, properties}
 }
 
 // Mechanism names it.

@@ -1,15 +1,11 @@
 package messaging
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 )
-
-// MIME type of every body in this system.
-const contentTypeJSON = "application/json"
 
 // Route is where a message goes: an exchange and a routing key. The zero
 // exchange is AMQP's default exchange, which routes to the queue named by the key.
@@ -48,12 +44,15 @@ type Message struct {
 	// Timestamp is when the message was made. Fractions of a second do not travel. The
 	// zero time is none.
 	Timestamp time.Time
-	// ContentType is "application/json" for bodies made by NewMessage.
+	// ContentType is what the body is. NewMessage sets it, by the type's codec.
 	ContentType string
-	// ContentEncoding is free for the application ("gzip"); nothing here reads it.
+	// ContentEncoding is free for the application ("gzip"). [JSONCodec] refuses what is
+	// encoded.
 	ContentEncoding string
 	// Headers hold strings in UTF-8, booleans, integers, float64, time.Time in whole
-	// seconds, []byte, nil, []any and nested map[string]any. An int, a uint and a uint64
+	// seconds, []byte, nil, and slices and maps of all of these, whose keys are text. They
+	// arrive as []any and as a nested table, whose type is that of the client library
+	// (amqp.Table, a map[string]any). An int, a uint and a uint64
 	// go out as int64, which they must fit; other integers keep their size. At most
 	// 124 KiB, 8,128 names, 8,192 elements of a list and 32 levels can be read back.
 	// A stream gives no lists and tables back, except under names that begin with "x-".
@@ -62,22 +61,21 @@ type Message struct {
 	Body []byte
 }
 
-// NewMessage makes a persistent message with a new UUIDv7 as its id, the current
-// time to the second, as it travels, and body encoded as JSON. It fails only when body cannot be encoded.
+// NewMessage makes a persistent message with a new UUIDv7 as its id, the current time to
+// the second, as it travels, and the body that the type's codec makes of a value: JSON, if
+// it names no other. It fails only when the value cannot be encoded.
 func NewMessage(kind MessageType, body any) (Message, error) {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return Message{}, fmt.Errorf("encode %s: %w", kind.Name, err)
-	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Message{}, fmt.Errorf("make a message id: %w", err)
 	}
-	return Message{
-		ID:          id.String(),
-		Type:        kind.Name,
-		Timestamp:   time.Now().UTC().Truncate(time.Second),
-		ContentType: contentTypeJSON,
-		Body:        encoded,
-	}, nil
+	m := Message{
+		ID:        id.String(),
+		Type:      kind.Name,
+		Timestamp: time.Now().UTC().Truncate(time.Second),
+	}
+	if err := orJSON(kind.Codec).Encode(&m, body); err != nil {
+		return Message{}, fmt.Errorf("encode %s: %w", kind.Name, err)
+	}
+	return m, nil
 }

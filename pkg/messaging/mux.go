@@ -37,14 +37,12 @@ func NewMux(operator string) *Mux {
 	return &Mux{operator: operator, routes: map[string]muxRoute{}}
 }
 
-// Handle registers the handler of a type. It panics for a second handler of a type, for a
-// type without a name and for a nil handler, as [net/http.ServeMux] does: each is a mistake
+// Handle registers the handler of a type. It panics for a second handler of a type, and for a
+// nil handler, as [net/http.ServeMux] does: each is a mistake
 // in the program. Not safe for use while deliveries are handled.
 func (m *Mux) Handle(kind MessageType, h Handler) {
 	_, twice := m.routes[kind.Name]
 	switch {
-	case kind.Name == "":
-		panic("messaging: Mux.Handle: the message type has no name")
 	case isNil(h):
 		panic(fmt.Sprintf("messaging: Mux.Handle: the handler of %q is nil", kind.Name))
 	case twice:

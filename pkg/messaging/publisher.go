@@ -115,6 +115,10 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 
 // send puts a message on its way, in the lane of its route.
 func (p *Publisher) send(ctx context.Context, c *Confirmation, m *Message) error {
+	if p.conn.record != nil {
+		p.conn.record(p, c.route, *m)
+		return nil
+	}
 	l, err := p.lanes.take(ctx, c.route, time.Now())
 	if err != nil {
 		return err

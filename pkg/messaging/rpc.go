@@ -11,7 +11,8 @@ import (
 )
 
 // Procedure is something that can be called over RPC: where the request goes and
-// the types of the two messages. Req and Rep are the structs of their bodies.
+// the types of the two messages. Req and Rep are what their bodies hold, by the codecs of
+// their types. An error is in JSON all the same: see [HeaderError].
 type Procedure[Req, Rep any] struct {
 	Route   Route
 	Request MessageType
@@ -71,9 +72,9 @@ func read[Rep any](kind MessageType, answer *Delivery) (reply Rep, err error) {
 		return reply, fmt.Errorf("%w: reply %q from %q", ErrUntrustedSource, answer.Type, answer.UserID)
 	}
 	if _, failed := answer.Headers[HeaderError]; !failed {
-		return decode[Rep](answer)
+		return decode[Rep](kind.Codec, answer)
 	}
-	remote, err := decode[RemoteError](answer)
+	remote, err := decode[RemoteError](JSONCodec{}, answer)
 	if err != nil {
 		return reply, err
 	}
@@ -119,7 +120,7 @@ func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx 
 		var m Message
 		back, err := false, errors.New("procedure ended its goroutine (runtime.Goexit)")
 		aside(p.conn.config.Logger, "procedure", func() { // it may end it, and its caller waits all the same
-			m, back, err = attempt(ctx, p.conn.config.Logger, proc.Reply, d, serve)
+			m, back, err = attempt(ctx, p.conn.config.Logger, proc, d, serve)
 		})
 		if back {
 			return err
@@ -161,23 +162,23 @@ func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m
 // be none, because the request goes to another server. The error is what the caller is not
 // told. A panic is an error like any other: the consumer would make a retry of it, and the
 // caller would hear nothing.
-func attempt[Req, Rep any](ctx context.Context, log *zap.Logger, kind MessageType, d *Delivery, serve func(context.Context, *Delivery, Req) (Rep, error)) (m Message, back bool, err error) {
+func attempt[Req, Rep any](ctx context.Context, log *zap.Logger, proc Procedure[Req, Rep], d *Delivery, serve func(context.Context, *Delivery, Req) (Rep, error)) (m Message, back bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("procedure panicked", zap.String("message_id", d.ID), zap.String("type", d.Type), zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 			m, back, err = Message{}, false, fmt.Errorf("procedure panicked: %v", p)
 		}
 	}()
-	request, err := decode[Req](d)
+	request, err := decode[Req](proc.Request.Codec, d)
 	if err != nil {
-		m, err = refusal(kind, &RemoteError{Code: CodeInvalidRequest, Message: err.Error()})
+		m, err = refusal(proc.Reply, &RemoteError{Code: CodeInvalidRequest, Message: err.Error()})
 		return m, false, err
 	}
 	reply, err := serve(ctx, d, request)
 	if takenBack(ctx, err) {
 		return m, true, err
 	}
-	m, err = answer(kind, reply, err)
+	m, err = answer(proc.Reply, reply, err)
 	return m, false, err
 }
 
@@ -199,8 +200,9 @@ func answer(kind MessageType, reply any, err error) (Message, error) {
 	return m, errors.Join(err, encodeErr)
 }
 
-// refusal is the answer that is an error.
+// refusal is the answer that is an error, in JSON whatever the replies are.
 func refusal(kind MessageType, remote *RemoteError) (Message, error) {
+	kind.Codec = JSONCodec{}
 	m, err := NewMessage(kind, remote)
 	m.Headers = map[string]any{HeaderError: remote.Code}
 	return m, err

@@ -146,7 +146,7 @@ func (s *subscription) leaveInOrder() (over bool, err error) {
 	}
 	over = s.tenureOver(time.Now())
 	if s.prefetch == 1 && (over || isDone(s.draining)) {
-		err = s.ch.Cancel(s.config.tag, true)
+		err = s.cancel(true)
 	}
 	return over, err
 }

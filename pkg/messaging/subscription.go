@@ -20,6 +20,7 @@ type subscription struct {
 	concurrency int // of this subscription: a probe has 1
 	prefetch    int // and a few
 	deliveries  <-chan amqp.Delivery
+	cancel      func(noWait bool) error // sends basic.cancel
 	workers     sync.WaitGroup
 	until       time.Time // the end of the tenure; zero before the first message is settled
 	doubt       doubt
@@ -41,14 +42,9 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 		return false, err
 	}
 	defer ep.closeChannel(ch)
-	s := &subscription{
-		Consumer: c, ep: ep, ch: ch, queueName: c.queue.Name, concurrency: c.config.concurrency, prefetch: c.config.prefetch,
-		stop: make(chan struct{}), ended: make(chan struct{}),
-	}
-	if n := c.away.size(); n > 0 && !c.keepsOrder {
-		s.concurrency, s.prefetch, s.doubt.probe = 1, n, n
-	}
-	s.acks = newAcks(ch, s.prefetch)
+	s := c.subscription(ep)
+	s.ch, s.acks = ch, newAcks(ch, s.prefetch)
+	s.cancel = func(noWait bool) error { return ch.Cancel(s.config.tag, noWait) }
 	defer s.acks.stop()
 	lost := make(chan error, 1) // why the channel is gone
 	go watchChannel(ch.NotifyClose(make(chan *amqp.Error, 1)), ch.NotifyCancel(make(chan string, 1)), lost)
@@ -77,6 +73,18 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 // isOrderly says whether a subscription was ended by its own consumer.
 func isOrderly(err error) bool {
 	return errors.Is(err, errHandedOver) || errors.Is(err, errBack) || errors.Is(err, errAway)
+}
+
+// subscription makes one that does not consume yet: a probe, while something is away.
+func (c *Consumer) subscription(ep *epoch) *subscription {
+	s := &subscription{
+		Consumer: c, ep: ep, queueName: c.queue.Name, concurrency: c.config.concurrency, prefetch: c.config.prefetch,
+		stop: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if n := c.away.size(); n > 0 && !c.keepsOrder {
+		s.concurrency, s.prefetch, s.doubt.probe = 1, n, n
+	}
+	return s
 }
 
 // work handles deliveries until the subscription ends, and says why it did.
@@ -215,7 +223,7 @@ func (s *subscription) lose(reason error, cancel context.CancelCauseFunc) error 
 // keeps it in its place.
 func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) error {
 	if !s.keepsOrder {
-		if err := s.ep.guard(func() error { return s.ch.Cancel(s.config.tag, false) }); err != nil {
+		if err := s.ep.guard(func() error { return s.cancel(false) }); err != nil {
 			_ = s.ep.raw.Close() // it is lost, and says so now
 		}
 		s.setState(fmt.Errorf("queue %q: draining", s.queueName))

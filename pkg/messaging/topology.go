@@ -224,11 +224,14 @@ type User struct {
 
 // MessageType is a kind of message: its name with the version ("charge.v1"), the
 // exchange it is published to and the broker user that alone may publish it, or
-// [AnyOwner].
+// [AnyOwner]. Messages of other programs often have neither type nor user id: an empty Name
+// and an empty Owner stand for those.
 type MessageType struct {
 	Name     string
 	Exchange string
 	Owner    string
+	// Codec makes and reads the bodies. Defaults to [JSONCodec].
+	Codec Codec
 }
 
 // Topology is everything that lives on the broker, as data. It is a value: tools

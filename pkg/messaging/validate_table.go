@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/orderflow/pkg/messaging/internal/plain"
 )
 
 // What a table of headers or arguments may hold. Beyond it the client library's reader
@@ -40,11 +42,10 @@ func carriedHeaders(headers map[string]any, received bool) (map[string]any, erro
 	}
 	w := tableWalk{received: received}
 	for _, name := range [...]string{"CC", "BCC"} {
-		if keys, ok := headers[name].([]any); ok { // the broker repeats them where it dead-letters
-			for _, key := range keys {
-				s, _ := key.(string)
-				w.size += lengthPrefix + len(s)
-			}
+		keys, _ := listOf(headers[name])
+		for _, key := range keys { // the broker repeats them where it dead-letters
+			s, _ := key.(string)
+			w.size += lengthPrefix + len(s)
 		}
 	}
 	out, _, err := w.table(headers, 0, maxNames)
@@ -59,7 +60,7 @@ func checkReserved(headers map[string]any) error {
 		if !given {
 			continue
 		}
-		keys, isList := value.([]any)
+		keys, isList := listOf(value)
 		if !isList {
 			return fmt.Errorf("%q: must be a list of routing keys", name)
 		}
@@ -81,6 +82,15 @@ func checkReserved(headers map[string]any) error {
 		}
 	}
 	return nil
+}
+
+// listOf gives any slice as a list, but not one of bytes.
+func listOf(value any) (list []any, ok bool) {
+	if list, ok = value.([]any); !ok {
+		value, _ = plain.Value(value)
+		list, ok = value.([]any)
+	}
+	return list, ok
 }
 
 // lengthPrefix is a field's type and the length of what follows.
@@ -171,6 +181,10 @@ func (w *tableWalk) value(value any, depth int) (carried any, changed bool, err 
 	case []byte:
 		w.size += lengthPrefix + len(v)
 	default:
+		if converted, ok := plain.Value(value); ok { // a map or a slice of another type
+			carried, _, err = w.value(converted, depth)
+			return carried, true, err
+		}
 		w.size += 9 // the longest of the others: int64, float64, time
 		if carried, err = w.scalar(value); err != nil {
 			return nil, false, err

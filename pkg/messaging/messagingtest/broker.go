@@ -27,7 +27,7 @@ const (
 )
 
 // labels let `make test` and `make clean` find what a process that is gone has left.
-var labels = map[string]string{"orderflow.owner": owner.Name()}
+var labels = map[string]string{"messagingtest.owner": owner.Name()}
 
 var broker = &shared{start: func(ctx context.Context) (testcontainers.Container, error) { return startBroker(ctx) }}
 

@@ -3,6 +3,12 @@
 // host or database per test.
 //
 //	func TestMain(m *testing.M) { messagingtest.Main(m) }
+//
+// [Handle] needs none of that, and no Docker: it handles a message as a consumer would.
+//
+//	result := messagingtest.Handle(t, queue, delivery, func(p *messaging.Publisher) messaging.Handler { return events.New(p) })
+//	require.Equal(t, messaging.Acked, result.Verdict)
+//	require.Len(t, result.Published, 1)
 package messagingtest
 
 import (

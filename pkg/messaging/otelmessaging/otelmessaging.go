@@ -112,7 +112,7 @@ func New(opts ...Option) (*Telemetry, error) {
 		metric.WithDescription("From publish to its outcome; for a call, its answer."), buckets)
 	t.process, errs[3] = meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
 		metric.WithDescription("From delivery to its verdict."), buckets)
-	t.latency, errs[4] = meter.Float64Histogram("orderflow.messaging.publish_to_handled.duration", metric.WithUnit("s"),
+	t.latency, errs[4] = meter.Float64Histogram("messaging.rabbitmq.publish_to_handled.duration", metric.WithUnit("s"),
 		metric.WithDescription("From the first publish of a message to its acknowledgement, retries included."), buckets)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("make the messaging instruments: %w", err)
@@ -180,7 +180,7 @@ func (t *Telemetry) Middleware() messaging.Middleware {
 					semconv.MessagingMessageID(d.ID),
 					semconv.MessagingMessageConversationID(d.CorrelationID),
 					semconv.MessagingMessageBodySize(len(d.Body)),
-					attribute.Int("orderflow.messaging.attempt", d.Attempt),
+					attribute.Int("messaging.rabbitmq.attempt", d.Attempt),
 				))
 			defer func() {
 				if p := recover(); p != nil { // the consumer makes an error of it
@@ -214,7 +214,7 @@ func (t *Telemetry) OnSettle(e messaging.SettleEvent) {
 		semconv.MessagingOperationName("process"),
 		semconv.MessagingOperationTypeProcess,
 		semconv.MessagingDestinationName(queue(d.Queue)),
-		attribute.String("orderflow.messaging.verdict", string(verdict)),
+		attribute.String("messaging.rabbitmq.verdict", string(verdict)),
 	}
 	if verdict != messaging.Acked { // the span has the class of the error
 		described = append(described, semconv.ErrorTypeKey.String(string(verdict)))

@@ -319,11 +319,11 @@ func TestMetrics(t *testing.T) {
 		units[name] = m.Unit
 	}
 	require.Equal(t, map[string]string{
-		"messaging.client.sent.messages":                  "{message}",
-		"messaging.client.consumed.messages":              "{message}",
-		"messaging.client.operation.duration":             "s",
-		"messaging.process.duration":                      "s",
-		"orderflow.messaging.publish_to_handled.duration": "s",
+		"messaging.client.sent.messages":                 "{message}",
+		"messaging.client.consumed.messages":             "{message}",
+		"messaging.client.operation.duration":            "s",
+		"messaging.process.duration":                     "s",
+		"messaging.rabbitmq.publish_to_handled.duration": "s",
 	}, units)
 
 	publish := []attribute.KeyValue{
@@ -335,13 +335,13 @@ func TestMetrics(t *testing.T) {
 		attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"),
 	}
 	published := once(publish, append(publish, attribute.String("error.type", "unroutable")))
-	processed := once(append(process, attribute.String("orderflow.messaging.verdict", "acked")),
-		append(process, attribute.String("orderflow.messaging.verdict", "rejected"), attribute.String("error.type", "rejected")))
+	processed := once(append(process, attribute.String("messaging.rabbitmq.verdict", "acked")),
+		append(process, attribute.String("messaging.rabbitmq.verdict", "rejected"), attribute.String("error.type", "rejected")))
 	require.Equal(t, published, points(all["messaging.client.sent.messages"]))
 	require.Equal(t, published, points(all["messaging.client.operation.duration"]))
 	require.Equal(t, processed, points(all["messaging.client.consumed.messages"]))
 	require.Equal(t, processed, points(all["messaging.process.duration"]))
-	latency := all["orderflow.messaging.publish_to_handled.duration"].Data.(metricdata.Histogram[float64]).DataPoints
+	latency := all["messaging.rabbitmq.publish_to_handled.duration"].Data.(metricdata.Histogram[float64]).DataPoints
 	require.Len(t, latency, 1)
 	require.Positive(t, latency[0].Sum)
 	require.Less(t, latency[0].Sum, 20.0, "seconds")

@@ -14,6 +14,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/orderflow/pkg/messaging"
+	"example.com/orderflow/pkg/messaging/internal/plain"
 )
 
 // stored is a message as the table keeps it: JSON that people can read, in which every
@@ -126,6 +127,9 @@ func encodeValue(value any) (any, error) {
 	case int8, int16, int32, int64, uint8, uint16, uint32, float32:
 		return tagged("$"+fmt.Sprintf("%T", v), v)
 	default:
+		if converted, ok := plain.Value(value); ok { // a map or a slice of another type
+			return encodeValue(converted)
+		}
 		return nil, fmt.Errorf("the outbox cannot keep a %T", value)
 	}
 }

@@ -56,6 +56,7 @@ func TestEncodeIsReadable(t *testing.T) {
 	t.Parallel()
 	encoded, err := encode(messaging.Message{ID: "x", Headers: map[string]any{
 		"count": 5, "at": time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC), "raw": []byte{1, 2}, "name": "n", "table": amqp.Table{"deep": true},
+		"labels": map[string]string{"a": "b"}, "counts": []int{1},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +65,7 @@ func TestEncodeIsReadable(t *testing.T) {
 	if err := json.Unmarshal(encoded, &got); err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"at":{"$time":"2026-01-02T15:04:05Z"},"count":{"$int64":5},"name":"n","raw":{"$bytes":"AQI="},"table":{"deep":true}}`
+	const want = `{"at":{"$time":"2026-01-02T15:04:05Z"},"count":{"$int64":5},"counts":[{"$int64":1}],"labels":{"a":"b"},"name":"n","raw":{"$bytes":"AQI="},"table":{"deep":true}}`
 	if string(got.Headers) != want {
 		t.Fatalf("%s", got.Headers)
 	}
