@@ -55,4 +55,4 @@ chaos: ## break a running system on purpose and count (SEED=n DURATION=10m RATE=
 .PHONY: tidy
 tidy: ## tidy every module
 	@go work sync
-	@for dir in $$(go list -f '{{.Dir}}' -m) tools/dev; do (cd "$$dir" && GOWORK=off go mod tidy); done
+	@for dir in $$(go list -f '{{.Dir}}' -m) pkg/watermill tools/dev; do (cd "$$dir" && GOWORK=off go mod tidy); done

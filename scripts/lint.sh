@@ -4,13 +4,14 @@ source "$(dirname "$0")/lib.sh"
 cd "$root"
 "$(dirname "$0")/tools.sh" golangci-lint govulncheck
 mapfile -t modules < <(go list -f '{{.Dir}}' -m)
+alone=("$root/pkg/watermill") # outside the workspace
 
 say "gofmt"
 unformatted=$(git ls-files -coz --exclude-standard '*.go' | xargs -0 gofmt -l)
 [ -z "$unformatted" ] || die "gofmt wants: $unformatted"
 
 say "every module builds alone"
-for dir in "${modules[@]}"; do
+for dir in "${modules[@]}" "${alone[@]}"; do
 	(cd "$dir" && GOWORK=off go build ./... && GOWORK=off go vet ./...) || die "${dir#"$root"/} does not build alone: run \`make tidy\`"
 done
 
@@ -20,6 +21,9 @@ twice=$(grep -hE '^\s+\S+ v\S+|^require \S+ v\S+' "${modules[@]/%//go.mod}" | gr
 
 say "golangci-lint"
 .bin/golangci-lint run "${modules[@]/%//...}"
+for dir in "${alone[@]}"; do
+	(cd "$dir" && GOWORK=off "$root/.bin/golangci-lint" run ./...)
+done
 
 say "govulncheck"
 for dir in "${modules[@]}"; do

@@ -56,10 +56,9 @@ func TestTokensAreRenewed(t *testing.T) {
 				}
 				return over && subscribed.Load() > 1, "still subscribed with the first token"
 			})
-			messagingtest.Eventually(t, time.Minute, func() (bool, string) { return conn.Ready() == nil, "not ready" })
-			publishTo(t, conn, jobs.Name, "x")
-			require.Equal(t, user, next(t, users))
 			if renewed {
+				publishTo(t, conn, jobs.Name, "x")
+				require.Equal(t, user, next(t, users))
 				require.EqualValues(t, 1, subscribed.Load())
 			}
 		})

@@ -25,8 +25,9 @@ type Admin struct {
 	// ManagementURL is the root of the management plugin, "http://host:15672".
 	ManagementURL string
 	// User and Password replace those in AMQPURL, and are used for both. The user needs
-	// all rights in the virtual host, and the tag "policymaker", or "administrator" where
-	// there are users to be applied or verified.
+	// the tag "policymaker" and all rights in the virtual host, or "management" where
+	// nothing is changed, or "administrator" where there are users to be applied or
+	// verified.
 	User, Password string
 	// VHost replaces that in AMQPURL. It must exist.
 	VHost string
@@ -124,7 +125,7 @@ func neededTag(method string, path []string) string {
 	switch {
 	case path[0] == "users" || path[0] == "permissions" || path[len(path)-1] == "permissions":
 		return "administrator"
-	case method != http.MethodGet || path[0] == "policies":
+	case method != http.MethodGet:
 		return "policymaker"
 	default:
 		return "management"

@@ -117,7 +117,10 @@ func TestGiveBackIsNoAttempt(t *testing.T) {
 			for i := range len(c.want) - 1 {
 				require.GreaterOrEqual(t, seen.times[i+1].Sub(seen.times[i]), 180*time.Millisecond)
 			}
-			require.Equal(t, 1, b.Depth(t, "jobs"))
+			messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
+				n := b.Depth(t, "jobs")
+				return n == 1, fmt.Sprint(n, " are back")
+			})
 		})
 	}
 }

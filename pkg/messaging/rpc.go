@@ -96,6 +96,9 @@ const replyTimeout = 5 * time.Second
 // consumer stops ([ErrStopping]) or has lost its connection: that goes back to its
 // queue, for another server.
 //
+// The correlation id goes back as it came, text or not. A reply-to that is not UTF-8 cannot
+// be answered: the broker would close the connection.
+//
 // An answer to a caller that is gone is lost, and nobody is told. The request is
 // acknowledged when the answer is confirmed; an answer whose confirm is lost is sent
 // again, with the same message id. With a publisher [WithoutConfirms] it is acknowledged
@@ -144,7 +147,7 @@ func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m
 			}
 		}
 		m.Transient, m.CorrelationID = true, d.CorrelationID
-		err := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable())
+		err := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable(), asReceived()) // the correlation id is the caller's
 		switch {
 		case err == nil:
 			return why

@@ -57,7 +57,7 @@ func (s *session) place(ctx context.Context, route Route) error {
 		case <-s.ended:
 			return s.next(route)
 		case <-ctx.Done():
-			return ended(ctx, s.unconfirmed())
+			return ended(ctx, s.full())
 		}
 	}
 	if len(s.places) > sharedWindow {
@@ -76,16 +76,16 @@ func (s *session) place(ctx context.Context, route Route) error {
 		return s.next(route)
 	case <-ctx.Done():
 		<-s.places
-		return ended(ctx, s.unconfirmed())
+		return ended(ctx, "the first message on the channel is not confirmed")
 	}
 }
 
-// unconfirmed says what a message waits for that finds no place.
-func (s *session) unconfirmed() string {
+// full says why there is no place.
+func (s *session) full() string {
 	if missing := s.ep.missing(); missing != "" {
 		return missing
 	}
-	return fmt.Sprintf("%d messages before it are not confirmed yet", len(s.inflight))
+	return fmt.Sprintf("the window is full: %d messages are not confirmed", cap(s.places))
 }
 
 // crowd notes that the lane has more to send than may be on its way on the shared

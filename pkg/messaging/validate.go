@@ -67,8 +67,11 @@ func invalidField(route Route, m *Message, l limits) error {
 	if err := checkName(route.Exchange); err != nil {
 		return fmt.Errorf("Route.Exchange: %w", err)
 	}
+	if err := checkText(route.Key); err != nil { // never received: it is where we send
+		return fmt.Errorf("Route.Key: %w", err)
+	}
 	for _, f := range [...]struct{ name, value string }{
-		{"Route.Key", route.Key}, {"Message.ID", m.ID}, {"Message.Type", m.Type},
+		{"Message.ID", m.ID}, {"Message.Type", m.Type},
 		{"Message.CorrelationID", m.CorrelationID}, {"Message.ReplyTo", m.ReplyTo}, {"Message.AppID", m.AppID},
 		{"Message.UserID", m.UserID}, {"Message.ContentType", m.ContentType}, {"Message.ContentEncoding", m.ContentEncoding},
 	} {
