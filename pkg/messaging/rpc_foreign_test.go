@@ -36,7 +36,7 @@ func TestACorrelationIDGoesBackAsItCame(t *testing.T) {
 		answers, err := ch.ConsumeWithContext(t.Context(), replyTo, "", true, false, false, false, nil)
 		require.NoError(t, err)
 		for _, id := range []string{"a\x00b", "\xff\xfe", strings.Repeat("\xc3", 255), uuid.NewString()} {
-			request := theirs("hello")
+			request := plainText("hello")
 			request.CorrelationId, request.ReplyTo = id, replyTo
 			require.NoError(t, ch.PublishWithContext(t.Context(), "", "rpc_queue", false, false, request))
 			answer := next(t, answers)
