@@ -27,6 +27,7 @@ func main() {
 // settings are what a run is asked for.
 type settings struct {
 	url        string
+	database   string
 	brokerPID  int
 	rounds     int
 	scale      float64
@@ -38,6 +39,7 @@ type settings struct {
 
 func parse() (s settings) {
 	flag.StringVar(&s.url, "url", "amqp://bench:bench@127.0.0.1:5679/", "the broker")
+	flag.StringVar(&s.database, "database", "postgres://postgres:bench@127.0.0.1:5479/postgres", "a PostgreSQL, whose tables inbox and effects are removed")
 	flag.IntVar(&s.brokerPID, "broker-pid", 0, "the broker's process on this machine, to measure its CPU too")
 	flag.IntVar(&s.rounds, "rounds", 15, "how often each contender runs; the median counts")
 	flag.Float64Var(&s.scale, "scale", 1, "factor on the number of messages")
@@ -70,6 +72,7 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer b.close()
+	b.database = s.database
 	r := newResults(b.version, s.rounds)
 	if err := s.measureAll(ctx, b, chosen, r); err != nil {
 		return err

@@ -120,11 +120,12 @@ func cpuTime() time.Duration {
 // broker is what both kinds of contenders work on: one quorum queue behind a
 // fanout exchange, so that any routing key will do, and one classic queue for calls.
 type broker struct {
-	url     string
-	pid     int // 0 where its process is not on this machine
-	version string
-	conn    *amqp.Connection
-	ch      *amqp.Channel
+	url      string
+	database string
+	pid      int // 0 where its process is not on this machine
+	version  string
+	conn     *amqp.Connection
+	ch       *amqp.Channel
 }
 
 const (

@@ -98,6 +98,7 @@ var comparisons = []comparison{
 	{"publish_1", "publish_1", rate, 1.10},
 	{"publish_64", "publish_64", rate, 0.90},
 	{"consume", "consume", rate, 1.00},
+	{"batch", "batch", rate, 1.30},
 	{"rpc_1", "rpc_1", rate, 0.95},
 	{"rpc_64", "rpc_64", rate, 0.95},
 	{"latency_p50", "latency", p50, 1.10},

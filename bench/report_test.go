@@ -37,7 +37,7 @@ func TestResultsAreWritten(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(encoded, &got))
 	require.Equal(t, map[string]float64{
-		"publish_1": 2, "publish_64": 2, "consume": 2, "rpc_1": 2, "rpc_64": 2, "latency_p50": 2,
+		"publish_1": 2, "publish_64": 2, "consume": 2, "batch": 2, "rpc_1": 2, "rpc_64": 2, "latency_p50": 2,
 		"allocs_publish": 1, "allocs_handle": 1, "client_cpu": 1,
 	}, got.Ratios)
 	page, err := os.ReadFile(filepath.Join(folder, "RESULTS.md"))

@@ -34,6 +34,14 @@ func scenarios() []scenario {
 			},
 		},
 		{
+			name: "batch", what: "a backlog of 5,000, each message with its effect in a database, once", messages: 5_000, backlog: true,
+			contenders: []contender{
+				{name: "raw, a transaction each", start: rawTransactions},
+				{name: ours, start: ourTransactions(batchSize)},
+				{name: "pkg/messaging, a transaction each", start: ourTransactions(1)},
+			},
+		},
+		{
 			name: "rpc_1", what: "calls by one caller", messages: 2_000,
 			contenders: []contender{
 				{name: "raw direct reply-to", start: rawCalls(1)},

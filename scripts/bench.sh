@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the benchmarks against a broker of their own: host networking, so that no
+# Runs the benchmarks against a broker and a database of their own: host networking, so that no
 # proxy of Docker's is measured, and a volume, so that the disk is.
 source "$(dirname "$0")/lib.sh"
 "$(dirname "$0")/needs.sh"
@@ -11,8 +11,10 @@ take_machine
 name="orderflow-bench-$$" port=5679
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
 url="amqp://bench:bench@127.0.0.1:$port/"
+store="orderflow-bench-postgres-$$" store_port=$((port - 200))
+while (exec 3<>"/dev/tcp/127.0.0.1/$store_port") 2>/dev/null; do store_port=$((store_port + 1)); done
 settings=$(mktemp -d)
-stop() { docker rm -fv "$name" >/dev/null 2>&1 || true; rm -rf "$settings"; }
+stop() { docker rm -fv "$name" "$store" >/dev/null 2>&1 || true; rm -rf "$settings"; }
 trap stop EXIT
 
 cat >"$settings/rabbitmq.conf" <<CONF
@@ -33,13 +35,22 @@ for ((i = 0; ; i++)); do
 	sleep 1
 done
 
+say "starting a database on 127.0.0.1:$store_port"
+docker run -d --name "$store" --label "messagingtest.owner=$(place)-$$" --network host -v /var/lib/postgresql \
+	-e POSTGRES_PASSWORD=bench -e "PGPORT=$store_port" "$(setting POSTGRES_IMAGE)" postgres -p "$store_port" -c listen_addresses=127.0.0.1 >/dev/null
+for ((i = 0; ; i++)); do
+	if docker exec "$store" pg_isready -q -h 127.0.0.1 -p "$store_port" 2>/dev/null; then break; fi
+	((i < 60)) || die "the database did not start: docker logs $store"
+	sleep 1
+done
+
 say "measuring (about ${BENCH_MINUTES:-6} min); keep the machine quiet"
 cd "$root/bench"
 pid=$(docker top "$name" -eo pid,comm | awk '/beam/ { print $1; exit }')
-go run . -url "$url" -broker-pid "${pid:-0}" "$@"
+go run . -url "$url" -database "postgres://postgres:bench@127.0.0.1:$store_port/postgres" -broker-pid "${pid:-0}" "$@"
 if [[ " $* " == *" -out "* ]]; then
 	say "profiling publish_64"
-	go run . -url "$url" -rounds 10 -only publish_64 -contenders '^pkg/messaging$' -profile "$cache/publish_64.prof" >/dev/null
+	go run . -url "$url" -database "postgres://postgres:bench@127.0.0.1:$store_port/postgres" -rounds 10 -only publish_64 -contenders '^pkg/messaging$' -profile "$cache/publish_64.prof" >/dev/null
 	{
 		echo "CPU profile of this process in publish_64, by make bench: go tool pprof -top"
 		go tool pprof -top -nodecount 30 "$cache/publish_64.prof" 2>/dev/null
