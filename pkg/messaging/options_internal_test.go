@@ -17,7 +17,7 @@ var (
 
 func TestConsumeOptions(t *testing.T) {
 	t.Parallel()
-	plain := consumerConfig{concurrency: 1, prefetch: 1, timeout: 30 * time.Second}
+	plain := consumerConfig{size: 1, concurrency: 1, prefetch: 1, timeout: 30 * time.Second}
 	single := plain
 	single.tenure = time.Minute
 	for name, c := range map[string]struct {
@@ -75,7 +75,7 @@ func TestConsumeOptionsOutOfRange(t *testing.T) {
 		"above the consumer timeout": {slowQueue, []ConsumeOption{HandlerTimeout(time.Minute)}, "HandlerTimeout: must, with the time that Retry keeps a message, be below"},
 		"no deadline where the broker has one": {slowQueue, []ConsumeOption{HandlerTimeout(0)},
 			"HandlerTimeout: must be given, since the queue has a consumer timeout of 1m0s"},
-		"single: two at once":    {singleQueue, []ConsumeOption{Concurrency(2)}, "Prefetch: a single active consumer keeps order with 1 only"},
+		"single: two at once":    {singleQueue, []ConsumeOption{Concurrency(2)}, "Concurrency: a single active consumer keeps order with 1 only"},
 		"single: two ahead":      {singleQueue, []ConsumeOption{Prefetch(2)}, "Prefetch: a single active consumer keeps order with 1 only"},
 		"single: a priority":     {singleQueue, []ConsumeOption{ConsumerPriority(1)}, "ConsumerPriority: not for a single active consumer"},
 		"single: automatic acks": {singleQueue, []ConsumeOption{AutoAck()}, "AutoAck: not for a single active consumer"},
@@ -107,7 +107,7 @@ func TestListenTakesFewerOptions(t *testing.T) {
 	}
 	config, err := newConsumerConfig(Queue{Type: Classic, Exclusive: true}, 1, true, []ListenOption{nil, Concurrency(2)})
 	require.NoError(t, err)
-	require.Equal(t, consumerConfig{concurrency: 2, prefetch: 2, timeout: 30 * time.Second, autoAck: true}, config)
+	require.Equal(t, consumerConfig{size: 1, concurrency: 2, prefetch: 2, timeout: 30 * time.Second, autoAck: true}, config)
 }
 
 func TestPublisherOptions(t *testing.T) {
