@@ -38,7 +38,7 @@ func TestBackoffEndsEarly(t *testing.T) {
 		cancel()
 		stop := make(chan struct{})
 		close(stop)
-		for range 20 { // a select between a finished context and a wait of none draws lots
+		for range 20 { // a select between a finished context and a wait of none picks one at random
 			b := newBackoff(time.Hour)
 			b.bound = time.Hour
 			began := time.Now()

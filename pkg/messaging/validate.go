@@ -67,7 +67,7 @@ func invalidField(route Route, m *Message, l limits) error {
 	if err := checkName(route.Exchange); err != nil {
 		return fmt.Errorf("Route.Exchange: %w", err)
 	}
-	if err := checkText(route.Key); err != nil { // never received: it is where we send
+	if err := checkText(route.Key); err != nil { // also for a message that is passed on
 		return fmt.Errorf("Route.Key: %w", err)
 	}
 	for _, f := range [...]struct{ name, value string }{
