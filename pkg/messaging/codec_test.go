@@ -126,7 +126,7 @@ type order struct {
 	Plain   string
 	Both    string `json:"both"`
 	BOTH    string `json:"BOTH"`
-	Quoted  string `json:"qu\"oted"` // no name for encoding/json
+	Quoted  string `json:"qu\"oted"` //nolint:staticcheck // no name for encoding/json
 }
 
 // A name is that of a field letter by letter, and else nothing.

@@ -121,7 +121,7 @@ func (d *declarer) exchange(ctx context.Context, x Exchange, arguments amqp.Tabl
 }
 
 func unknownKind(k ExchangeKind) error {
-	return fmt.Errorf("Kind: the broker does not have the kind %q, perhaps a plugin is not enabled", k)
+	return fmt.Errorf("kind: the broker does not have %q, perhaps a plugin is not enabled", k)
 }
 
 // queue declares a queue, or looks whether an external one is there.

@@ -166,7 +166,7 @@ func TestDeclareRefuses(t *testing.T) {
 		"a federated exchange": {func(t *messaging.Topology) {
 			t.Exchanges = []messaging.Exchange{{Name: "x", Kind: messaging.Topic, Federated: true}}
 		}, `exchange "x": Federated`},
-		"an unknown kind":    {func(t *messaging.Topology) { t.Exchanges = []messaging.Exchange{{Name: "x", Kind: "x-none"}} }, `exchange "x": Kind: the broker does not have the kind "x-none"`},
+		"an unknown kind":    {func(t *messaging.Topology) { t.Exchanges = []messaging.Exchange{{Name: "x", Kind: "x-none"}} }, `exchange "x": kind: the broker does not have "x-none"`},
 		"a missing exchange": {func(t *messaging.Topology) { t.Exchanges = []messaging.Exchange{{Name: "theirs", External: true}} }, `exchange "theirs": Exception (404)`},
 		"a missing queue":    {func(t *messaging.Topology) { t.Queues = []messaging.Queue{{Name: "theirs", External: true}} }, `queue "theirs": Exception (404)`},
 	} {

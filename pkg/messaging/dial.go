@@ -85,7 +85,7 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 	}
 	ep := newEpoch(l, conn, raw)
 	if !credentials.Expires.IsZero() {
-		go l.renew(ep, credentials)
+		go l.renew(ep, credentials) //nolint:gosec // as long as the connection, not as its dial
 	}
 	return ep, nil
 }

@@ -118,7 +118,7 @@ func TestExchangeKindsOfTheBroker(t *testing.T) {
 	_, jobs := messaging.WorkQueue("jobs", messaging.Retry{})
 	jobs.Exchanges = []messaging.Exchange{{Name: "y", Kind: "x-delayed-message", Arguments: map[string]any{"x-delayed-type": "direct"}}}
 	err := messaging.Apply(within(t, time.Minute), b.Admin(), jobs)
-	require.ErrorContains(t, err, `exchange "y": Kind: the broker does not have the kind "x-delayed-message"`)
+	require.ErrorContains(t, err, `exchange "y": kind: the broker does not have "x-delayed-message"`)
 	var queues []any
 	b.Management(t, "GET", "/api/queues/"+b.VHost, nil, &queues)
 	require.Empty(t, queues, "nothing was made")

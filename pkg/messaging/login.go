@@ -103,7 +103,7 @@ func (l *link) renewOnce(ctx context.Context, ep *epoch, user string) (Credentia
 		return c, err
 	}
 	if c.User != user {
-		return c, errors.New("Credentials: has another user now, which takes a new connection")
+		return c, errors.New("Credentials has another user now, which takes a new connection")
 	}
 	if err := ep.guard(func() error { return ep.conn.UpdateSecret(c.Password, "renewed") }); err != nil {
 		return c, fmt.Errorf("update the secret: %w", err)

@@ -57,7 +57,7 @@ func requirements(t *testing.T, path string) (names []string) {
 	}
 	tidy := exec.CommandContext(t.Context(), "go", "mod", "tidy")
 	tidy.Dir = dir
-	tidy.Env = append(os.Environ(), "GOWORK=off", "GOPROXY=off", "GOFLAGS=-mod=mod")
+	tidy.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
 	out, err := tidy.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	made, err := os.ReadFile(filepath.Join(dir, "go.mod"))

@@ -90,7 +90,7 @@ func TestTutorialWorkQueue(t *testing.T) {
 	ours(t, conn, messaging.Route{Key: q.Name}, "First...")
 	ours(t, conn, messaging.Route{Key: q.Name}, "Second...")
 	first := next(t, tasks)
-	require.EqualValues(t, amqp.Persistent, first.DeliveryMode)
+	require.Equal(t, amqp.Persistent, first.DeliveryMode)
 	require.Empty(t, tasks)
 	require.NoError(t, first.Ack(false))
 	second := next(t, tasks)

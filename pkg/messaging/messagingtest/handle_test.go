@@ -148,7 +148,7 @@ func TestHandleParksACopy(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"tenant": "a", messaging.HeaderDeadReason: "no such account", messaging.HeaderDeadAttempts: int64(1),
 		messaging.HeaderDeadOrigin: "commands", messaging.HeaderDeadUser: "shop",
-	}, map[string]any(result.Dead.Message.Headers))
+	}, result.Dead.Message.Headers)
 }
 
 // What a handler sees of the delivery is what the broker would have said.
