@@ -15,41 +15,68 @@ const (
 	patience      = time.Second
 	shortPatience = 50 * time.Millisecond
 	// maxLate is how many rows a lane may have on their way while one of them is late:
-	// the others would be as late.
+	// with more than 32 of a channel at one queue the broker takes nothing more from it.
 	maxLate = 16
+	// maxLanes is how many lanes the rows to one exchange may have. One queue behind it
+	// that does not confirm fills a lane after the other, and the rows to the other queues
+	// go by the next one.
+	maxLanes = 24
 )
 
 // A lane is what the rows to one exchange, or to one queue on the default exchange, have
 // in common: what the broker does to a channel over one of them it does to all of them,
 // and to no others. The goroutine of [Relay.Run] has it.
 type lane struct {
-	route     messaging.Route
+	key       laneKey
 	onTheWay  int        // rows that are being sent together
 	late      int        // rows that were so when their round was over
+	halted    bool       // the publisher takes no row for it while one is late
 	suspects  []*sending // the broker has refused one of these and does not say which
 	narrowing int        // suspects that are being sent again, one after the other
 }
 
-// lane gives the lane of a route.
+// A laneKey is an exchange and a number, see [messaging.Lane], or a queue on the default
+// exchange.
+type laneKey struct {
+	route  messaging.Route
+	number int
+}
+
+// lane gives the lane for a row: the first one to its exchange that is not full of rows
+// that are late. Nil says that it has to wait.
 func (r *Relay) lane(route messaging.Route) *lane {
+	lanes := 1
 	if route.Exchange != "" {
-		route.Key = ""
+		route.Key, lanes = "", maxLanes
 	}
-	l := r.lanes[route]
-	if l == nil {
-		l = &lane{route: route}
-		r.lanes[route] = l
+	for number := range lanes {
+		key := laneKey{route, number}
+		l := r.lanes[key]
+		if l == nil {
+			l = &lane{key: key}
+			r.lanes[key] = l
+		}
+		switch {
+		case !l.busy():
+			return l
+		case !l.full():
+			return nil // until it is known which row the broker refuses
+		}
 	}
-	return l
+	return nil
 }
 
 // busy says whether a lane takes no more rows for now.
 func (l *lane) busy() bool {
-	return len(l.suspects) > 0 || l.narrowing > 0 || l.late > 0 && l.onTheWay >= maxLate
+	return len(l.suspects) > 0 || l.narrowing > 0 || l.full()
 }
 
+// full says whether it takes none until one that is late has its outcome.
+func (l *lane) full() bool { return l.late > 0 && (l.halted || l.onTheWay >= maxLate) }
+
+// patience is short where it is known that a queue is late.
 func (l *lane) patience() time.Duration {
-	if l.late > 0 {
+	if l.late > 0 || l.key.number > 0 {
 		return shortPatience
 	}
 	return patience
@@ -100,7 +127,7 @@ func (r *Relay) send(round context.Context, s *sending) {
 	s.lane.onTheWay++
 	r.expect(s)
 	go func() {
-		c := r.pub.PublishAsync(round, s.route, s.message)
+		c := r.pub.PublishAsync(round, s.route, s.message, messaging.Lane(s.lane.key.number))
 		select {
 		case <-c.Done():
 		default:
@@ -124,7 +151,7 @@ func (r *Relay) narrow(l *lane) {
 	}
 	go func() {
 		for _, s := range suspects {
-			s.err = r.pub.Publish(r.life, s.route, s.message)
+			s.err = r.pub.Publish(r.life, s.route, s.message, messaging.Lane(l.key.number))
 			s.alone = true
 			r.results <- s
 		}
@@ -152,12 +179,13 @@ func (r *Relay) finish(s *sending) {
 		delete(r.sendings, s.id)
 		if s.late {
 			l.late--
+			l.halted = l.halted && l.late > 0
 			r.arrived.add(s)
 		}
 	}
 	r.narrow(l)
 	if l.onTheWay+l.late+l.narrowing+len(l.suspects) == 0 {
-		delete(r.lanes, l.route)
+		delete(r.lanes, l.key)
 	}
 }
 

@@ -183,3 +183,41 @@ func TestALateConfirmIsSentOnceByEachRelay(t *testing.T) {
 	require.GreaterOrEqual(t, n, 1)
 	require.LessOrEqual(t, n, 2)
 }
+
+// One of the queues behind an exchange does not confirm: the messages for the others go on,
+// by as many channels as it takes, whether the first message of a channel is for that queue
+// or not.
+func TestALateQueueBehindAnExchangeIsAlone(t *testing.T) {
+	t.Parallel()
+	const many = 150
+	f := setup(t)
+	relay, _ := f.relay(t, publisher(t, f.conn))
+	require.NoError(t, f.ch.ExchangeDeclare("spread", "direct", true, false, false, false, nil))
+	require.NoError(t, f.ch.QueueBind("events", "well", "spread", false, nil))
+	thaw := f.freeze(t)
+	require.NoError(t, f.ch.QueueBind("frozen", "sick", "spread", false, nil))
+	ids := map[string]bool{}
+	for n := range many {
+		f.put(t, fmt.Sprint("sick", n), messaging.Route{Exchange: "spread", Key: "sick"}, nil)
+		ids[f.put(t, fmt.Sprint("well", n), messaging.Route{Exchange: "spread", Key: "well"}, nil)] = true
+		relay.Wake()
+		if n%10 == 0 {
+			messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
+				for _, d := range f.received(t, "events") {
+					delete(ids, d.MessageId)
+				}
+				return len(ids) == 0, fmt.Sprintf("%d of the others are not there, after %d", len(ids), n)
+			})
+		}
+	}
+	f.held(t, many)
+
+	thaw()
+	f.empty(t)
+	sick := map[string]bool{}
+	for _, d := range f.received(t, "frozen") {
+		require.False(t, sick[d.MessageId], "sent twice")
+		sick[d.MessageId] = true
+	}
+	require.Len(t, sick, many)
+}
