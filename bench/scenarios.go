@@ -43,24 +43,15 @@ func scenarios() []scenario {
 		},
 		{
 			name: "rpc_1", what: "calls by one caller", messages: 2_000,
-			contenders: []contender{
-				{name: "raw direct reply-to", start: rawCalls(1)},
-				{name: ours, start: ourCalls(1)},
-			},
+			contenders: []contender{{name: "raw direct reply-to", start: rawCalls(1)}, {name: ours, start: ourCalls(1)}},
 		},
 		{
 			name: "rpc_64", what: "calls by 64 callers on one channel", messages: 20_000,
-			contenders: []contender{
-				{name: "raw direct reply-to", start: rawCalls(64)},
-				{name: ours, start: ourCalls(64)},
-			},
+			contenders: []contender{{name: "raw direct reply-to", start: rawCalls(64)}, {name: ours, start: ourCalls(64)}},
 		},
 		{
 			name: "latency", what: "publish to handled, at 500 messages a second", messages: 2_000,
-			contenders: []contender{
-				{name: "raw tuned", start: rawPaced},
-				{name: ours, start: ourPaced},
-			},
+			contenders: []contender{{name: "raw tuned", start: rawPaced}, {name: ours, start: ourPaced}},
 		},
 	}
 }
