@@ -17,9 +17,9 @@ import (
 	"example.com/orderflow/pkg/messaging/internal/plain"
 )
 
-// stored is a message as the table keeps it: JSON that people can read, in which every
-// header keeps its type. Strings, booleans, float64, lists, tables and nil are what they
-// are in JSON. Everything else is an object with one name, its type:
+// stored is a message as it is in the table: readable JSON in which every header keeps its
+// type. Strings, booleans, float64, lists, tables and nil are the same in JSON. A value of
+// any other type is an object whose only name is that type:
 //
 //	{"count": {"$int64": 5}, "at": {"$time": "2026-01-02T15:04:05Z"}, "raw": {"$bytes": "AQI="}}
 type stored struct {
@@ -27,7 +27,7 @@ type stored struct {
 	Headers map[string]any // instead of the message's own
 }
 
-// encode gives a message as the table keeps it. It has been validated. An error is a
+// encode makes the stored form of a message that is validated. An error is a
 // [messaging.ErrInvalid].
 func encode(m messaging.Message) ([]byte, error) {
 	for _, f := range [...]struct{ name, value string }{
@@ -53,8 +53,8 @@ func encode(m messaging.Message) ([]byte, error) {
 	return encoded, nil
 }
 
-// checkText refuses what PostgreSQL has no text for. The statement would fail, and with
-// it the transaction of whoever adds the message.
+// checkText refuses text that PostgreSQL cannot store. The statement would fail, and with
+// it the caller's transaction.
 func checkText(name, s string) error {
 	if err := invalidText(s); err != nil {
 		return fmt.Errorf("%w: %s: %w", messaging.ErrInvalid, name, err)
@@ -72,7 +72,7 @@ func invalidText(s string) error {
 	return nil
 }
 
-// storable makes any text one that PostgreSQL can keep.
+// storable replaces what PostgreSQL cannot store in a text.
 func storable(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
@@ -122,19 +122,19 @@ func encodeValue(value any) (any, error) {
 		return tagged("$bytes", v)
 	case time.Time:
 		return tagged("$time", v)
-	case int, uint, uint64: // AMQP's int64: it has no such type
+	case int, uint, uint64: // AMQP has no such types: they are sent as int64
 		return tagged("$int64", v)
 	case int8, int16, int32, int64, uint8, uint16, uint32, float32:
 		return tagged("$"+fmt.Sprintf("%T", v), v)
 	default:
-		if converted, ok := plain.Value(value); ok { // a map or a slice of another type
+		if converted, ok := plain.Value(value); ok { // another map or slice type
 			return encodeValue(converted)
 		}
 		return nil, fmt.Errorf("the outbox cannot keep a %T", value)
 	}
 }
 
-// encodeNested marks a table that looks as if it were a value with its type.
+// encodeNested encodes a table. One that looks like a value with its type is marked.
 func encodeNested(t map[string]any) (any, error) {
 	out, err := encodeTable(t)
 	if err == nil && isTagged(out) {
@@ -150,11 +150,11 @@ func isTagged(t map[string]any) bool {
 	return false
 }
 
-// decode reads what encode has made, and what an outbox before that has: plain JSON.
+// decode reads what encode makes, and also the plain JSON of earlier versions of the outbox.
 func decode(encoded []byte) (messaging.Message, error) {
 	var s stored
 	d := json.NewDecoder(bytes.NewReader(encoded))
-	d.UseNumber() // an int64 may be more than a float64 can tell
+	d.UseNumber() // a float64 does not have every int64
 	if err := d.Decode(&s); err != nil {
 		return messaging.Message{}, err
 	}
@@ -224,7 +224,7 @@ func decodeTagged(kind string, value any) (any, error) {
 	return read(text)
 }
 
-// kinds read the types that JSON has not.
+// kinds decode the types that JSON does not have.
 var kinds = map[string]func([]byte) (any, error){
 	"$bytes": as[[]byte], "$time": as[time.Time], "$float32": as[float32],
 	"$int8": as[int8], "$int16": as[int16], "$int32": as[int32], "$int64": as[int64],

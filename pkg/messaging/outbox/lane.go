@@ -9,30 +9,32 @@ import (
 )
 
 const (
-	// patience is for how long a round waits for a row. What is late then does not hold
-	// up the others; a later round learns its outcome. Where another row is late already
-	// it waits shortly.
-	patience      = time.Second
-	shortPatience = 50 * time.Millisecond
-	// maxLate is how many rows a lane may have on their way while one of them is late:
-	// with more than 32 of a channel at one queue the broker takes nothing more from it.
+	// rowWait is for how long a round waits for the confirm of a row. After that the row
+	// is late: the round goes on without it, and a later round gets its outcome. In a lane
+	// that has a late row already, a round waits only for shortWait.
+	rowWait   = time.Second
+	shortWait = 50 * time.Millisecond
+	// maxLate is how many rows a lane may have on their way while one of them is late. The
+	// broker reads no more from a channel that has more than 32 unconfirmed messages at
+	// one queue.
 	maxLate = 16
-	// maxLanes is how many lanes the rows to one exchange may have. One queue behind it
-	// that does not confirm fills a lane after the other, and the rows to the other queues
-	// go by the next one.
+	// maxLanes is how many lanes the rows to one exchange may have. A queue that does not
+	// confirm fills one lane after the other; the rows to the other queues of the exchange
+	// are sent in the next lane.
 	maxLanes = 24
 )
 
-// A lane is what the rows to one exchange, or to one queue on the default exchange, have
-// in common: what the broker does to a channel over one of them it does to all of them,
-// and to no others. The goroutine of [Relay.Run] has it.
+// A lane is the rows that are published on one channel: those to one exchange, or to one
+// queue on the default exchange. When the broker closes or stops the channel because of one
+// of them, that affects the whole lane and no other one. Only the goroutine of [Relay.Run]
+// uses it.
 type lane struct {
 	key       laneKey
-	onTheWay  int        // rows that are being sent together
-	late      int        // rows that were so when their round was over
-	halted    bool       // the publisher takes no row for it while one is late
-	suspects  []*sending // the broker has refused one of these and does not say which
-	narrowing int        // suspects that are being sent again, one after the other
+	onTheWay  int        // rows that were sent and have no outcome, without those of resending
+	late      int        // those of them whose round is over
+	halted    bool       // the publisher takes no row of this lane while one is late
+	toResend  []*sending // the broker has refused one of these, it is not known which
+	resending int        // rows of toResend that are being sent again, one after the other
 }
 
 // A laneKey is an exchange and a number, see [messaging.Lane], or a queue on the default
@@ -42,8 +44,8 @@ type laneKey struct {
 	number int
 }
 
-// lane gives the lane for a row: the first one to its exchange that is not full of rows
-// that are late. Nil says that it has to wait.
+// lane gives the lane for a row: the first one to its exchange that is not full of late
+// rows. Nil means that the row has to wait.
 func (r *Relay) lane(route messaging.Route) *lane {
 	lanes := 1
 	if route.Exchange != "" {
@@ -60,7 +62,7 @@ func (r *Relay) lane(route messaging.Route) *lane {
 		case !l.busy():
 			return l
 		case !l.full():
-			return nil // until it is known which row the broker refuses
+			return nil // wait until it is known which row the broker refuses
 		}
 	}
 	return nil
@@ -68,28 +70,29 @@ func (r *Relay) lane(route messaging.Route) *lane {
 
 // busy says whether a lane takes no more rows for now.
 func (l *lane) busy() bool {
-	return len(l.suspects) > 0 || l.narrowing > 0 || l.full()
+	return len(l.toResend) > 0 || l.resending > 0 || l.full()
 }
 
-// full says whether it takes none until one that is late has its outcome.
+// full says whether a lane takes no more rows until a late one has its outcome.
 func (l *lane) full() bool { return l.late > 0 && (l.halted || l.onTheWay >= maxLate) }
 
-// patience is short where it is known that a queue is late.
-func (l *lane) patience() time.Duration {
+// waitTime is for how long a round waits for a row of this lane. It is short when a row to
+// this exchange or queue is late already.
+func (l *lane) waitTime() time.Duration {
 	if l.late > 0 || l.key.number > 0 {
-		return shortPatience
+		return shortWait
 	}
-	return patience
+	return rowWait
 }
 
 // sending is a row that was handed to the publisher.
 type sending struct {
 	row
 	lane   *lane
-	until  time.Time     // its round waits for it
+	until  time.Time     // how long its round waits for it
 	sent   chan struct{} // closed when it is on its way
 	late   bool          // its round is over
-	alone  bool          // it was a suspect, and was sent again with no other one beside it
+	alone  bool          // it was unclear, and was sent again alone
 	err    error         // the outcome
 	result verdict       // what that means
 }
@@ -99,30 +102,31 @@ type verdict int
 
 const (
 	confirmed verdict = iota
-	refused           // the message is to blame
-	suspected         // it or another one is to blame, and it will be sent again alone
-	unknown           // nobody is to blame, it goes out again
+	refused           // the broker refuses this message
+	unclear           // the broker refuses this message or another one: it will be sent again alone
+	unknown           // the connection was lost, for example: it will be sent again
 )
 
-// judge tells whether the message itself was refused. Everything else, such as a lost
-// connection, is no fault of the message.
-func (s *sending) judge() verdict {
-	blamed := errors.Is(s.err, messaging.ErrRefused)
+// classify says whether the message itself was refused. All other errors, such as a lost
+// connection, say nothing about the message.
+func (s *sending) classify() verdict {
+	refusal := errors.Is(s.err, messaging.ErrRefused)
 	switch {
 	case s.err == nil:
 		return confirmed
 	case errors.Is(s.err, messaging.ErrNacked), errors.Is(s.err, messaging.ErrUnroutable), errors.Is(s.err, messaging.ErrInvalid):
 		return refused
-	case blamed && (s.alone || !errors.Is(s.err, messaging.ErrConnectionLost)):
+	case refusal && (s.alone || !errors.Is(s.err, messaging.ErrConnectionLost)):
 		return refused
-	case blamed:
-		return suspected
+	case refusal:
+		return unclear
 	default:
 		return unknown
 	}
 }
 
-// send hands a row to the publisher, which takes it only until its round is over.
+// send hands a row to the publisher. When the round ends before the publisher has sent the
+// row, it is not sent.
 func (r *Relay) send(round context.Context, s *sending) {
 	s.lane.onTheWay++
 	r.expect(s)
@@ -138,19 +142,19 @@ func (r *Relay) send(round context.Context, s *sending) {
 	}()
 }
 
-// narrow finds the suspect that the broker refuses, when nothing else of their lane is
-// on its way: each goes out once more, alone.
-func (r *Relay) narrow(l *lane) {
-	suspects := l.suspects
-	if l.onTheWay > 0 || l.narrowing > 0 || len(suspects) == 0 {
+// resend sends the rows of toResend again, one after the other, as soon as nothing else of
+// their lane is on its way. So it becomes known which of them the broker refuses.
+func (r *Relay) resend(l *lane) {
+	rows := l.toResend
+	if l.onTheWay > 0 || l.resending > 0 || len(rows) == 0 {
 		return
 	}
-	l.suspects, l.narrowing = nil, len(suspects)
-	for _, s := range suspects {
+	l.toResend, l.resending = nil, len(rows)
+	for _, s := range rows {
 		r.expect(s)
 	}
 	go func() {
-		for _, s := range suspects {
+		for _, s := range rows {
 			s.err = r.pub.Publish(r.life, s.route, s.message, messaging.Lane(l.key.number))
 			s.alone = true
 			r.results <- s
@@ -158,38 +162,38 @@ func (r *Relay) narrow(l *lane) {
 	}()
 }
 
-// expect notes a row whose outcome a goroutine will give.
+// expect notes a row whose outcome will come from a goroutine.
 func (r *Relay) expect(s *sending) {
 	r.sendings[s.id] = s
 	r.expected++
 }
 
-// finish takes an outcome.
+// finish takes the outcome of a row.
 func (r *Relay) finish(s *sending) {
 	l := s.lane
 	r.expected--
 	if s.alone {
-		l.narrowing--
+		l.resending--
 	} else {
 		l.onTheWay--
 	}
-	if s.result = s.judge(); s.result == suspected {
-		l.suspects = append(l.suspects, s)
+	if s.result = s.classify(); s.result == unclear {
+		l.toResend = append(l.toResend, s)
 	} else {
 		delete(r.sendings, s.id)
 		if s.late {
 			l.late--
 			l.halted = l.halted && l.late > 0
-			r.arrived.add(s)
+			r.lateOutcomes.add(s)
 		}
 	}
-	r.narrow(l)
-	if l.onTheWay+l.late+l.narrowing+len(l.suspects) == 0 {
+	r.resend(l)
+	if l.onTheWay+l.late+l.resending+len(l.toResend) == 0 {
 		delete(r.lanes, l.key)
 	}
 }
 
-// collect takes the outcomes that are there.
+// collect takes the outcomes that are there, and does not wait for others.
 func (r *Relay) collect() {
 	for {
 		select {
@@ -201,8 +205,8 @@ func (r *Relay) collect() {
 	}
 }
 
-// abandon ends what is on its way, and waits for that.
-func (r *Relay) abandon() {
+// endSending stops waiting for confirms, and returns when no goroutine sends any more.
+func (r *Relay) endSending() {
 	r.stop()
 	for r.expected > 0 {
 		r.finish(<-r.results)

@@ -1,9 +1,9 @@
-// Package outbox makes "change the state and tell the others" one step: the
-// message is written to a table in the same transaction as the change, and a
-// [Relay] publishes it afterwards, with confirms, as often as it takes.
+// Package outbox makes a change in the database and the message about it one step: the
+// message is written to a table in the transaction of the change, and a [Relay] publishes
+// it afterwards, again and again until the broker has confirmed it.
 //
-// Messages of one key leave in the order in which they were added, one at a time.
-// They may leave more than once, always with the same message id.
+// Messages with the same key are published one at a time, in the order in which they were
+// added. A message may be published more than once, always with the same message id.
 package outbox
 
 import (
@@ -32,31 +32,33 @@ const maxKey = 1000
 
 // Entry is a message for the outbox.
 type Entry struct {
-	// Key is what order matters for (an order's id, say), at most 1,000 bytes.
+	// Key is for example an order's id: messages with the same key keep their order. At
+	// most 1,000 bytes.
 	Key     string
 	Route   messaging.Route
 	Message messaging.Message
 }
 
-// Add writes a message to the outbox, in the caller's transaction: it goes out if
+// Add writes a message to the outbox, in the caller's transaction: it is published if
 // and only if that commits. Call [Relay.Wake] after the commit, or let package
 // transactional do it.
 //
-// The key is what order matters for (here the order's id), at most 1,000 bytes. The order
-// of a key's messages is the order of commits only if their writers exclude each other, so
-// the caller has locked the key's own row before (SELECT ... FOR UPDATE).
+// Messages with the same key keep their order; a key is for example an order's id, at most
+// 1,000 bytes. This order is that of the commits only if no two transactions write messages
+// with the same key at the same time. So lock the row that the key stands for before
+// (SELECT ... FOR UPDATE).
 //
-// The message goes out as it is, every header with its type; an int becomes an int64, as
-// by a [messaging.Publisher]. What AMQP could not carry or PostgreSQL not keep, such as
-// text with a zero byte, is a [messaging.ErrInvalid], before any statement: the caller's
-// transaction can go on.
+// The message is published as it is, every header with its type; an int becomes an int64,
+// as with a [messaging.Publisher]. A message that AMQP cannot carry or PostgreSQL cannot
+// store, such as text with a zero byte, is a [messaging.ErrInvalid]. No statement has been
+// executed then, so the caller's transaction can go on.
 func Add(ctx context.Context, tx pgx.Tx, key string, route messaging.Route, m messaging.Message) error {
 	return AddAll(ctx, tx, []Entry{{key, route, m}})
 }
 
-// AddAll is [Add] for many messages, in one statement. They go out in their order here as
-// far as they have one key. When one of them is a [messaging.ErrInvalid] none is written;
-// the error has its id.
+// AddAll is [Add] for many messages, in one statement. Entries with the same key are
+// published in the order that they have here. When one of them is a [messaging.ErrInvalid]
+// none is written; the error has its id.
 func AddAll(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -70,7 +72,7 @@ func AddAll(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 		keys, exchanges = append(keys, e.Key), append(exchanges, e.Route.Exchange)
 		routes, messages = append(routes, e.Route.Key), append(messages, string(encoded))
 	}
-	// Ids are given in the order of the rows that are inserted, which ORDER BY decides.
+	// Rows get their ids in the order in which they are inserted: that of ORDER BY.
 	_, err := tx.Exec(ctx, `INSERT INTO outbox (key, exchange, route, message)
 		SELECT key, exchange, route, message::jsonb
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS entry (key, exchange, route, message, position)
@@ -81,7 +83,7 @@ func AddAll(ctx context.Context, tx pgx.Tx, entries []Entry) error {
 	return nil
 }
 
-// check refuses what would stop in the table or on its way out, and encodes the rest.
+// check encodes a message. It refuses one that could not be stored or published.
 func check(key string, route messaging.Route, m messaging.Message) ([]byte, error) {
 	if err := m.Validate(route); err != nil {
 		return nil, err
@@ -97,9 +99,10 @@ func check(key string, route messaging.Route, m messaging.Message) ([]byte, erro
 	return encode(m)
 }
 
-// Count says how many messages wait, and how many of them are held back: refused, to
-// be tried again later, or sent and not confirmed yet. What waits behind those is not
-// in the second number.
+// Count says how many messages wait, and how many of them are held back: those that were
+// refused and will be tried again later, and those that were sent and are not confirmed
+// yet. Messages that wait only because an earlier one with the same key is held back are
+// not in the second number.
 func Count(ctx context.Context, pool *pgxpool.Pool) (waiting, heldBack int64, err error) {
 	err = pool.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE not_before IS NOT NULL) FROM outbox`).Scan(&waiting, &heldBack)
 	if err != nil {

@@ -20,58 +20,60 @@ const (
 	batchSize  = 500
 	batchBytes = 32 << 20
 	firstFetch = 10
-	// roundTimeout is for how long one round sends; then it waits for what is on its way,
-	// at most for their patience. PostgreSQL ends a transaction that idles for longer, by
-	// idleSlack: a process that is frozen, or cut off, in the middle of a round holds up
-	// the other replicas until then.
+	// roundTimeout is for how long one round sends rows. Then it waits for the confirms of
+	// those that are on their way, for rowWait at most. PostgreSQL ends a transaction that
+	// is idle for idleSlack longer than that. So a process that freezes or loses its
+	// network during a round holds up the other replicas for no longer.
 	roundTimeout = 4 * time.Second
 	idleSlack    = time.Second
-	// recordTimeout is what a round gets to write down the outcomes.
+	// recordTimeout is the time that a round has to store the outcomes.
 	recordTimeout = 5 * time.Second
-	// pollInterval finds what replicas that are gone have left behind.
+	// pollInterval is how often the relay looks without a Wake: for rows of replicas that
+	// are gone, and for rows whose delay is over.
 	pollInterval = 250 * time.Millisecond
-	// firstDelay and maxDelay bound how long a failure holds a key back.
+	// firstDelay and maxDelay bound for how long a refused row holds back its key.
 	firstDelay = 500 * time.Millisecond
 	maxDelay   = 30 * time.Second
-	// lateDelay is for how long a message without a confirm is left to the relay that
-	// has sent it. Another one may send it again afterwards.
+	// lateDelay is for how long only the relay that has sent a late row waits for its
+	// confirm. Afterwards another relay may send it again.
 	lateDelay = 2 * time.Second
 
 	// lockID is the advisory lock of relay rounds: one at a time per database.
 	lockID = 0x6f7574626f78
 )
 
-// Relay publishes what is in an outbox. Every replica of a service runs one; they
-// take turns, since a round holds a lock for the length of its transaction.
+// Relay publishes the messages of an outbox. Every replica of a service runs one. They take
+// turns: a round holds a lock for the length of its transaction.
 //
-// A message that the broker refuses holds back its own key, for half a second at first
-// and up to 30 s when it happens again. When the broker closes the channel or the
-// connection over one message of several and does not say which, each of them is sent
-// again alone, beside everything else, until it is found.
+// A message that the broker refuses holds back the messages with its key: for half a second
+// at first, and for up to 30 s when it is refused again. When the broker closes the channel
+// or the connection because of one of several messages, and it is not known which, each of
+// them is sent again alone. Messages to other exchanges and queues go on meanwhile.
 //
-// A message whose confirm is late (its queue has lost its leader, say) holds back its
-// own key, and on the default exchange the others to its queue. Others to its exchange go by
-// further channels, see [messaging.Lane], until there are some 400 that are late. It stays on its way over many rounds, and this relay does
-// not send it again. Its row is held back for a moment; then every other replica may
-// send it once, since this one may be gone.
+// The confirm of a message may be late, for example because its queue has lost its leader.
+// Such a message holds back the messages with its key, and on the default exchange those to
+// its queue. Other messages to its exchange are sent on further channels, see
+// [messaging.Lane], until about 400 are late. This relay waits for the confirm over many
+// rounds and does not send the message again. After 2 s every other replica may send it
+// once, since this one may be gone.
 type Relay struct {
 	pool *pgxpool.Pool
 	pub  *messaging.Publisher
 	log  *zap.Logger
 	wake chan struct{}
 
-	// The goroutine in Run has these.
-	life     context.Context // until Run returns
-	stop     context.CancelFunc
-	lanes    map[laneKey]*lane
-	sendings map[int64]*sending // handed to the publisher, and without an outcome, by the row's id
-	expected int                // outcomes that will come
-	results  chan *sending
-	arrived  outcomes // of rows of earlier rounds, to be written down
+	// Only the goroutine of Run uses these.
+	life         context.Context // until Run returns
+	stop         context.CancelFunc
+	lanes        map[laneKey]*lane
+	sendings     map[int64]*sending // rows that the publisher has and that have no outcome yet, by id
+	expected     int                // how many outcomes will come
+	results      chan *sending
+	lateOutcomes outcomes // of rows of earlier rounds, not stored yet
 }
 
-// NewRelay makes a relay; [Relay.Run] runs it. The publisher may have other users; it
-// has to wait for confirms. No logger, nil, logs nothing.
+// NewRelay makes a relay; [Relay.Run] runs it. The publisher must wait for confirms; others
+// may use it too. With a nil logger nothing is logged.
 func NewRelay(pool *pgxpool.Pool, pub *messaging.Publisher, log *zap.Logger) *Relay {
 	if log == nil {
 		log = zap.NewNop()
@@ -79,7 +81,7 @@ func NewRelay(pool *pgxpool.Pool, pub *messaging.Publisher, log *zap.Logger) *Re
 	return &Relay{pool: pool, pub: pub, log: log, wake: make(chan struct{}, 1)}
 }
 
-// Wake says that something was committed. It never blocks.
+// Wake makes the relay look for new messages. Call it after a commit. It never blocks.
 func (r *Relay) Wake() {
 	select {
 	case r.wake <- struct{}{}:
@@ -87,10 +89,10 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run relays until ctx is done; the round that then runs gets a second for its confirms
-// and 5 s to write down what they were. Then it returns nil. It returns an error at once
-// when the relay was made without a pool, or without a publisher that waits for confirms.
-// A relay is run once at a time.
+// Run publishes until ctx is done. The round that runs then waits for confirms for one more
+// second and has 5 s to store the outcomes; then Run returns nil. It returns an error at
+// once when the relay was made without a pool, or without a publisher that waits for
+// confirms. Only one Run of a relay may run at a time.
 func (r *Relay) Run(ctx context.Context) error {
 	switch {
 	case r.pool == nil:
@@ -99,9 +101,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		return errors.New("outbox: the relay has no publisher that waits for confirms")
 	}
 	r.life, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.lanes, r.sendings, r.arrived = map[laneKey]*lane{}, map[int64]*sending{}, outcomes{}
+	r.lanes, r.sendings, r.lateOutcomes = map[laneKey]*lane{}, map[int64]*sending{}, outcomes{}
 	r.results = make(chan *sending)
-	defer r.abandon()
+	defer r.endSending()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for {
@@ -132,7 +134,7 @@ type row struct {
 	key      string
 	route    messaging.Route
 	message  messaging.Message
-	bad      error // message is not one
+	bad      error // why the message cannot be decoded
 	attempts int
 }
 
@@ -147,19 +149,19 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 		return false, err
 	}
 	r.collect()
-	if err := r.record(stop, tx, r.arrived); err != nil {
+	if err := r.record(stop, tx, r.lateOutcomes); err != nil {
 		return false, err
 	}
 	rows, more, err := r.take(stop, tx)
-	if err != nil || len(rows) == 0 && r.arrived.empty() {
+	if err != nil || len(rows) == 0 && r.lateOutcomes.empty() {
 		return false, err
 	}
-	// What is published and not recorded would be published again: a stop lets nothing
-	// more be sent, and waits a little for what is on its way.
+	// A row that is published and not recorded would be published again. So when Run is to
+	// stop, nothing more is sent, and the round still waits for what is on its way.
 	ctx, cancel := context.WithTimeout(stop, roundTimeout)
 	defer cancel()
-	arrived := r.arrived // and what arrives while the round runs is for the next one
-	r.arrived = outcomes{}
+	recordedHere := r.lateOutcomes // those that come while the round runs are for the next one
+	r.lateOutcomes = outcomes{}
 	out := r.publish(ctx, rows)
 	recording, recorded := context.WithTimeout(context.WithoutCancel(stop), recordTimeout)
 	defer recorded()
@@ -168,28 +170,29 @@ func (r *Relay) round(stop context.Context) (more bool, err error) {
 		err = tx.Commit(recording)
 	}
 	if err != nil {
-		r.arrived.join(arrived) // it was not written down after all
+		r.lateOutcomes.join(recordedHere) // the transaction was rolled back
 		return false, fmt.Errorf("commit a relay round: %w", err)
 	}
 	return more, out.broken
 }
 
-// lock locks out other relays.
+// lock keeps other relays out until the transaction ends.
 func (r *Relay) lock(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+patience+idleSlack).Milliseconds()))
+	_, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", (roundTimeout+rowWait+idleSlack).Milliseconds()))
 	if err != nil {
 		return fmt.Errorf("limit the relay's transaction: %w", err)
 	}
-	// Wait, do not try: what was committed after the other round had looked is ours.
+	// Wait for the lock: rows that were committed after the other relay had looked are
+	// left for this round.
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(lockID)); err != nil {
 		return fmt.Errorf("lock the outbox: %w", err)
 	}
 	return nil
 }
 
-// take selects the rows whose key is not held back, as many as a round may have, and
-// says whether there may be more. Times are the clock's and not the transaction's, which
-// may have waited long.
+// take selects rows whose key is not held back, as many as a round may have, and says
+// whether there may be more. It uses clock_timestamp, because the transaction may have
+// begun long ago: it has waited for the lock.
 func (r *Relay) take(ctx context.Context, tx pgx.Tx) (rows []row, more bool, err error) {
 	_, err = tx.Exec(ctx, fmt.Sprintf(`
 		DECLARE candidates NO SCROLL CURSOR FOR
@@ -201,7 +204,7 @@ func (r *Relay) take(ctx context.Context, tx pgx.Tx) (rows []row, more bool, err
 	if err != nil {
 		return nil, false, fmt.Errorf("read the outbox: %w", err)
 	}
-	// A few at first, and then as many as have room if they are as large as those.
+	// A few rows at first. Their mean size says how many more fit.
 	size := 0
 	for count := firstFetch; len(rows) < batchSize && size < batchBytes; count = (batchBytes - size) / max(size/len(rows), 1) {
 		count = min(max(count, 1), batchSize-len(rows))
@@ -228,7 +231,8 @@ func (r *Relay) take(ctx context.Context, tx pgx.Tx) (rows []row, more bool, err
 	return rows, true, nil
 }
 
-// record deletes what is done and pushes back what is not.
+// record stores outcomes: it deletes the rows that are confirmed, and sets for the others
+// when they may be sent again.
 func (r *Relay) record(ctx context.Context, tx pgx.Tx, out outcomes) error {
 	if out.empty() {
 		return nil

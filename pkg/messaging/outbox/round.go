@@ -8,24 +8,24 @@ import (
 	"go.uber.org/zap"
 )
 
-// failure is a row that was refused.
+// failure is a row that was refused, or that cannot be decoded.
 type failure struct {
 	row
 	err error
 }
 
-// outcomes are what became of rows.
+// outcomes are the results of rows, by id.
 type outcomes struct {
 	done   []int64   // confirmed
-	late   []int64   // not confirmed yet, or not sent because of those that are not
-	lost   []int64   // were late, and nobody will ever know
+	late   []int64   // not confirmed yet, or not sent because another row is not
+	lost   []int64   // late, and their outcome will never be known
 	failed []failure // refused
-	broken error     // why rows were left as they are
+	broken error     // why rows were not sent, or have an unknown outcome
 }
 
 func (o *outcomes) empty() bool { return len(o.done)+len(o.late)+len(o.lost)+len(o.failed) == 0 }
 
-// add notes what became of a row.
+// add notes the outcome of a row.
 func (o *outcomes) add(s *sending) {
 	switch s.result {
 	case confirmed:
@@ -37,11 +37,11 @@ func (o *outcomes) add(s *sending) {
 		if s.late {
 			o.lost = append(o.lost, s.id)
 		}
-	case suspected: // not yet
+	case unclear: // no outcome yet: it is sent again
 	}
 }
 
-// join adds what others say.
+// join adds other outcomes.
 func (o *outcomes) join(other outcomes) {
 	o.done = append(o.done, other.done...)
 	o.lost = append(o.lost, other.lost...)
@@ -52,15 +52,15 @@ func (o *outcomes) join(other outcomes) {
 // confirmed the next one. A key whose row is refused or late sends no more.
 type round struct {
 	*Relay
-	open    context.Context // until nothing more is sent
+	open    context.Context // when it is done nothing more is sent
 	queues  map[string][]row
 	running map[int64]*sending
-	unsent  []*sending // were not taken in time
+	unsent  []*sending // the publisher did not take them in time
 	out     outcomes
 }
 
-// publish sends rows until ctx is done, and waits for those that are on their way as
-// long as they are not late.
+// publish sends rows until ctx is done, and then waits for those that are on their way
+// until they have an outcome or are late.
 func (r *Relay) publish(ctx context.Context, rows []row) outcomes {
 	open, shut := context.WithCancel(ctx)
 	defer shut()
@@ -91,23 +91,23 @@ func (b *round) next(key string) {
 		b.out.failed = append(b.out.failed, failure{o, fmt.Errorf("decode the message: %w", o.bad)})
 		return
 	}
-	if b.sendings[o.id] != nil { // it is late
+	if b.sendings[o.id] != nil { // it is late, from an earlier round
 		b.out.late = append(b.out.late, o.id)
 		return
 	}
 	l := b.lane(o.route)
-	if l == nil { // it would be
+	if l == nil { // its lanes are full of late rows
 		b.out.late = append(b.out.late, o.id)
 		return
 	}
-	s := &sending{row: o, lane: l, until: time.Now().Add(l.patience()), sent: make(chan struct{})}
+	s := &sending{row: o, lane: l, until: time.Now().Add(l.waitTime()), sent: make(chan struct{})}
 	b.running[o.id] = s
 	b.send(b.open, s)
 }
 
-// wait takes outcomes until all rows that have none are late.
+// wait takes outcomes until every row has one or is late.
 func (b *round) wait() {
-	timer := time.NewTimer(shortPatience)
+	timer := time.NewTimer(shortWait)
 	defer timer.Stop()
 	for len(b.running) > 0 {
 		select {
@@ -123,7 +123,7 @@ func (b *round) wait() {
 	}
 }
 
-// left is how long it takes until all rows that are running are late.
+// left is the time until all rows without an outcome are late.
 func (b *round) left() time.Duration {
 	var last time.Time
 	for _, s := range b.running {
@@ -137,7 +137,7 @@ func (b *round) left() time.Duration {
 // ended takes an outcome, of this round or of an earlier one.
 func (b *round) ended(s *sending) {
 	b.finish(s)
-	if b.running[s.id] == nil || s.result == suspected {
+	if b.running[s.id] == nil || s.result == unclear {
 		return
 	}
 	delete(b.running, s.id)
@@ -152,8 +152,8 @@ func (b *round) ended(s *sending) {
 	}
 }
 
-// leave lets what is late to later rounds. What the publisher has not taken yet it does
-// not take any more.
+// leave leaves late rows to later rounds. It waits until each of them is sent, or until
+// the publisher has refused it because the round is over.
 func (b *round) leave() {
 	for _, s := range b.running {
 		for b.running[s.id] != nil && !isClosed(s.sent) {
@@ -172,7 +172,7 @@ func (b *round) leave() {
 	}
 	for _, s := range b.unsent {
 		s.lane.halted = s.lane.late > 0
-		if s.lane.late > 0 || len(b.out.done) > 0 { // it is its lane that waits, not all of them
+		if s.lane.late > 0 || len(b.out.done) > 0 { // only its lane waits, not all lanes
 			b.out.late = append(b.out.late, s.id)
 		} else {
 			b.out.add(s)
