@@ -137,8 +137,8 @@ func TestAnApplyThatEndsEarlyLeavesNoQueueWithoutItsSettings(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	done := false
-	for patience := 20 * time.Millisecond; !done; patience += patience / 4 {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+	for limit := 20 * time.Millisecond; !done; limit += limit / 4 {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		err := messaging.Apply(ctx, b.Admin(), sample())
 		cancel()
 		if done = err == nil; !done {

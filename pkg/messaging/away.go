@@ -35,8 +35,8 @@ import (
 // A queue that keeps order can do none of that: it keeps its one message, waits in place
 // with the same pauses and tries again.
 const (
-	// doubtTime is how long a held message waits for others to be handled.
-	doubtTime = time.Second
+	// holdTime is how long a held message waits for others to be handled.
+	holdTime = time.Second
 	// firstPause doubles with each probe that fails, to lastPause.
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
@@ -186,7 +186,7 @@ func (a *away) succeeded(j *job) {
 
 // blames says whether a message that is Unavailable was so before, while one that began
 // since then has succeeded. It remembers the message.
-func (a *away) blames(j *job) bool {
+func (a *away) failedAlone(j *job) bool {
 	a.active.Store(true)
 	a.mu.Lock()
 	defer a.mu.Unlock()

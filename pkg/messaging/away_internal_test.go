@@ -46,22 +46,22 @@ func TestAPauseThatWasAskedFor(t *testing.T) {
 }
 
 // A message is to blame when it fails again although one that began in between succeeded.
-func TestWhichMessageIsToBlame(t *testing.T) {
+func TestWhichMessageHasFailedAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := awayOf()
 		good := awayJob("good")
 		<-time.After(time.Second)
-		require.False(t, a.blames(awayJob("bad")), "the first time")
+		require.False(t, a.failedAlone(awayJob("bad")), "the first time")
 		a.succeeded(good)
-		require.False(t, a.blames(awayJob("bad")), "the other one began before it")
+		require.False(t, a.failedAlone(awayJob("bad")), "the other one began before it")
 		<-time.After(time.Second)
 		a.succeeded(awayJob("good"))
 		<-time.After(time.Second)
-		require.True(t, a.blames(awayJob("bad")))
-		require.False(t, a.blames(awayJob("another")))
+		require.True(t, a.failedAlone(awayJob("bad")))
+		require.False(t, a.failedAlone(awayJob("another")))
 		a.succeeded(awayJob("bad"))
-		require.False(t, a.blames(awayJob("bad")), "it has succeeded")
+		require.False(t, a.failedAlone(awayJob("bad")), "it has succeeded")
 	})
 }
 
@@ -69,7 +69,7 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	t.Parallel()
 	a := awayOf()
 	for i := range 3 * maxRemembered {
-		a.blames(awayJob(fmt.Sprint(i)))
+		a.failedAlone(awayJob(fmt.Sprint(i)))
 	}
 	require.Len(t, a.remembered, maxRemembered)
 	require.NotEqual(t, identity(&job{raw: amqp.Delivery{Body: []byte("a")}}), identity(&job{raw: amqp.Delivery{Body: []byte("b")}}))

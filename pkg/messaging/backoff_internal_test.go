@@ -74,7 +74,7 @@ func TestALimitOfChannelsIsRemembered(t *testing.T) {
 }
 
 // A handler's error is read once: of what it says in one text, the stronger part counts.
-func TestJudge(t *testing.T) {
+func TestClassify(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	var loop loopError
@@ -95,9 +95,9 @@ func TestJudge(t *testing.T) {
 		{"no text", errors.New("\xff"), outcome{failed: true, text: "\uFFFD"}},
 		{"one that wraps itself", &loop, outcome{failed: true, text: "loop"}},
 	} {
-		require.Equal(t, c.want, judge(c.err), c.name)
+		require.Equal(t, c.want, classify(c.err), c.name)
 	}
-	require.LessOrEqual(t, len(judge(errors.New(string(make([]byte, 5000)))).text), maxReason)
+	require.LessOrEqual(t, len(classify(errors.New(string(make([]byte, 5000)))).text), maxReason)
 }
 
 type loopError struct{ inner error }

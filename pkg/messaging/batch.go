@@ -90,7 +90,7 @@ func (s *subscription) collect(from <-chan amqp.Delivery) <-chan amqp.Delivery {
 // gather takes what is there behind the first delivery, and waits at most the linger for
 // more. A probe tries one message after the other.
 func (s *subscription) gather(h *hand) {
-	if s.doubt.probe > 0 {
+	if s.held.probe > 0 {
 		return
 	}
 	var over <-chan time.Time
@@ -176,7 +176,7 @@ func (s *subscription) callBatch(ctx context.Context, jobs []job) {
 			s.crashed(&jobs[0], recover())
 		}
 	}()
-	outs, whole := judgeBatch(s.batch.HandleBatch(ctx, batch), len(jobs))
+	outs, whole := classifyBatch(s.batch.HandleBatch(ctx, batch), len(jobs))
 	returned = true
 	if whole.failed && !whole.away && !whole.back && !whole.stopping {
 		s.log.Warn("batch failed, its messages are handled alone", zap.Int("messages", len(jobs)), zap.String("error", whole.text))
@@ -190,15 +190,15 @@ func (s *subscription) callBatch(ctx context.Context, jobs []job) {
 	}
 }
 
-// judgeBatch reads the error of a batch of n: one outcome for each of them, or one for all.
-func judgeBatch(err error, n int) (outs []outcome, whole outcome) {
+// classifyBatch reads the error of a batch of n: one outcome for each of them, or one for all.
+func classifyBatch(err error, n int) (outs []outcome, whole outcome) {
 	each, ok := err.(BatchErrors) //nolint:errorlint // what it wraps is user code
 	if !ok || len(each) != n {
-		return nil, judge(err)
+		return nil, classify(err)
 	}
 	outs = make([]outcome, n)
 	for i, err := range each {
-		outs[i] = judge(err)
+		outs[i] = classify(err)
 	}
 	return outs, outcome{}
 }

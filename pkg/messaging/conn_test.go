@@ -14,17 +14,17 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// silence is a host that accepts and never says a word, as one that hangs does.
-type silence struct {
+// silentHost accepts connections and never answers, like a host that hangs.
+type silentHost struct {
 	url      string
 	accepted chan struct{} // one for each connection
 }
 
-func newSilence(t *testing.T) *silence {
+func newSilentHost(t *testing.T) *silentHost {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := &silence{url: "amqp://" + l.Addr().String() + "/", accepted: make(chan struct{}, 100)}
+	s := &silentHost{url: "amqp://" + l.Addr().String() + "/", accepted: make(chan struct{}, 100)}
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		for {
@@ -45,7 +45,7 @@ func TestAHostThatSaysNothing(t *testing.T) {
 	t.Run("is passed over", func(t *testing.T) {
 		t.Parallel()
 		b := messagingtest.Broker(t)
-		s := newSilence(t)
+		s := newSilentHost(t)
 		// The order is drawn at random: again until it was the silent one's turn.
 		for len(s.accepted) == 0 {
 			config := b.Config()
@@ -59,7 +59,7 @@ func TestAHostThatSaysNothing(t *testing.T) {
 	})
 	t.Run("does not hold up who stops waiting", func(t *testing.T) {
 		t.Parallel()
-		s := newSilence(t)
+		s := newSilentHost(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		failed := make(chan error, 1)
@@ -103,7 +103,7 @@ func TestAHostThatSaysNothing(t *testing.T) {
 	})
 	t.Run("does not hide why the others fail", func(t *testing.T) {
 		t.Parallel()
-		s := newSilence(t)
+		s := newSilentHost(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		failed := make(chan error, 1)

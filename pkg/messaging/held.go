@@ -7,9 +7,9 @@ import (
 
 // doubt is what a subscription holds while it is not clear whether something is away:
 // see away.go.
-type doubt struct {
+type held struct {
 	mu      sync.Mutex
-	held    []heldJob
+	jobs    []heldJob
 	failing []job     // that were held, and have failed alone
 	probe   int       // how many messages are tried, one after the other; 0 when this is no probe
 	began   time.Time // the subscription
@@ -25,18 +25,18 @@ type heldJob struct {
 
 // watch begins to wait for messages.
 func (s *subscription) watch() {
-	b := &s.doubt
+	b := &s.held
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.began = time.Now()
-	b.timer = time.AfterFunc(doubtTime, s.decide)
+	b.timer = time.AfterFunc(holdTime, s.holdTimeOver)
 	if b.probe == 0 {
 		b.timer.Stop()
 	}
 }
 
 // begin notes that a message is being handled.
-func (b *doubt) begin() {
+func (b *held) begin() {
 	if b.probe > 0 {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -49,7 +49,7 @@ func (s *subscription) next() (j job, ok bool) {
 	if !s.away.active.Load() {
 		return j, false
 	}
-	b := &s.doubt
+	b := &s.held
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.failing) == 0 {
@@ -64,30 +64,30 @@ func (s *subscription) next() (j job, ok bool) {
 // hold keeps a message whose handler says that something is away. It says false when the
 // message alone is to blame.
 func (s *subscription) hold(j *job) bool {
-	if isDone(s.ended) || s.away.blames(j) {
+	if isDone(s.ended) || s.away.failedAlone(j) {
 		return false
 	}
-	b := &s.doubt
+	b := &s.held
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.held = append(b.held, heldJob{*j, time.Now()})
+	b.jobs = append(b.jobs, heldJob{*j, time.Now()})
 	*j = job{}
 	b.busy = false
 	b.ended++
-	b.timer.Reset(doubtTime)
-	if b.probe == 0 && len(b.held) >= min(2, s.prefetch) || s.over() {
-		s.decided()
+	b.timer.Reset(holdTime)
+	if b.probe == 0 && len(b.jobs) >= min(2, s.prefetch) || s.probeOver() {
+		s.endHolding()
 	}
 	return true
 }
 
 // over says whether a probe has tried what it was to try, or takes too long.
-func (s *subscription) over() bool {
+func (s *subscription) probeOver() bool {
 	limit := maxProbeTime
 	if s.queue.ConsumerTimeout > 0 {
 		limit = min(limit, s.queue.ConsumerTimeout/2)
 	}
-	return s.doubt.probe > 0 && (s.doubt.ended >= s.doubt.probe || time.Since(s.doubt.began) > limit)
+	return s.held.probe > 0 && (s.held.ended >= s.held.probe || time.Since(s.held.began) > limit)
 }
 
 // settled judges the held messages anew, after another one has ended: one that began
@@ -108,7 +108,7 @@ func (s *subscription) settled(j *job) {
 		s.away.tell()
 		return
 	}
-	b := &s.doubt
+	b := &s.held
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.busy = false
@@ -117,8 +117,8 @@ func (s *subscription) settled(j *job) {
 	case b.probe > 0 && succeeded:
 		s.away.up(true)
 		s.leave(errBack)
-	case s.over():
-		s.decided()
+	case s.probeOver():
+		s.endHolding()
 	case b.probe == 0 && succeeded:
 		s.away.up(true)
 		b.failAlone(j.tried)
@@ -126,35 +126,35 @@ func (s *subscription) settled(j *job) {
 }
 
 // failAlone takes what has failed before a time.
-func (b *doubt) failAlone(before time.Time) {
-	kept := b.held[:0]
-	for _, h := range b.held {
+func (b *held) failAlone(before time.Time) {
+	kept := b.jobs[:0]
+	for _, h := range b.jobs {
 		if h.failed.Before(before) {
 			b.failing = append(b.failing, h.job)
 		} else {
 			kept = append(kept, h)
 		}
 	}
-	b.held = kept
+	b.jobs = kept
 }
 
 // decide decides when nothing has come for a while.
-func (s *subscription) decide() {
-	s.doubt.mu.Lock()
-	defer s.doubt.mu.Unlock()
-	if !s.doubt.busy {
-		s.decided()
+func (s *subscription) holdTimeOver() {
+	s.held.mu.Lock()
+	defer s.held.mu.Unlock()
+	if !s.held.busy {
+		s.endHolding()
 	}
 }
 
 // decided ends the subscription, to pause or to go on at full speed.
-func (s *subscription) decided() {
-	b := &s.doubt
+func (s *subscription) endHolding() {
+	b := &s.held
 	switch {
 	case isDone(s.stop):
-	case len(b.held) > 0:
-		last := b.held[len(b.held)-1].job
-		for _, h := range b.held {
+	case len(b.jobs) > 0:
+		last := b.jobs[len(b.jobs)-1].job
+		for _, h := range b.jobs {
 			last.out.pause = max(last.out.pause, h.out.pause)
 		}
 		s.away.down(&last)
@@ -167,14 +167,14 @@ func (s *subscription) decided() {
 
 // release takes out what is held, at the end of the subscription.
 func (s *subscription) release() (jobs []job) {
-	b := &s.doubt
+	b := &s.held
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.timer.Stop()
 	jobs = b.failing
-	for _, h := range b.held {
+	for _, h := range b.jobs {
 		jobs = append(jobs, h.job)
 	}
-	b.held, b.failing = nil, nil
+	b.jobs, b.failing = nil, nil
 	return jobs
 }

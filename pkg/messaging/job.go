@@ -88,7 +88,7 @@ func (s *subscription) receive(h *hand) bool {
 		if !ok {
 			return false
 		}
-		s.doubt.begin()
+		s.held.begin()
 		s.take(h, d)
 		s.gather(h)
 		return true
@@ -145,7 +145,7 @@ func (s *subscription) call(ctx context.Context, j *job) {
 		}
 		j.out = s.crashed(j, recover())
 	}()
-	out := judge(s.handle(ctx, j.delivery))
+	out := classify(s.handle(ctx, j.delivery))
 	returned = true
 	out.away = out.away && (!cut || ctx.Err() == nil) // else it had too little time to know
 	j.out = out
@@ -167,8 +167,8 @@ func (s *subscription) crashed(j *job, panicked any) outcome {
 // would keep errors.As busy for ever.
 const maxErrors = 1000
 
-// judge reads an error. It may panic, since the methods of the error are user code.
-func judge(err error) outcome {
+// classify reads an error. It may panic, since the methods of the error are user code.
+func classify(err error) outcome {
 	if err == nil {
 		return outcome{}
 	}

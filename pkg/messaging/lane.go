@@ -35,15 +35,15 @@ type lane struct {
 	over   chan struct{} // closed when it takes no more
 	reason error         // why; read after over
 
-	crowded atomic.Bool // had more on their way than sharedWindow, or wanted to
+	needsOwn atomic.Bool // had more on their way than sharedWindow, or wanted to
 
 	waits  atomic.Pointer[link]  // for this connection, or has it
 	failed atomic.Pointer[error] // why it has no channel, if that is known
 
 	// The goroutine in run has these.
-	alone  bool  // must not share a connection
-	killer bool  // its own connection was closed over its messages
-	own    *link // its own connection; nil while it has none
+	alone      bool  // must not share a connection
+	staysAlone bool  // its own connection was closed over its messages
+	own        *link // its own connection; nil while it has none
 }
 
 func newLane(key laneKey) *lane {
@@ -74,7 +74,7 @@ func (l *lane) name() string {
 
 // run keeps the lane's channel open, one session after another.
 func (p *Publisher) run(l *lane) {
-	defer p.hangUp(l)
+	defer p.closeOwn(l)
 	for wait := newBackoff(p.conn.config.MaxBackoff); ; {
 		s, err := p.open(l)
 		if err == nil {
@@ -140,17 +140,17 @@ func (p *Publisher) open(l *lane) (*session, error) {
 // connection gives the connection where the lane belongs now, and says whether it is
 // its own.
 func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
-	if l.own != nil && !l.killer {
-		if ep, _ := l.own.epochs.get(); ep != nil && (l.alone || l.crowded.Load()) {
+	if l.own != nil && !l.staysAlone {
+		if ep, _ := l.own.epochs.get(); ep != nil && (l.alone || l.needsOwn.Load()) {
 			return ep, true, nil
 		}
-		p.hangUp(l) // it is lost, or not needed; a new one says by itself whether it can be had
+		p.closeOwn(l) // it is lost, or not needed; a new one says by itself whether it can be had
 	}
 	if l.alone {
 		if ep, err := p.ownConnection(l); ep != nil || err != nil {
 			return ep, true, err
 		}
-		p.hangUp(l)
+		p.closeOwn(l)
 	}
 	l.waits.Store(p.conn.publish)
 	ep, err = p.conn.publish.epochs.await(p.life, l.over, p.conn.publish.missing)
@@ -170,7 +170,7 @@ func (p *Publisher) ownConnection(l *lane) (*epoch, error) {
 			return ep, nil
 		case isDone(l.over):
 			return nil, ErrClosed
-		case !l.killer && own.failure() != nil && p.conn.publish.ready() == nil:
+		case !l.staysAlone && own.failure() != nil && p.conn.publish.ready() == nil:
 			return nil, nil
 		}
 		select {
@@ -190,8 +190,8 @@ func (p *Publisher) ownLink(l *lane) *link {
 	return l.own
 }
 
-// hangUp closes the lane's own connection in the background.
-func (p *Publisher) hangUp(l *lane) {
+// closeOwn closes the lane's own connection in the background.
+func (p *Publisher) closeOwn(l *lane) {
 	own := l.own
 	l.own = nil
 	if own != nil {
@@ -201,10 +201,10 @@ func (p *Publisher) hangUp(l *lane) {
 
 // suspect lets a lane go on alone that had messages on their way when the broker closed
 // the connection over a message.
-func (p *Publisher) suspect(l *lane, wasAlone bool, reason *amqp.Error) {
-	before := [...]bool{l.alone, l.killer}
-	l.alone, l.killer = true, l.killer || wasAlone
-	if before != [...]bool{l.alone, l.killer} {
+func (p *Publisher) isolate(l *lane, wasAlone bool, reason *amqp.Error) {
+	before := [...]bool{l.alone, l.staysAlone}
+	l.alone, l.staysAlone = true, l.staysAlone || wasAlone
+	if before != [...]bool{l.alone, l.staysAlone} {
 		p.conn.config.Logger.Warn("the broker has closed a connection over a message, a lane that was on it goes on alone",
 			zap.String("lane", l.name()), zap.Bool("was_alone", wasAlone), zap.Error(reason))
 	}

@@ -24,14 +24,14 @@ type mover struct {
 // look moves the lane if it should and can.
 func (m *mover) look() {
 	m.changed, m.again = nil, nil
-	if m.own || m.answers != nil || !m.lane.crowded.Load() {
+	if m.own || m.answers != nil || !m.lane.needsOwn.Load() {
 		return
 	}
 	own := m.ownLink(m.lane)
 	ep, changed := own.epochs.get()
 	switch {
 	case ep == nil && own.failure() != nil:
-		m.hangUp(m.lane)
+		m.closeOwn(m.lane)
 		m.again = time.After(dialAgain)
 	case ep == nil:
 		m.changed = changed

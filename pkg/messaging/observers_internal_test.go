@@ -123,7 +123,7 @@ func TestASettleEventHasTheTextOfTheError(t *testing.T) {
 	o := newObservers([]Observer{settles{&got}}, zap.NewNop())
 	failed := errors.New("no such order")
 	for _, err := range []error{nil, failed, Permanent(failed)} {
-		o.settled(&Delivery{}, Rejected, judge(err), time.Now())
+		o.settled(&Delivery{}, Rejected, classify(err), time.Now())
 	}
 	require.NoError(t, got[0].Err)
 	require.EqualError(t, got[1].Err, "no such order")

@@ -8,7 +8,7 @@ import (
 
 // fate is the error of a message that was on its way when the channel ended. known says
 // that it was the reason.
-func fate(reason *amqp.Error, known bool) error {
+func endError(reason *amqp.Error, known bool) error {
 	switch {
 	case reason == nil:
 		return fmt.Errorf("%w: %w", ErrConnectionLost, ErrClosed)
@@ -34,7 +34,7 @@ func (s *session) next(route Route) error {
 	switch {
 	case r == nil:
 	case r.reason.Code == amqp.NotFound, r.reason.Code == amqp.AccessRefused && r.route == route:
-		return fate(r.reason, true)
+		return endError(r.reason, true)
 	}
 	return errSessionOver
 }
@@ -50,7 +50,7 @@ func (s *session) settle(c *Confirmation) bool {
 			return false
 		}
 		s.collect() // a return comes before the confirm of its message: it is here already
-		s.decide(c, ErrNacked)
+		s.setOutcome(c, ErrNacked)
 		if !isDone(s.proven) {
 			close(s.proven)
 		}
@@ -63,7 +63,7 @@ func (s *session) settle(c *Confirmation) bool {
 }
 
 // decide sets the outcome. The error is that of a message that was not confirmed.
-func (s *session) decide(c *Confirmation, unconfirmed error) {
+func (s *session) setOutcome(c *Confirmation, unconfirmed error) {
 	if s.ids[c.message.ID] == c {
 		delete(s.ids, c.message.ID)
 	}

@@ -86,7 +86,7 @@ func TestMarksOfAnError(t *testing.T) {
 		"a call's":      {done(GiveBack(cause, 1)), outcome{done: true}},
 		"of no failure": {errors.Join(GiveBack(nil, 1), RetryInPlace(nil)), outcome{}},
 	} {
-		got := judge(c.err)
+		got := classify(c.err)
 		require.Equal(t, c.err != nil, got.failed, name)
 		got.failed, got.text = false, ""
 		require.Equal(t, c.want, got, name)

@@ -51,7 +51,7 @@ func (s *session) place(ctx context.Context, route Route) error {
 	select {
 	case s.places <- struct{}{}:
 	default:
-		s.crowd()
+		s.askForOwn()
 		select {
 		case s.places <- struct{}{}:
 		case <-s.ended:
@@ -61,7 +61,7 @@ func (s *session) place(ctx context.Context, route Route) error {
 		}
 	}
 	if len(s.places) > sharedWindow {
-		s.crowd()
+		s.askForOwn()
 	}
 	if isDone(s.proven) {
 		return nil
@@ -90,8 +90,8 @@ func (s *session) full() string {
 
 // crowd notes that the lane has more to send than may be on its way on the shared
 // connection.
-func (s *session) crowd() {
-	if s.config.window > sharedWindow && s.lane.crowded.CompareAndSwap(false, true) {
+func (s *session) askForOwn() {
+	if s.config.window > sharedWindow && s.lane.needsOwn.CompareAndSwap(false, true) {
 		s.lookAgain()
 	}
 }

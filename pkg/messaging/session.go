@@ -112,7 +112,7 @@ func (s *session) run() error {
 	defer late.Stop()
 	over := s.lane.over
 	move := mover{session: s}
-	move.look() // it may have been crowded before
+	move.look() // it may have been needsOwn before
 	for {
 		if move.done || s.mayLeave() && s.finish() {
 			return nil
@@ -183,10 +183,10 @@ func (s *session) sweep() {
 // where it is, since later answers come there.
 func (s *session) mayLeave() bool {
 	l := s.lane
-	if isDone(s.proven) && !l.killer {
+	if isDone(s.proven) && !l.staysAlone {
 		l.alone = false
 	}
-	return isDone(l.over) || s.own && !l.alone && !l.crowded.Load() && s.answers == nil
+	return isDone(l.over) || s.own && !l.alone && !l.needsOwn.Load() && s.answers == nil
 }
 
 // finish ends the session if nothing is on its way.
@@ -229,12 +229,12 @@ func (s *session) end(reason *amqp.Error) error {
 			s.refused = &rejection{reason, c.route}
 		}
 	}
-	if open != 1 || !s.blames(reason) {
+	if open != 1 || !s.closedOverMessage(reason) {
 		s.refused = nil
 	}
-	why := fate(reason, s.refused != nil)
+	why := endError(reason, s.refused != nil)
 	for _, c := range left {
-		s.decide(c, why)
+		s.setOutcome(c, why)
 	}
 	close(s.ended)
 	s.mu.Unlock()
@@ -242,13 +242,13 @@ func (s *session) end(reason *amqp.Error) error {
 		c.tell()
 	}
 	if open > 0 && closesConnection(reason) {
-		s.suspect(s.lane, s.own, reason)
+		s.isolate(s.lane, s.own, reason)
 	}
 	s.release()
 	return why
 }
 
 // blames says whether the only message on its way was the reason.
-func (s *session) blames(reason *amqp.Error) bool {
+func (s *session) closedOverMessage(reason *amqp.Error) bool {
 	return closesChannel(reason) || s.own && closesConnection(reason)
 }

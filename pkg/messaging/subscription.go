@@ -23,7 +23,7 @@ type subscription struct {
 	cancel      func(noWait bool) error // sends basic.cancel
 	workers     sync.WaitGroup
 	until       time.Time // the end of the tenure; zero before the first message is settled
-	doubt       doubt
+	held        held
 
 	stopOnce sync.Once
 	why      error         // of stop: nil when the consumer drains
@@ -82,7 +82,7 @@ func (c *Consumer) subscription(ep *epoch) *subscription {
 		stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if n := c.away.size(); n > 0 && !c.keepsOrder {
-		s.concurrency, s.prefetch, s.doubt.probe = 1, n, n
+		s.concurrency, s.prefetch, s.held.probe = 1, n, n
 	}
 	return s
 }

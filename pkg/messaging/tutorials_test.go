@@ -37,13 +37,13 @@ func ours(t *testing.T, conn *messaging.Conn, route messaging.Route, body string
 	require.NoError(t, p.Close(within(t, 5*time.Second)))
 }
 
-// hears gives a handler of texts and what it gets.
-func hears() (messaging.Handler, <-chan string) {
-	heard := make(chan string, 100)
+// textHandler gives a handler of texts, and the texts that it gets.
+func textHandler() (messaging.Handler, <-chan string) {
+	got := make(chan string, 100)
 	return messaging.Typed(text.Codec, func(_ context.Context, _ *messaging.Delivery, body string) error {
-		heard <- body
+		got <- body
 		return nil
-	}), heard
+	}), got
 }
 
 // body is what a consumer of theirs got.
@@ -62,12 +62,12 @@ func TestTutorialHello(t *testing.T) {
 	q, err := ch.QueueDeclare("hello", true, false, false, false, nil)
 	require.NoError(t, err)
 	conn := b.Connect(t, b.Config())
-	handler, heard := hears()
+	handler, got := textHandler()
 	consumer, err := conn.Consume(messaging.Queue{Name: q.Name}, handler)
 	require.NoError(t, err)
 
 	require.NoError(t, ch.PublishWithContext(t.Context(), "", q.Name, false, false, plainText("Hello World!")))
-	require.Equal(t, "Hello World!", next(t, heard))
+	require.Equal(t, "Hello World!", next(t, got))
 	require.NoError(t, consumer.Drain(within(t, 20*time.Second)))
 
 	deliveries, err := ch.ConsumeWithContext(t.Context(), q.Name, "", true, false, false, false, nil)
@@ -99,21 +99,21 @@ func TestTutorialWorkQueue(t *testing.T) {
 	require.NoError(t, ch.Close())
 
 	failed := false
-	heard := make(chan string, 1)
+	got := make(chan string, 1)
 	_, err = conn.Consume(messaging.Queue{Name: q.Name, Type: messaging.Quorum}, messaging.Typed(text.Codec,
 		func(_ context.Context, d *messaging.Delivery, task string) error {
 			if !failed {
 				failed = true
 				return context.DeadlineExceeded
 			}
-			heard <- task + strconv.Itoa(d.Attempt)
+			got <- task + strconv.Itoa(d.Attempt)
 			return nil
 		}))
 	require.NoError(t, err)
 	task := plainText("Third...")
 	task.DeliveryMode = amqp.Persistent
 	require.NoError(t, raw(t, b).PublishWithContext(t.Context(), "", q.Name, false, false, task))
-	require.Equal(t, "Third...2", next(t, heard))
+	require.Equal(t, "Third...2", next(t, got))
 	empty(t, b, q.Name)
 }
 
@@ -132,7 +132,7 @@ func TestTutorialLogs(t *testing.T) {
 			ch := raw(t, b)
 			require.NoError(t, ch.ExchangeDeclare(c.exchange, c.kind, true, false, false, false, nil))
 			conn := b.Connect(t, b.Config())
-			handler, heard := hears()
+			handler, got := textHandler()
 			mux := messaging.NewMux("")
 			from := text
 			from.Exchange = c.exchange // any program's that sets no user id
@@ -147,7 +147,7 @@ func TestTutorialLogs(t *testing.T) {
 				require.NoError(t, ch.PublishWithContext(t.Context(), c.exchange, c.other, false, false, plainText("not for us")))
 			}
 			require.NoError(t, ch.PublishWithContext(t.Context(), c.exchange, c.key, false, false, plainText("run for it")))
-			require.Equal(t, "run for it", next(t, heard))
+			require.Equal(t, "run for it", next(t, got))
 
 			q, err := ch.QueueDeclare("", false, false, true, false, nil)
 			require.NoError(t, err)

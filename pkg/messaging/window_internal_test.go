@@ -79,7 +79,7 @@ func TestNoPlaceAfterTheEnd(t *testing.T) {
 }
 
 // What is known of a message that was on its way when the channel ended.
-func TestFate(t *testing.T) {
+func TestErrorOfAMessageWhenItsChannelEnds(t *testing.T) {
 	t.Parallel()
 	channel := &amqp.Error{Code: amqp.NotFound, Server: true, Recover: true}
 	connection := &amqp.Error{Code: amqp.InternalError, Server: true}
@@ -99,7 +99,7 @@ func TestFate(t *testing.T) {
 		{"an operator's doing", forced, false, false, true},
 		{"a lost connection", lost, false, false, true},
 	} {
-		err := fate(c.reason, c.known)
+		err := endError(c.reason, c.known)
 		require.Equal(t, c.refused, errors.Is(err, ErrRefused), c.name)
 		require.Equal(t, c.lost, errors.Is(err, ErrConnectionLost), c.name)
 	}

@@ -131,8 +131,8 @@ func (c *ClusterInfo) Kill(t testing.TB, node int) {
 // Stop ends a node in good order.
 func (c *ClusterInfo) Stop(t testing.TB, node int) {
 	t.Helper()
-	patience := 30 * time.Second
-	if err := c.Nodes[node].container.Stop(context.WithoutCancel(t.Context()), &patience); err != nil {
+	timeout := 30 * time.Second
+	if err := c.Nodes[node].container.Stop(context.WithoutCancel(t.Context()), &timeout); err != nil {
 		t.Fatalf("stop a node: %v", err)
 	}
 }
