@@ -19,54 +19,59 @@ type Config struct {
 	// of a URL, '#', '?', '/', '@' and '%' are percent-encoded.
 	URLs []string
 	// User and Password replace those in the URLs, so that secrets need not be there.
-	// They are given together, but for the next two. User is put into every message, and
-	// the broker refuses one that is not who is logged in.
+	// They are given together, except with Credentials or ByCertificate. Every message
+	// carries User as its user id; the broker refuses one that is not the user who has
+	// logged in.
 	User, Password string
-	// Credentials gives what to log in with, in place of Password and of what is in the
-	// URLs. It is called for each attempt at a URL, and again before what it gave
-	// expires; several connections call it at once, so it should cache what is expensive.
-	// Its context ends after DialTimeout. An error of it is an attempt that failed, which
-	// is made again. Without User no message carries a user id: see [AnyOwner].
+	// Credentials gives the user and password or token to log in with, in place of
+	// Password and of those in the URLs. It is called for each attempt at a URL, and again
+	// before the credentials expire. Several connections may call it at the same time, so
+	// it should cache what is expensive. Its context ends after DialTimeout. An error is a
+	// failed attempt to connect, which is repeated. Without User no message carries a user
+	// id: see [AnyOwner].
 	Credentials func(ctx context.Context) (Credentials, error)
-	// ByCertificate logs in by the client's certificate in TLS (SASL EXTERNAL), without a
-	// password; the broker needs the plugin rabbitmq_auth_mechanism_ssl for it. User is
-	// the name that the broker reads in the certificate; without it no message carries a
-	// user id.
+	// ByCertificate logs in with the client certificate in TLS (SASL EXTERNAL), without a
+	// password. The broker needs the plugin rabbitmq_auth_mechanism_ssl for it. User is
+	// then the name that the broker takes from the certificate; without User no message
+	// carries a user id.
 	ByCertificate bool
 	// AppID is the app_id of every message. Defaults to Name.
 	AppID string
-	// Name is shown for the connection in the management UI, and begins the tag of every
-	// consumer. At most 218 bytes. Defaults to the program's file name, or "messaging"
-	// where that cannot be one.
+	// Name is the connection's name in the management UI, and every consumer tag begins
+	// with it. At most 218 bytes. Defaults to the program's file name, or to "messaging"
+	// when that is too long or not a valid text.
 	Name string
-	// TLS is used for amqps URLs. The server's name defaults to the URL's host.
+	// TLS is used for amqps URLs. Its ServerName defaults to the host of the URL.
 	TLS *tls.Config
-	// Heartbeat finds dead peers: whole seconds, at least one. The broker's own setting,
-	// 60 s by default, is the longest. Defaults to 10 s.
+	// Heartbeat is the interval of heartbeats, which detect a dead peer: whole seconds, at
+	// least one. The broker's own setting (60 s by default) is the upper limit. Defaults to
+	// 10 s.
 	Heartbeat time.Duration
 	// DialTimeout bounds one attempt at one URL, handshakes included. Defaults to 5 s.
 	DialTimeout time.Duration
 	// CallTimeout bounds each synchronous AMQP method (open a channel, declare,
-	// cancel). A connection that takes longer is given up. Defaults to 10 s. To consume
-	// from a queue or stream whose leader does not answer takes the broker itself up to
-	// 65 s, so that has 75 s, or CallTimeout if it is longer.
+	// cancel). When one takes longer the connection is closed. Defaults to 10 s. For
+	// basic.consume the limit is 75 s, or CallTimeout if that is longer, because the broker
+	// itself waits up to 65 s for the leader of a queue or stream that does not answer.
 	CallTimeout time.Duration
-	// WriteTimeout bounds one write to the socket, of at most 256 KiB. It is long, because a broker
-	// under a resource alarm stops reading. Defaults to 15 s.
+	// WriteTimeout bounds one write to the socket, of at most 256 KiB. Defaults to 15 s:
+	// it must be long, because a broker under a resource alarm stops reading.
 	WriteTimeout time.Duration
-	// MaxBackoff bounds the wait between attempts, which starts at 100 ms, doubles
-	// and is drawn at random below that ("full jitter"). Defaults to 2 s.
+	// MaxBackoff bounds the wait between attempts to connect or to subscribe. The wait is
+	// random, up to a limit that starts at 100 ms and doubles ("full jitter"). Defaults to
+	// 2 s.
 	MaxBackoff time.Duration
-	// MaxMessageSize is the size in bytes of the largest body that is sent: what the
-	// broker takes (max_message_size). It closes the channel over a larger one. Defaults
-	// to 16 MiB, as the broker's does.
+	// MaxMessageSize is the size in bytes of the largest body that is sent. It should be
+	// the broker's max_message_size: the broker closes the channel when it gets a larger
+	// one. Defaults to 16 MiB, as in the broker.
 	MaxMessageSize int
-	// Logger defaults to none. It never gets a body.
+	// Logger is for the package's log lines, which never contain a body. Without one
+	// nothing is logged.
 	Logger *zap.Logger
-	// Observers are told what happens, for metrics and traces: see [Observer].
+	// Observers are called for events, for metrics and traces: see [Observer].
 	Observers []Observer
 
-	observers *observers // Observers and Logger, by what they want to know; set by withDefaults
+	observers *observers // Observers and Logger, by event; set by withDefaults
 }
 
 func (c Config) withDefaults() Config {
@@ -103,7 +108,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// programName is what a program is called that does not name itself.
+// programName is the default of Name.
 func programName() string {
 	if len(os.Args) > 0 {
 		if name := filepath.Base(os.Args[0]); len(name) <= maxConnectionName && checkText(name) == nil {
@@ -113,7 +118,7 @@ func programName() string {
 	return "messaging"
 }
 
-// byURL says whether the connection logs in with what is in the URLs.
+// byURL says whether the connection logs in with the user and password of the URLs.
 func (c Config) byURL() bool { return c.User == "" && c.Credentials == nil && !c.ByCertificate }
 
 // user is the broker user that the connection logs in as; empty if it is not known.

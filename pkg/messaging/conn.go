@@ -15,22 +15,22 @@ import (
 // publishers and callers publish, and one for each consumer and each reader of a
 // stream. They reconnect for ever, until they are closed.
 //
-// Consumers do not share a connection, because a connection is what the broker and the
-// client library end over a single queue or message: over a queue whose leader does not
-// answer, or over a message that the library cannot read. And a broker that stops
-// reading from publishers still gets acknowledgements.
+// Consumers do not share a connection, because a single queue or message may cost the whole
+// connection: the broker closes it when the leader of a queue does not answer, and the
+// client library when it cannot read a message. Also, a broker that stops reading from
+// publishing connections still reads the consumers' acknowledgements.
 //
 // Safe for concurrent use.
 type Conn struct {
 	config  Config
 	user    string // the broker user, on every message
 	publish *link
-	life    context.Context // ends with Close, by ErrClosed
+	life    context.Context // ends with Close; the cause is ErrClosed
 	end     context.CancelCauseFunc
 
 	mu        sync.Mutex
-	closed    bool // takes no more consumers
-	drained   bool // and no more senders
+	closed    bool // no more consumers are added
+	drained   bool // and no more publishers and callers
 	consumers []*Consumer
 	readers   []*reading          // of streams, while they are read
 	senders   map[sender]struct{} // publishers and callers
@@ -40,7 +40,7 @@ type Conn struct {
 	park   sync.Once
 	parker *Publisher
 
-	record func(*Publisher, Route, Message) // gets what is not sent: see handleOffline
+	record func(*Publisher, Route, Message) // gets each message in place of the broker: see handleOffline
 }
 
 // A sender is a [Publisher] or a [Caller].
@@ -49,11 +49,11 @@ type sender interface {
 	ready() error
 }
 
-// Connect dials the broker and returns when it is connected. Until then it tries
-// again, with backoff, until ctx is done. It fails at once for a bad Config and with
-// [ErrBrokerTooOld], and soon, after three attempts, for credentials or a virtual host
-// that are refused, and for certificates that either side refuses at every URL. A limit
-// of connections, and a node that starts or stops, are waited for.
+// Connect dials the broker and returns when it is connected. It tries again, with backoff,
+// until ctx is done. It fails at once for an invalid Config and with [ErrBrokerTooOld]. It
+// fails after three attempts when the broker refuses the credentials or the virtual host,
+// or when at every URL one side refuses the other's certificate. It goes on trying when a
+// limit of connections is reached and while a node starts or stops.
 //
 // Afterwards ctx has no effect; use [Conn.Close].
 func Connect(ctx context.Context, c Config) (*Conn, error) {
@@ -69,9 +69,9 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 	return &Conn{config: c, user: c.user(), publish: publish, life: life, end: end, senders: map[sender]struct{}{}}, nil
 }
 
-// Ready is nil when the publishing connection is up, the broker does not block it, every
-// consumer is [Consumer.Ready] and every stream that is being read delivers. Otherwise it
-// says what is missing.
+// Ready is nil when the publishing connection is up and not blocked by the broker, every
+// consumer is [Consumer.Ready], and every reader of a stream is subscribed. Otherwise the
+// error says what is missing.
 func (c *Conn) Ready() error {
 	errs := []error{c.publish.ready()}
 	c.mu.Lock()
@@ -90,10 +90,10 @@ func (c *Conn) Ready() error {
 	return errors.Join(errs...)
 }
 
-// Close drains the consumers, waits for outstanding confirms and closes the
-// connections; it returns at the latest soon after ctx is done. Closing what was
-// made from the Conn before is allowed, and gives control over the order. What is
-// made from it afterwards is closed.
+// Close drains the consumers, waits for outstanding confirms and closes the connections.
+// It returns soon after ctx is done at the latest. Consumers, publishers and callers of the
+// Conn may be closed before, in any order; those that are made afterwards are closed
+// already.
 func (c *Conn) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
@@ -110,11 +110,11 @@ func (c *Conn) Close(ctx context.Context) error {
 	wg.Wait()
 	errs = append(errs, results...)
 	c.mu.Lock()
-	c.drained = true // until now handlers could publish, and messages be parked
+	c.drained = true // not before: handlers publish, and consumers park messages
 	senders := slices.Collect(maps.Keys(c.senders))
 	c.mu.Unlock()
 	results = make([]error, len(senders))
-	for i, s := range senders { // at once: one that waits in vain takes no time from the others
+	for i, s := range senders { // all at the same time, so that none uses up the time of the others
 		wg.Go(func() { results[i] = s.Close(ctx) })
 	}
 	wg.Wait()
@@ -123,16 +123,16 @@ func (c *Conn) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// QueueState is what a passive declare says about a queue.
+// QueueState is what the broker says about a queue (queue.declare, passive).
 type QueueState struct {
-	// Messages are ready, not those that consumers hold.
+	// Messages counts ready messages. Those that consumers hold are not in it.
 	Messages  int
 	Consumers int
 }
 
-// QueueState asks for a queue's state without making one (queue.declare, passive).
-// It waits for a connection, which it makes for the question, until ctx is done.
-// [ErrNotFound] says that there is no such queue. The user needs some right on it.
+// QueueState asks for the state of a queue and declares nothing (queue.declare, passive).
+// It opens a connection of its own for this, and waits for it until ctx is done. Without
+// such a queue it returns [ErrNotFound]. The user needs at least one right on the queue.
 func (c *Conn) QueueState(ctx context.Context, name string) (QueueState, error) {
 	if err := (Queue{Name: name}).validate(false); err != nil {
 		return QueueState{}, fmt.Errorf("messaging: QueueState: %w", err)
@@ -165,7 +165,7 @@ func (c *Conn) QueueState(ctx context.Context, name string) (QueueState, error) 
 	return QueueState{Messages: q.Messages, Consumers: q.Consumers}, nil
 }
 
-// untilClosed is ctx, ended by ErrClosed when the Conn is closed before.
+// untilClosed gives a context that ends with ctx, or with ErrClosed when the Conn is closed.
 func (c *Conn) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	unhook := context.AfterFunc(c.life, func() { cancel(ErrClosed) })
@@ -185,14 +185,15 @@ func (c *Conn) unwatchReading(r *reading) {
 	c.readers = slices.DeleteFunc(c.readers, func(other *reading) bool { return other == r })
 }
 
-// forget lets a consumer go that has stopped.
+// forget removes a consumer that has stopped.
 func (c *Conn) forget(consumer *Consumer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.consumers = slices.DeleteFunc(c.consumers, func(other *Consumer) bool { return other == consumer })
 }
 
-// adopt makes a sender the Conn's to close: at once, when it has closed all others.
+// adopt adds a sender that Close is to close. When Close has closed the others already, the
+// sender is closed at once.
 func (c *Conn) adopt(s sender) {
 	c.mu.Lock()
 	drained := c.drained
@@ -203,18 +204,19 @@ func (c *Conn) adopt(s sender) {
 	if drained {
 		now, cancel := context.WithCancel(context.Background())
 		cancel()
-		_ = s.Close(now) // nothing is on its way, there is nothing to wait for
+		_ = s.Close(now) // it has sent nothing, so there is nothing to wait for
 	}
 }
 
-// dismiss lets a sender go that is closed.
+// dismiss removes a sender that is closed.
 func (c *Conn) dismiss(s sender) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.senders, s)
 }
 
-// parking is the publisher that consumers park messages with, made when first needed.
+// parking gives the publisher with which consumers park messages. It is made when it is
+// needed for the first time.
 func (c *Conn) parking() *Publisher {
 	c.park.Do(func() {
 		c.parker = c.newPublisher(publisherConfig{confirms: true, window: defaultWindow})

@@ -10,38 +10,38 @@ import (
 	"go.uber.org/zap"
 )
 
-// Consumer takes messages from one queue, hands them to its handler and settles
-// them by the handler's verdict; see [Handler]. It has a connection of its own, so
-// what happens to it over its queue or a message happens to no other. It subscribes
-// again, on a new channel, whenever its subscription ends: connection lost, channel
-// closed, queue deleted, consumer cancelled by the broker. A queue that does not
-// exist yet is waited for.
+// Consumer takes messages from one queue, passes them to its handler and settles them as
+// the handler's error says; see [Handler]. It has a connection of its own, so that a problem
+// with its queue or with one message does not affect other consumers. It subscribes again,
+// on a new channel, whenever its subscription ends: because the connection was lost, the
+// channel closed, the queue deleted, or the consumer cancelled by the broker. It waits for a
+// queue that does not exist yet.
 //
-// What was delivered on a subscription that has ended is never acknowledged: the
-// broker delivers it again, and the context of its handler is cancelled with
-// [ErrConnectionLost]. The next subscription waits for those handlers, so two
-// copies of a message are not handled at once by one Consumer. Two Consumers may
-// do that, also on a queue with a single active consumer: it is no fence, so
-// effects must be idempotent.
+// Messages of a subscription that has ended are never acknowledged: the broker delivers
+// them again, and the contexts of their handlers are cancelled with [ErrConnectionLost]. The
+// next subscription waits for those handlers, so one Consumer never handles two copies of a
+// message at the same time. Two Consumers may do that, even on a queue with a single active
+// consumer: the broker may make the second one active while a handler of the first still
+// runs. So effects must be idempotent.
 //
-// A busy consumer holds acknowledgements back, at most 50, a quarter of the prefetch
-// and one millisecond, to send many in one frame: what was handled in that time is
-// delivered again if the connection breaks.
+// A busy consumer collects acknowledgements, to send many in one frame: at most 50, at most
+// a quarter of the prefetch, and for at most one millisecond. Messages that were handled in
+// that time are delivered again if the connection is lost.
 //
 // Safe for concurrent use.
 type Consumer struct {
 	conn     *Conn
-	link     *link // its own
+	link     *link // its own connection
 	queue    Queue
 	bindings []Binding
 	handler  Handler
-	batch    BatchHandler // instead of the handler
+	batch    BatchHandler // in place of the handler
 	config   consumerConfig
 	retries  retries
 	log      *zap.Logger
 
 	ownQueue   string // the exclusive queue that was declared last
-	ownEpoch   *epoch // and the connection that it belongs to
+	ownEpoch   *epoch // the connection of that queue
 	keepsOrder bool   // see subscription.drain
 	away       *away
 	trouble    trouble
@@ -50,24 +50,24 @@ type Consumer struct {
 	abort    context.CancelCauseFunc
 	draining chan struct{}
 	once     sync.Once
-	halt     context.CancelFunc // gives up waiting for the broker
+	halt     context.CancelFunc // stops waiting for the broker
 	done     chan struct{}
 
 	mu      sync.Mutex
 	state   error    // nil while subscribed
-	watches []*watch // of the handlers that may run
+	watches []*watch // of the workers, see watch.go
 }
 
-// errHandedOver ends a subscription whose tenure is over.
+// errHandedOver ends a subscription whose [Tenure] is over.
 var errHandedOver = errors.New("handed over")
 
-// Consume starts a consumer of a queue that exists already, and returns at once;
-// it subscribes in the background. The queue's description says how to settle:
-// its delivery limit, its dead-letter exchange, whether it keeps order. A description
-// that has only the name is enough, and loses nothing: see [Handler].
+// Consume starts a consumer of a queue that others declare, and returns at once; it
+// subscribes in the background. From the description of the queue the consumer knows how to
+// settle messages: the delivery limit, the dead-letter exchange, and whether order must be
+// kept. A description with only the name is enough and loses no messages: see [Handler].
 //
-// It fails for a nil handler, for bad options, for a description of which a part is
-// wrong, and with [ErrClosed].
+// It fails for a nil handler, for options that are out of range, for a description that is
+// invalid, and with [ErrClosed].
 func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, error) {
 	g, err := c.ConsumeAll([]Queue{q}, h, opts...)
 	if err != nil {
@@ -77,12 +77,13 @@ func (c *Conn) Consume(q Queue, h Handler, opts ...ConsumeOption) (*Consumer, er
 }
 
 // ConsumeBatch is [Conn.Consume] for a handler that takes up to size messages at once. The
-// prefetch defaults to the size times the concurrency; with twice of that the next batch
-// is there already when one is done.
+// prefetch defaults to size times concurrency. With twice as much the next batch has already
+// been delivered when one is done.
 //
-// On a queue with a single active consumer order holds also for batches: they come one
-// after the other, each in the order of the queue. What is prefetched when the consumer
-// stops or its [Tenure] is over goes back with the closing channel, which counts an attempt.
+// On a queue with a single active consumer batches keep the order too: they are handled one
+// after the other, each in the order of the queue. Messages that are prefetched when the
+// consumer stops or its [Tenure] is over go back when the channel is closed, which counts as
+// an attempt.
 func (c *Conn) ConsumeBatch(q Queue, size int, h BatchHandler, opts ...BatchOption) (*Consumer, error) {
 	g, err := c.ConsumeBatchAll([]Queue{q}, size, h, opts...)
 	if err != nil {
@@ -91,16 +92,16 @@ func (c *Conn) ConsumeBatch(q Queue, size int, h BatchHandler, opts ...BatchOpti
 	return g[0], nil
 }
 
-// Listen declares a queue that belongs to this process alone, binds it and
-// consumes it with automatic acknowledgement: every instance hears everything,
-// while it is there. The server names the queue, and names a new one after a
-// reconnect; what was sent in between is missed, see [OnSubscribe]. The
-// destination of the bindings is left empty. A handler's error is logged and the
-// message is gone. What the handler does not keep up with waits in this process's
-// memory, without bound, as with [AutoAck]; the queue's own length does not help.
+// Listen declares an exclusive queue, binds it and consumes it with automatic
+// acknowledgement, so that every running instance of a program gets every message. The
+// broker names the queue. After a reconnect there is a new queue with a new name; messages
+// that were published in between are missed, see [OnSubscribe]. Leave the destination of the
+// bindings empty. When the handler returns an error it is logged, and the message is lost.
+// Messages that come faster than the handler works wait in the memory of this process,
+// without limit, as with [AutoAck]; the queue's MaxLength does not limit them.
 //
-// A queue that you name cannot be declared again until the broker has noticed that
-// the connection before is gone; the consumer waits for that.
+// A queue may have a name of yours. After a lost connection it can be declared again only
+// when the broker has noticed the loss; the consumer waits for that.
 func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ListenOption) (*Consumer, error) {
 	if err := validateListen(q, bindings); err != nil {
 		return nil, err
@@ -119,12 +120,12 @@ func (c *Conn) Listen(q Queue, bindings []Binding, h Handler, opts ...ListenOpti
 	return consumer, nil
 }
 
-// newConsumer makes a consumer of its description, and refuses what cannot work.
+// newConsumer makes a consumer that is not started yet. It refuses what cannot work.
 func (c *Conn) newConsumer(q Queue, bindings []Binding, h Handler, batch BatchHandler, config consumerConfig) (*Consumer, error) {
 	if isNil(h) && isNil(batch) {
 		return nil, errors.New("messaging: Consume: the handler is nil")
 	}
-	// A queue of others may be described in part; an exclusive one is declared.
+	// An exclusive queue is declared, so its description must be complete.
 	if err := q.validate(q.Exclusive); err != nil {
 		return nil, err
 	}
@@ -154,7 +155,7 @@ func (c *Conn) newConsumer(q Queue, bindings []Binding, h Handler, batch BatchHa
 	}, nil
 }
 
-// start starts consumers, all or none.
+// start starts all of the consumers, or none when the Conn is closed.
 func (c *Conn) start(consumers ...*Consumer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,7 +173,7 @@ func (c *Conn) start(consumers ...*Consumer) error {
 	return nil
 }
 
-// role names the consumer's connection.
+// role is part of the name of the consumer's connection.
 func (c *Consumer) role() string {
 	if c.queue.Name == "" {
 		return "listen"
@@ -180,8 +181,8 @@ func (c *Consumer) role() string {
 	return "consume " + c.queue.Name
 }
 
-// Ready is nil while the consumer is subscribed and nothing that its handlers need is
-// away, and when its owner has stopped it. See [Unavailable].
+// Ready is nil while the consumer is subscribed and no handler says that something it needs
+// is [Unavailable]. It is also nil after the consumer was stopped.
 func (c *Consumer) Ready() error {
 	c.mu.Lock()
 	state := c.state
@@ -201,14 +202,15 @@ func (c *Consumer) setState(err error) {
 // Done is closed when the consumer has stopped.
 func (c *Consumer) Done() <-chan struct{} { return c.done }
 
-// Drain takes no more messages, lets the running handlers finish and settles
-// them, and gives back what they had not begun. When ctx is done first, the
-// handlers' contexts are cancelled as [Consumer.Stop] does, and Drain returns the
-// context's error without waiting for them; its text names messages that are still handled.
+// Drain stops taking messages, waits until the running handlers have finished and their
+// messages are settled, and gives back those that no handler has begun. When ctx is done
+// first, the handlers' contexts are cancelled as [Consumer.Stop] does, and Drain returns the
+// context's error without waiting for them; the text of the error names messages that are
+// still being handled.
 //
-// Giving back counts no attempt, except on a queue with a single active consumer:
-// there the message goes back with the closing channel, which keeps its place and
-// counts one.
+// Giving back does not count as an attempt, except on a queue with a single active consumer:
+// there the message goes back when the channel is closed. That keeps its place in the queue
+// and counts as an attempt.
 func (c *Consumer) Drain(ctx context.Context) error {
 	c.takeNoMore()
 	select {
@@ -229,13 +231,13 @@ func (c *Consumer) busyWith() string {
 	ids := handling(c.watches)
 	c.mu.Unlock()
 	if len(ids) == 0 {
-		return "no handler runs, the broker does not answer"
+		return "no handler is running, the broker does not answer"
 	}
 	more := ""
 	if n := len(ids) - maxNamed; n > 0 {
 		ids, more = ids[:maxNamed], fmt.Sprintf(" and %d more", n)
 	}
-	return "still handled: " + strings.Join(ids, ", ") + more
+	return "still being handled: " + strings.Join(ids, ", ") + more
 }
 
 func (c *Consumer) setWatches(watches []*watch) {
@@ -244,25 +246,25 @@ func (c *Consumer) setWatches(watches []*watch) {
 	c.watches = watches
 }
 
-// Stop is Drain for those in a hurry: the contexts of running handlers are
-// cancelled at once with [ErrStopping], and a message whose handler returns an
-// error because of that is given back too.
+// Stop is [Consumer.Drain] without waiting for long: the contexts of running handlers are
+// cancelled at once with [ErrStopping], and a message whose handler returns an error because
+// of that is given back too.
 func (c *Consumer) Stop(ctx context.Context) error {
-	c.takeNoMore() // before a worker is free for another one
+	c.takeNoMore() // first, so that no worker begins with another message
 	c.abort(ErrStopping)
 	return c.Drain(ctx)
 }
 
 func (c *Consumer) takeNoMore() { c.once.Do(func() { close(c.draining); c.halt() }) }
 
-// run subscribes again and again, until Drain or Stop.
+// run subscribes, again whenever a subscription ends, until Drain or Stop.
 func (c *Consumer) run(ctx context.Context) {
 	defer close(c.done)
 	defer c.conn.forget(c)
 	defer c.setState(nil)
 	defer c.away.end()
 	defer c.abort(ErrStopping)
-	defer c.link.close(c.handlers) // by Stop, or a Drain that was given up, at once
+	defer c.link.close(c.handlers) // at once after Stop, or after a Drain whose context has ended
 	for wait := newBackoff(c.conn.config.MaxBackoff); ; {
 		ep, err := c.link.await(ctx)
 		if err != nil {
@@ -280,7 +282,7 @@ func (c *Consumer) run(ctx context.Context) {
 		case errors.Is(err, errHandedOver), errors.Is(err, errBack):
 			continue
 		case errors.Is(err, errAway):
-			c.setState(nil) // away says it
+			c.setState(nil) // Ready has the reason from c.away
 			if !c.away.sleep(ctx) {
 				return
 			}

@@ -1,64 +1,71 @@
-// Package messaging talks to RabbitMQ 4.3 and later, so that services do not have
-// to know AMQP. It publishes with confirms, consumes by verdict, calls over RPC,
-// reads streams, and keeps all of that going over lost connections.
+// Package messaging is a client for RabbitMQ 4.3 and later. It publishes with confirms,
+// consumes with handlers whose error decides what happens to a message, calls over RPC and
+// reads streams. It reconnects by itself, and publishing and consuming go on afterwards.
+// Services that use it do not need to know AMQP.
 //
 // # Connecting
 //
-// [Connect] gives a [Conn], which reconnects for ever:
+// [Connect] gives a [Conn], which reconnects until it is closed:
 //
 //	conn, err := messaging.Connect(ctx, messaging.Config{URLs: []string{"amqp://localhost"}})
 //
-// [LoadTLS] makes the settings of amqps URLs from files. [Config.Credentials] is for
-// tokens and passwords that change, [Config.ByCertificate] for no password at all.
-// A connection, from its dial to its loss, is an epoch. Nothing of one epoch is
-// used in the next: not a channel, not a delivery tag, not a number of a confirm.
+// [LoadTLS] reads the certificates for amqps URLs from files. [Config.Credentials] is for
+// tokens and passwords that change, [Config.ByCertificate] for a login without a password.
+// The time from the dial of a connection to its loss is an epoch. Channels, delivery tags
+// and confirm numbers of one epoch are never used in the next.
 //
 //	          dial, with backoff and jitter
 //	down ─────────────────────────────────▶ connected ──▶ blocked (resource alarm)
 //	 ▲                                         │  ▲            │
 //	 │   lost: open confirms and calls fail    │  └────────────┘
-//	 │   with ErrConnectionLost, what was      │
-//	 └── delivered is dropped, never acked ◀───┘
+//	 │   with ErrConnectionLost; what was      │
+//	 └── delivered is not acknowledged ◀───────┘
 //
 // # Publishing
 //
-// A [Publisher] waits for the broker's confirm, and for the return of a message
-// that nothing takes:
+// A [Publisher] waits for the broker's confirm. A message that no queue takes comes back
+// as an error:
 //
 //	publisher, err := conn.Publisher()
 //	m, err := messaging.NewMessage(kind, body)
 //	err = publisher.Publish(ctx, messaging.Route{Exchange: "orders.events", Key: "order.placed.eu.express"}, m)
 //
-// nil means that every queue it was routed to has it. [ErrConnectionLost] means
-// that nobody knows: publish the same message again, consumers recognise its id.
-// [ErrRefused] alone means that the broker does not take this message.
+// nil means that every queue that the message was routed to has it. [ErrConnectionLost]
+// means that the outcome is unknown: publish the same message again, consumers recognise
+// its id. [ErrRefused] without ErrConnectionLost means that the broker does not accept this
+// message.
 //
-// Each exchange, and on the default exchange each queue, has a lane of its own: what
-// the broker does to a channel over one message happens to no other lane.
-// Package outbox does that for messages that belong to a database transaction.
+// Each exchange has a channel of its own, and on the default exchange each queue. When the
+// broker closes a channel because of one message, the other channels go on.
+// Package outbox publishes messages that belong to a database transaction.
 //
 // # Consuming
 //
-// A [Handler] returns an error, and that is the verdict; there is no ack to call:
+// The error that a [Handler] returns decides what happens to the message. A handler never
+// calls ack or nack:
 //
 //	mux := messaging.NewMux("operator")
 //	mux.Handle(charge, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, c Charge) error { ... }))
 //	consumer, err := conn.Consume(queue, mux.Handler(), messaging.Concurrency(4))
 //
-// An error is an attempt: the message is delivered again, as often and after the delay
-// that its queue's [Retry] says. [Permanent], or an error on the last attempt, parks it in
-// the dead-letter queue with the reason in its headers. [Unavailable], [GiveBack] and
-// [RetryInPlace] are no attempts. [Handler] has the whole table.
+// An error counts as a failed attempt. The [Retry] of the queue says how often and after
+// which delay the message is delivered again. With [Permanent], or an error on the last
+// attempt, the message is parked: published to the dead-letter queue with the reason in its
+// headers. [Unavailable], [GiveBack] and [RetryInPlace] do not count as attempts. The full
+// table is at [Handler].
+//
 // Bodies are JSON. [Typed] and [MessageType] take another [Codec]: [BytesCodec] is for
-// programs that send plain text, and for those that decode bodies themselves.
-// Every message may come more than once; package inbox makes its effect once.
-// Where order counts, [Sharded] spreads messages over queues by their key, and
-// [Conn.ConsumeAll] handles those of one key one after the other.
+// programs that send plain text, and for handlers that decode bodies themselves.
+//
+// Every message may be delivered more than once. With package inbox its effect happens once.
+//
+// Where order matters, [Sharded] spreads messages over queues by their key, and
+// [Conn.ConsumeAll] handles the messages of one key one after the other.
 //
 // # Calling
 //
-// [Call] and [Serve] are two ends of a [Procedure]: direct reply-to, with the
-// deadline in the message.
+// [Call] and [Serve] are the client and the server of a [Procedure]. They use direct
+// reply-to; the request carries the caller's deadline.
 //
 //	mux.Handle(quote.Request, messaging.Serve(publisher, quote, func(ctx context.Context, d *messaging.Delivery, r Request) (Reply, error) { ... }))
 //	caller := conn.Caller() // any number of calls at once
@@ -66,23 +73,24 @@
 //
 // # Reading streams
 //
-// [Conn.Stream] reads a stream from its beginning, its end, an offset or a time, as
-// often as one likes: reading takes nothing out.
+// [Conn.Stream] reads a stream from its beginning, its end, an offset or a time. Reading
+// removes nothing, so a stream can be read any number of times.
 //
 //	for d, err := range conn.Stream(ctx, audit, messaging.FirstOffset()) { ... }
 //
 // # Options
 //
-// Each call has options of a type of its own, so that one that means nothing there does
-// not compile: [PublisherOption], [PublishOption], [ConsumeOption], [ListenOption] and
-// [StreamOption]. The last of two that say different things counts, nil is none, and a
-// value that is out of its range is an error of the call.
+// Each call has its own type of options, so that an option of another call does not
+// compile: [PublisherOption], [PublishOption], [ConsumeOption], [ListenOption] and
+// [StreamOption]. When an option is given twice the last one counts. A nil option is
+// ignored. When a value is out of its range the call returns an error.
 //
 // # Topology
 //
-// [Topology] is exchanges, queues, bindings, users and message types as data.
-// [WorkQueue] and [Sharded] make the usual ones, [Merge] joins those of several teams, and
-// what is somebody else's is External. There are two ways to put it on a broker:
+// [Topology] describes exchanges, queues, bindings, users and message types as data.
+// [WorkQueue] and [Sharded] make the usual descriptions and [Merge] joins those of several
+// teams. Entities that others declare are External. There are two ways to bring a topology
+// to a broker:
 //
 //	                  Apply                               Conn.Declare
 //	speaks            AMQP and the management API         AMQP
@@ -96,18 +104,19 @@
 //
 // # Watching
 //
-// [Conn.Ready] and [Consumer.Ready] say what is missing. [Config.Observers] are told of
-// connections, subscriptions and messages: an [Observer] implements what it wants to know.
-// [Config.Logger] is one of them, package otelmessaging has one for traces and metrics.
+// [Conn.Ready] and [Consumer.Ready] say what is missing. [Config.Observers] are called for
+// events of connections, subscriptions and messages; an [Observer] implements the methods
+// of the events that it wants. Package otelmessaging has an observer for traces and metrics,
+// and [Config.Logger] gets the same events as log lines.
 //
-// An error of a context says in its text why nothing had happened until then: that no node
-// answers, that the broker refuses the login or blocks the connection, that it has not
-// confirmed.
+// When a context ends first, the text of the error says what the call was waiting for: that
+// no node answers, for example, that the broker refuses the login or blocks the connection,
+// or that it has not confirmed.
 //
 // # Testing
 //
-// messagingtest.Handle handles a message as a consumer would, without a broker, and says
-// what became of it. messagingtest.Broker is a real broker in a container.
+// messagingtest.Handle runs a handler with a message as a consumer would, without a broker,
+// and gives the verdict. messagingtest.Broker starts a real broker in a container.
 //
-// DESIGN.md, beside this file, says what is where and what is not obvious.
+// DESIGN.md, in this directory, says what is in which file and what is not obvious.
 package messaging

@@ -212,7 +212,7 @@ func TestAHandlerThatOutlivesItsDeadline(t *testing.T) {
 	defer cancel()
 	err = consumer.Drain(short)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "still handled: "+sent.ID)
+	require.ErrorContains(t, err, "still being handled: "+sent.ID)
 
 	close(release)
 	require.ErrorIs(t, next(t, handled), context.DeadlineExceeded)

@@ -10,34 +10,35 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Publisher publishes with confirms: many messages may be on their way at once,
-// and each gets its own outcome. It survives reconnects; while the broker is away
-// or blocks, publishing waits for as long as its context allows.
+// Publisher publishes with confirms. Many messages may be on their way at the same time,
+// and each gets its own outcome. It goes on after a reconnect. While the broker is away or
+// blocks the connection, publishing waits until the connection is usable or the context is
+// done.
 //
-// Messages to different exchanges, and on the default exchange to different queues,
-// go out in lanes that do not disturb each other: when the broker refuses a message,
-// or does not answer because a queue has no leader, only those to the same exchange or
-// queue wait. There may be 64 lanes at once; a further route waits until one is idle.
+// Each exchange, and on the default exchange each queue, has a lane: a channel of its own.
+// When the broker refuses a message, or does not answer because a queue has no leader, only
+// messages in the same lane wait. There may be 64 lanes at the same time; a message that
+// needs one more waits until one of them is idle.
 //
 // Safe for concurrent use. Messages of one goroutine to one route are sent in order.
 type Publisher struct {
 	conn    *Conn
 	config  publisherConfig
-	answers func(amqp.Delivery) // of a [Caller]: gets what comes back on the lanes' channels
-	owner   sender              // that [Caller], or the publisher itself
+	answers func(amqp.Delivery) // of a [Caller]: gets the answers that come on the lanes' channels
+	owner   sender              // the [Caller], or the publisher itself
 
 	lanes   *lanes
-	life    context.Context // ends by ErrClosed; then nothing is waited for
+	life    context.Context // ends with ErrClosed; then nothing is waited for any more
 	stop    context.CancelCauseFunc
-	running sync.WaitGroup // lanes, and what closes their connections
+	running sync.WaitGroup // the lanes, and goroutines that close their connections
 	once    sync.Once
 	done    chan struct{}
 }
 
-// Publisher makes a publisher. It opens a channel for each exchange or queue that is
-// published to, and keeps it until it is closed: make few, and close what is not used
-// any more. See [ErrTooManyChannels]. It waits for nothing, and fails only for an option
-// that is out of its range.
+// Publisher makes a publisher. A publisher opens a channel for each exchange or queue that
+// it publishes to, and keeps it until the publisher is closed. So make few publishers, and
+// close those that are not used any more; see [ErrTooManyChannels]. The call does not block,
+// and fails only for an option that is out of its range.
 func (c *Conn) Publisher(opts ...PublisherOption) (*Publisher, error) {
 	config, err := newPublisherConfig(opts)
 	if err != nil {
@@ -60,18 +61,19 @@ func (c *Conn) newPublisher(config publisherConfig) *Publisher {
 // quorum queue, until a majority has it on disk. nil says that every queue it was
 // routed to has it. It does not say that anybody consumed it.
 //
-// Errors: [ErrUnroutable], [ErrNacked], [ErrRefused] and [ErrConnectionLost], whose
-// documentation says what is known after which, [ErrTooManyChannels], [ErrClosed], and
-// ctx's own, which leaves the outcome unknown unless it says "not sent". What cannot be
-// carried is an [ErrInvalid], before anything is sent: see [Message] for what can.
+// Errors: [ErrUnroutable], [ErrNacked], [ErrRefused] and [ErrConnectionLost], which say in
+// their documentation whether the message may be stored; [ErrTooManyChannels];
+// [ErrClosed]; and the error of ctx, after which the outcome is unknown unless the text says
+// "not sent". A message that cannot be carried is an [ErrInvalid], before anything is sent:
+// see [Message].
 func (p *Publisher) Publish(ctx context.Context, route Route, m Message, opts ...PublishOption) error {
 	return p.PublishAsync(ctx, route, m, opts...).Wait(ctx)
 }
 
 // PublishAsync sends a message and returns as soon as it is on its way; the
-// [Confirmation] gets the outcome. It blocks, until ctx is done, while the window is
-// full, the connection is down or the broker blocks it, and while the outcome of the
-// first message to the exchange or queue on a new channel is open.
+// [Confirmation] gets the outcome. It blocks while the window is full, while the connection
+// is down or blocked by the broker, and while the first message on a new channel has no
+// outcome yet; but no longer than until ctx is done.
 func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, opts ...PublishOption) *Confirmation {
 	config := newPublishConfig(opts)
 	to := p.conn.config.observers
@@ -102,7 +104,7 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 	}
 	onItsWay := c
 	if !p.config.confirms {
-		onItsWay = &Confirmation{message: Message{ID: m.ID}, route: route, lane: config.lane} // whose outcome nobody is told
+		onItsWay = &Confirmation{message: Message{ID: m.ID}, route: route, lane: config.lane} // nobody gets its outcome
 	}
 	err = p.send(ctx, onItsWay, &m)
 	switch {
@@ -135,10 +137,10 @@ func (p *Publisher) send(ctx context.Context, c *Confirmation, m *Message) error
 	return nil // released when the outcome is known
 }
 
-// PublishBatch sends messages to one route and waits for all their confirms, in
-// the time of about one. The error is a *[BatchError], which says which of them failed
-// and why; all others are stored. After an error publish the whole batch again, if in
-// doubt: consumers recognise the ids.
+// PublishBatch sends messages to one route and waits for the confirms of all of them. This
+// takes about as long as one confirm. The error is a *[BatchError], which says which of them
+// failed and why; all others are stored. It does no harm to publish the whole batch again
+// after an error: consumers recognise the ids.
 func (p *Publisher) PublishBatch(ctx context.Context, route Route, messages []Message, opts ...PublishOption) error {
 	confirmations := make([]*Confirmation, len(messages))
 	for i, m := range messages {
@@ -156,8 +158,9 @@ func (p *Publisher) PublishBatch(ctx context.Context, route Route, messages []Me
 	return &BatchError{Messages: len(messages), Failed: failed}
 }
 
-// Close refuses new messages, waits for the outstanding confirms until ctx is
-// done, and closes the channels. What is unconfirmed then gets [ErrConnectionLost].
+// Close refuses new messages, waits for the outstanding confirms until ctx is done, and
+// closes the channels. Messages that are unconfirmed then get [ErrConnectionLost], and
+// Close returns the error of ctx.
 func (p *Publisher) Close(ctx context.Context) error {
 	p.lanes.close()
 	p.once.Do(func() {
@@ -173,7 +176,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	if isDone(p.done) { // both at once
+	if isDone(p.done) { // both have happened
 		return nil
 	}
 	var open int64
@@ -185,7 +188,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 // Confirms says whether the publisher waits for confirms: see [WithoutConfirms].
 func (p *Publisher) Confirms() bool { return p.config.confirms }
 
-// ready says whether the broker blocks a connection that is a lane's own.
+// ready is an error when the broker blocks the own connection of a lane.
 func (p *Publisher) ready() (err error) {
 	p.lanes.each(func(l *lane) {
 		if s, _ := l.session.get(); s != nil && s.own && s.ep.missing() != "" {

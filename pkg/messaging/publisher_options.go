@@ -5,34 +5,34 @@ import "fmt"
 const (
 	// defaultWindow is how many messages of a lane may await their confirm at once.
 	defaultWindow = 1000
-	// maxWindow bounds it: each place in a window takes memory.
+	// maxWindow is the largest window: each place in it takes memory.
 	maxWindow = 65_535
 )
 
-// publisherConfig is what the options of a [Publisher] say.
+// publisherConfig has the settings of a [Publisher].
 type publisherConfig struct {
 	confirms bool
 	window   int
 }
 
-// PublisherOption is a setting of [Conn.Publisher]. Nil is none.
+// PublisherOption is a setting of [Conn.Publisher]. Nil is ignored.
 type PublisherOption interface{ applyPublisher(c *publisherConfig) }
 
 type publisherOption func(c *publisherConfig)
 
 func (f publisherOption) applyPublisher(c *publisherConfig) { f(c) }
 
-// WithoutConfirms makes a fire-and-forget publisher: Publish returns when the
-// message is in the connection's write buffer, and nobody learns whether it
-// arrived. Messages are not mandatory. The [Window] bounds them too.
+// WithoutConfirms makes a fire-and-forget publisher: Publish returns when the message is in
+// the connection's write buffer, and does not say whether it arrived. Messages are not
+// mandatory. The [Window] holds for them too.
 func WithoutConfirms() PublisherOption {
 	return publisherOption(func(c *publisherConfig) { c.confirms = false })
 }
 
 // Window bounds how many messages to one exchange, or on the default exchange to one
-// queue, may await their confirm at once: 1 to 65,535. Defaults to 1000. Where more than
-// 32 do they get a connection of their own: the broker stops reading from a connection on
-// which one channel has too many of them.
+// queue, may await their confirm at the same time: 1 to 65,535. Defaults to 1000. When more
+// than 32 do, their channel gets a connection of its own, because the broker stops reading
+// from a connection on which one channel has too many unconfirmed messages.
 func Window(n int) PublisherOption {
 	return publisherOption(func(c *publisherConfig) { c.window = n })
 }
@@ -50,16 +50,16 @@ func newPublisherConfig(opts []PublisherOption) (publisherConfig, error) {
 	return c, nil
 }
 
-// publishConfig is what the options of one publish say.
+// publishConfig has the settings of one publish.
 type publishConfig struct {
 	allowUnroutable bool
 	asReceived      bool // see limits
 	lane            int
 }
 
-// PublishOption is a setting of one publish. Nil is none.
+// PublishOption is a setting of one publish. Nil is ignored.
 type PublishOption interface {
-	// By value, so that a publish moves nothing to the heap.
+	// By value, so that a publish allocates nothing for it.
 	applyPublish(c publishConfig) publishConfig
 }
 
@@ -67,23 +67,23 @@ type publishOption func(c publishConfig) publishConfig
 
 func (f publishOption) applyPublish(c publishConfig) publishConfig { return f(c) }
 
-// AllowUnroutable confirms a message even though no queue takes it. Without it
-// such a message comes back with [ErrUnroutable], unless its exchange has an alternate.
+// AllowUnroutable publishes without the mandatory flag: a message that no queue takes is
+// confirmed and dropped. Without this option the error is [ErrUnroutable], unless the
+// exchange has an alternate exchange.
 func AllowUnroutable() PublishOption {
 	return publishOption(func(c publishConfig) publishConfig { c.allowUnroutable = true; return c })
 }
 
-// Lane sends a message to an exchange on a channel beside the usual one: 1 to 63, each has
-// its own; 0, the default, is the usual one. Messages of different lanes do not wait for
-// each other, and no order holds between them. It is for messages behind others to the same
-// exchange whose confirms are late, as those of one queue behind it may be; package outbox
-// does that. On the default exchange it changes nothing: each queue has its own channel.
-// Another number is an [ErrInvalid].
+// Lane chooses one of several channels for messages to the same exchange: 0 to 63, 0 by
+// default. Messages in different lanes do not wait for each other, and their order is not
+// kept. It is for an exchange where one queue confirms late: the messages for its other
+// queues can go on in another lane, as package outbox does it. On the default exchange it
+// has no effect: each queue has its own channel. Another number is an [ErrInvalid].
 func Lane(n int) PublishOption {
 	return publishOption(func(c publishConfig) publishConfig { c.lane = n; return c })
 }
 
-// asReceived passes on what somebody else has sent, as it came.
+// asReceived publishes a message of another program unchanged, as it was received.
 func asReceived() PublishOption {
 	return publishOption(func(c publishConfig) publishConfig { c.asReceived = true; return c })
 }

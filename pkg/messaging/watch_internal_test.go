@@ -111,9 +111,9 @@ func TestHandling(t *testing.T) {
 	require.Equal(t, []string{"id"}, handling([]*watch{busy, idle}))
 	require.Empty(t, handling(nil))
 	c := &Consumer{watches: []*watch{idle}}
-	require.Equal(t, "no handler runs, the broker does not answer", c.busyWith())
+	require.Equal(t, "no handler is running, the broker does not answer", c.busyWith())
 	for range 7 {
 		c.watches = append(c.watches, busy)
 	}
-	require.Equal(t, "still handled: id, id, id, id, id and 2 more", c.busyWith())
+	require.Equal(t, "still being handled: id, id, id, id, id and 2 more", c.busyWith())
 }
