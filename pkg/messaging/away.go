@@ -13,47 +13,48 @@ import (
 	"go.uber.org/zap"
 )
 
-// What a handler needs may be away: its error is [Unavailable] then. The message is held,
-// unsettled, and others decide whether the fault is its own:
+// When something that a handler needs is away, its error is [Unavailable]. The message is
+// held, which means not settled, until other messages show whether it has failed alone:
 //
 //	              Unavailable: held                  another one is Unavailable too,
-//	working ─────────────────────────────▶ in doubt ─ nothing else comes, or for 1 s ─▶ pausing
+//	working ─────────────────────────────▶ holding ── nothing else comes, or for 1 s ─▶ pausing
 //	 ▲   ▲                                    │        no success                       │   ▲
 //	 │   └── a message that began later ◀─────┘                                         │   │
 //	 │       succeeds: the held one alone                     1 s, doubling to 30 s:    │   │
-//	 │       has failed, that is an attempt                   all in hand was given     │   │
-//	 │                                                        back, which counts nothing▼   │
+//	 │       has failed, that is an attempt                   all were given back,      │   │
+//	 │                                                        which is no attempt       ▼   │
 //	 └────────── the first success, or nothing is Unavailable ◀──────────────────── probing │
 //	             what is held goes back and is remembered                               │   │
 //	                                                                                    └───┘
 //	                     1, 2, 4, ... 32 messages, one after the other, all Unavailable
 //
-// A remembered message that is Unavailable again, although one that began in between has
-// succeeded, has failed alone: an attempt. So an outage counts nothing, however long it
-// lasts, and a message that can never be handled is parked at its limit while others go on.
+// When a remembered message is Unavailable again, although a message that began in between
+// has succeeded, it has failed alone, which is an attempt. So an outage costs no attempts,
+// however long it lasts, and a message that can never be handled is parked at its limit
+// while others go on.
 //
-// A queue that keeps order can do none of that: it keeps its one message, waits in place
-// with the same pauses and tries again.
+// On a queue that keeps order this is not possible: the consumer keeps its one message,
+// waits in place with the same pauses and tries again.
 const (
 	// holdTime is how long a held message waits for others to be handled.
 	holdTime = time.Second
 	// firstPause doubles with each probe that fails, to lastPause.
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
-	// maxAskedPause bounds what UnavailableFor may ask for.
+	// maxAskedPause is the longest pause that UnavailableFor may ask for.
 	maxAskedPause = 5 * time.Minute
-	// maxProbe is how many messages a probe tries at most. They may be a few that can
-	// never be handled, at the head of a queue whose others could.
+	// maxProbe is how many messages a probe tries at most. It is more than one, because
+	// those at the head of the queue may be messages that can never be handled.
 	maxProbe = 32
-	// maxProbeTime is how long a probe begins with messages. It keeps those that it holds
-	// well below the broker's default consumer timeout of 30 min.
+	// maxProbeTime is for how long a probe takes new messages. It is much shorter than the
+	// broker's default consumer timeout of 30 min, which holds for the messages it holds.
 	maxProbeTime = 10 * time.Minute
-	// maxRemembered bounds the memory of messages that were given back.
+	// maxRemembered is how many messages that were given back are remembered.
 	maxRemembered = 1000
 )
 
-// errAway ends a subscription because what its handlers need is away, errBack a probe
-// that has found it back.
+// errAway ends a subscription because what its handlers need is away. errBack ends a probe
+// because it is back.
 var (
 	errAway = errors.New("what the handlers need is away")
 	errBack = errors.New("what the handlers need is back")
@@ -65,20 +66,20 @@ type away struct {
 	log   *zap.Logger
 	to    *observers
 
-	active atomic.Bool // false as long as there is nothing to know: the path of every message
+	active atomic.Bool // false while nothing was Unavailable: then messages need no lock
 
 	mu         sync.Mutex
-	err        error // what is away; nil for nothing
+	err        error // what is away; nil when nothing is
 	since      time.Time
 	pauses     int
-	level      time.Duration        // the bound of the last pause
-	pause      time.Duration        // the one that comes now
+	level      time.Duration        // the upper bound of the last pause
+	pause      time.Duration        // the next pause
 	probe      int                  // how many messages the next probe tries
 	lastGood   time.Time            // when the latest call began that succeeded
-	remembered map[string]time.Time // messages that failed so: when
+	remembered map[string]time.Time // when messages were Unavailable last, by identity
 
 	telling sync.Mutex // held while observers are called
-	told    bool       // they were told that something is away
+	told    bool       // they know that something is away
 }
 
 func newAway(queue string, log *zap.Logger, to *observers) *away {
@@ -95,7 +96,7 @@ func (a *away) state() error {
 	return fmt.Errorf("queue %q: away: %w", a.queue, a.err)
 }
 
-// down notes that something is away, and says how long to wait.
+// down notes that something is away, and says how long to pause.
 func (a *away) down(j *job) time.Duration {
 	a.active.Store(true)
 	a.mu.Lock()
@@ -113,8 +114,8 @@ func (a *away) down(j *job) time.Duration {
 	return a.pause
 }
 
-// up notes that nothing is away any more, as far as one can see. The next pauses begin
-// with the first one only when a message was handled.
+// up notes that nothing seems to be away any more. Only if a message was handled, the next
+// pause is a short one again.
 func (a *away) up(handled bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -128,7 +129,7 @@ func (a *away) up(handled bool) {
 	a.err = nil
 }
 
-// tell tells observers who do not know how things are.
+// tell calls the observers if the state has changed since the last call.
 func (a *away) tell() {
 	a.telling.Lock()
 	defer a.telling.Unlock()
@@ -141,7 +142,7 @@ func (a *away) tell() {
 	}
 }
 
-// end tells observers that nothing is away, since nobody looks any more.
+// end tells observers that nothing is away, because the consumer has stopped.
 func (a *away) end() {
 	a.mu.Lock()
 	a.err = nil
@@ -149,7 +150,7 @@ func (a *away) end() {
 	a.tell()
 }
 
-// size is how many messages the next subscription probes with; 0 when nothing is away.
+// size is how many messages the next probe tries; 0 when nothing is away.
 func (a *away) size() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -159,7 +160,7 @@ func (a *away) size() int {
 	return a.probe
 }
 
-// sleep pauses, and says false when ctx ended first.
+// sleep pauses. It returns false when ctx ended first.
 func (a *away) sleep(ctx context.Context) bool {
 	a.mu.Lock()
 	timer := time.NewTimer(a.pause)
@@ -184,8 +185,8 @@ func (a *away) succeeded(j *job) {
 	a.active.Store(a.err != nil || a.level > 0 || len(a.remembered) > 0)
 }
 
-// blames says whether a message that is Unavailable was so before, while one that began
-// since then has succeeded. It remembers the message.
+// failedAlone says whether a message that is Unavailable was so before, and another one that
+// began since then has succeeded. It remembers the message.
 func (a *away) failedAlone(j *job) bool {
 	a.active.Store(true)
 	a.mu.Lock()
@@ -204,7 +205,7 @@ func (a *away) failedAlone(j *job) bool {
 
 var seed = maphash.MakeSeed()
 
-// identity is the message's id; of one without, what it says.
+// identity is the message's id, or a hash of the body if it has none.
 func identity(j *job) string {
 	if j.raw.MessageId != "" {
 		return j.raw.MessageId

@@ -9,20 +9,20 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// limitMemory is for how long a limit of the broker's is believed.
+// limitMemory is for how long a limit of the broker is assumed to hold after it was hit.
 const limitMemory = time.Minute
 
-// channels counts those of the shared connection. The broker ends the connection, with
-// all of them, over one that is more than a limit of the user or the virtual host allows
-// (530). So after the first time no more are asked for than were allowed then.
+// channels counts the channels of the shared connection. When there is one channel more than
+// a limit of the user or the virtual host allows, the broker closes the whole connection
+// (530). So after the first time no more channels are opened than were allowed then.
 type channels struct {
 	mu   sync.Mutex
 	open int
-	most int // this many were allowed; 0 when that is not known
+	most int // how many were allowed; 0 when that is not known
 	at   time.Time
 }
 
-// take makes place for one more, and says how many there are with it.
+// take counts one more channel, and gives the new number.
 func (c *channels) take() (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,23 +33,24 @@ func (c *channels) take() (int, error) {
 	return c.open, nil
 }
 
-// put gives a place back.
+// put counts one channel less.
 func (c *channels) put() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.open--
 }
 
-// limited notes that the broker does not allow so many.
+// limited notes that the broker does not allow this many.
 func (c *channels) limited(open int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.most == 0 || time.Since(c.at) >= limitMemory { // else others see the same, at the same time
+	if c.most == 0 || time.Since(c.at) >= limitMemory { // otherwise another lane has just noted it
 		c.most, c.at = max(open-1, 1), time.Now()
 	}
 }
 
-// exhausted says whether a channel could not be opened because there are too many.
+// exhausted says whether a channel could not be opened because of a limit of the user or
+// virtual host (limit), or because of any limit (all).
 func exhausted(err error) (limit, all bool) {
 	var refused *amqp.Error
 	limit = errors.As(err, &refused) && refused.Server && refused.Code == amqp.NotAllowed

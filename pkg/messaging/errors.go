@@ -7,62 +7,64 @@ import (
 	"time"
 )
 
-// Errors that callers tell apart with errors.Is.
+// Errors for errors.Is.
 var (
-	// ErrClosed is returned by every call on something that was closed by its owner.
+	// ErrClosed is returned by calls on a Conn, Publisher or Caller that was closed.
 	ErrClosed = errors.New("messaging: closed")
-	// ErrConnectionLost says that the connection or channel ended while the
-	// outcome was open: the broker may or may not have the message. Publish again
-	// with the same message id; consumers recognise it.
+	// ErrConnectionLost says that the connection or channel ended before the outcome was
+	// known: the broker may or may not have the message. Publish it again with the same
+	// message id; consumers recognise it.
 	ErrConnectionLost = errors.New("messaging: connection lost, outcome unknown")
-	// ErrRefused says that the broker closed the channel, or the connection, over a
-	// message: no such exchange, no right to write, a false user id.
+	// ErrRefused says that the broker closed the channel or the connection because of a
+	// message: there is no such exchange, no right to write, or the user id is wrong.
 	//
-	// Without ErrConnectionLost that is known to be over this message, which is stored
-	// nowhere, or in the words of the protocol 541 perhaps not everywhere; to publish it
-	// again as it is helps only when the broker has changed. With ErrConnectionLost it
-	// was over this message or another one that was on its way at the same time, and
-	// nobody knows which are stored: publish them again one by one.
+	// Without ErrConnectionLost this message was the reason. It is not stored, or after an
+	// internal error of the broker (541) perhaps in some of its queues. It will be refused
+	// again until the exchange or the rights have changed. With ErrConnectionLost the
+	// reason was this message or another one that was on its way at the same time, and it
+	// is unknown which of them are stored: publish them again one by one.
 	ErrRefused = errors.New("messaging: refused by the broker")
-	// ErrTooManyChannels says that a connection has all the channels that the broker
-	// allows, 2,047 by default: by publishers or callers that are made again and again,
-	// for each message perhaps, and never closed. Nothing was sent.
+	// ErrTooManyChannels says that a connection has as many channels as the broker allows,
+	// 2,047 by default. The usual cause is a program that makes a publisher or caller for
+	// each message and does not close it. Nothing was sent.
 	ErrTooManyChannels = errors.New("messaging: no channel left, close publishers and callers that are not needed any more")
-	// ErrInvalid says that AMQP, the client library or the broker cannot carry a
-	// message: it has no id, a name that is too long or not UTF-8, a header of a strange
-	// type, a body that is too large. The error names the field. Nothing was sent, and
-	// nothing will make it work; see [Message.Validate].
+	// ErrInvalid says that AMQP, the client library or the broker cannot carry a message:
+	// because it has no id, for example, a name that is too long or not UTF-8, a header of
+	// a type that AMQP does not have, or a body that is too large. The error names the
+	// field. Nothing was sent, and the same message will never be accepted; see
+	// [Message.Validate].
 	ErrInvalid = errors.New("messaging: invalid message")
-	// ErrNacked says that the broker refused the message, for example because a
-	// queue with reject-publish is full. It is stored nowhere or not everywhere.
+	// ErrNacked says that the broker refused the message (basic.nack), for example because
+	// a queue with reject-publish is full. At least one of its queues does not have it.
 	ErrNacked = errors.New("messaging: nacked by the broker")
-	// ErrUnroutable says that no queue takes the message and the exchange has no
-	// alternate. The error is a *[ReturnedError].
+	// ErrUnroutable says that no binding matches the message and that the exchange has no
+	// alternate exchange. The error is a *[ReturnedError].
 	ErrUnroutable = errors.New("messaging: unroutable")
 	// ErrNotFound says that there is no such queue.
 	ErrNotFound = errors.New("messaging: not found")
 	// ErrBrokerTooOld is returned by Connect for a broker below RabbitMQ 4.3.1.
 	ErrBrokerTooOld = errors.New("messaging: broker too old")
-	// ErrStopping is the cause of a handler's context when its consumer stops at
-	// once. A handler that returns because of it gives its message back, see [Consumer.Drain].
+	// ErrStopping is the cause of a handler's context when its consumer stops at once. When
+	// the handler returns an error because of that, its message is given back: see
+	// [Consumer.Drain].
 	ErrStopping = errors.New("messaging: consumer is stopping")
 	// ErrUnknownType says that a [Mux] has no handler for a message's type.
 	ErrUnknownType = errors.New("messaging: unknown message type")
-	// ErrUntrustedSource says that a message came from a user or an exchange that
-	// may not send its type.
+	// ErrUntrustedSource says that a message came from a user, or over an exchange, that
+	// its [MessageType] does not allow.
 	ErrUntrustedSource = errors.New("messaging: untrusted source")
-	// ErrUndecodable says that a body is not what its type promises.
+	// ErrUndecodable says that a body cannot be decoded as its type.
 	ErrUndecodable = errors.New("messaging: undecodable body")
 )
 
-// ended is the error of what a context has ended. why is what it had waited for: as text
-// only, so that errors.Is finds what the context says, and nothing that has been before.
+// ended is the error of a call whose context has ended; why says what the call waited for.
+// It is only text: errors.Is is to find the error of the context, and no earlier one.
 func ended(ctx context.Context, why string) error {
 	return fmt.Errorf("%w (%s)", context.Cause(ctx), why)
 }
 
-// Permanent marks an error that no retry will cure: the message is parked in its
-// dead-letter queue at once, with the error as its reason. Permanent(nil) is nil.
+// Permanent marks an error that a retry cannot solve: the message is parked in the
+// dead-letter queue at once, with the error as the reason. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -81,24 +83,26 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-// Unavailable marks an error that is not the message's fault: what its handler needs,
-// such as a database or somebody else's system, is away. That is not an attempt, so
-// nothing is parked however long it lasts: the consumer gives all that it has in hand
-// back, pauses for 1 s to 30 s, and tries again with one message, then two, and up to
-// 32. On a queue that keeps order it keeps the message, and tries again in place after the
-// same pauses, also through consumer timeouts. [Conn.Ready] and an [AwayObserver] say what is away.
+// Unavailable marks an error that the message has not caused: something that the handler
+// needs, such as a database or an outside system, is not available. It does not count as an
+// attempt, so no message is parked because of it, however long it lasts. The consumer gives
+// back all messages that it has, pauses for 1 s to 30 s, and tries again with one message,
+// then with two, and with up to 32. On a queue with a single active consumer it keeps the
+// message and tries again in place after the same pauses, even across consumer timeouts.
+// [Conn.Ready] and an [AwayObserver] say what is not available.
 //
-// A message that alone fails so, while others of its queue that began later are handled,
-// has failed like with any other error. So messages that need different things belong
-// into queues of their own. A message that has its queue to itself is tried for ever, and
-// so is one on a queue that keeps order, which holds the others up meanwhile.
+// When a message returns Unavailable while other messages of its queue that began later
+// succeed, that is a failed attempt like any other error. So messages that depend on
+// different systems should have different queues. A message that is alone in its queue is
+// tried without limit; so is one on a queue with a single active consumer, where the others
+// wait behind it.
 //
-// An exclusive queue and [AutoAck] know no pause: the error is logged. [Serve] answers it.
-// Unavailable(nil) is nil.
+// On an exclusive queue and with [AutoAck] there is no pause: the error is logged. [Serve]
+// answers with the error. Unavailable(nil) is nil.
 func Unavailable(err error) error { return UnavailableFor(err, 0) }
 
-// UnavailableFor is [Unavailable] where somebody has said for how long, as HTTP's
-// Retry-After does: the pause is at least that, and at most 5 min.
+// UnavailableFor is [Unavailable] with a time after which to try again, as in Retry-After of
+// HTTP. The pause is at least that long; more than 5 min counts as 5 min.
 func UnavailableFor(err error, pause time.Duration) error {
 	if err == nil {
 		return nil
@@ -121,16 +125,16 @@ type unavailableError struct {
 func (e *unavailableError) Error() string { return e.err.Error() }
 func (e *unavailableError) Unwrap() error { return e.err }
 
-// GiveBack marks an error of a message that is for somebody else, or for later: it goes
-// back to its queue, where another consumer may get it, and that is no attempt. Its worker
-// waits before, since the broker sends it again at once: for after, at least 100 ms and at
-// most 5 min, or half the queue's ConsumerTimeout. On a queue that keeps order the others
-// wait behind it.
+// GiveBack marks an error of a message that another consumer should handle, or that should
+// be handled later: it goes back to its queue, which does not count as an attempt. The
+// broker delivers it again at once, so the worker waits before: for the duration after, but at
+// least 100 ms and at most 5 min or half of the queue's ConsumerTimeout. On a queue with a
+// single active consumer the other messages wait behind it.
 //
-// Nothing bounds how often that happens: [Delivery.Acquired] counts it on a quorum queue.
-// On a classic queue the message comes back as its second attempt, whichever it was. An
-// exclusive queue and [AutoAck] log the error, and [Serve] answers it. GiveBack(nil, after)
-// is nil.
+// A message may be given back any number of times: [Delivery.Acquired] counts them on a
+// quorum queue. On a classic queue the message comes back as its second attempt, whichever
+// it was before. On an exclusive queue and with [AutoAck] the error is logged. [Serve]
+// answers with the error. GiveBack(nil, after) is nil.
 func GiveBack(err error, after time.Duration) error {
 	if err == nil {
 		return nil
@@ -146,12 +150,12 @@ type givenBackError struct {
 func (e *givenBackError) Error() string { return e.err.Error() }
 func (e *givenBackError) Unwrap() error { return e.err }
 
-// RetryInPlace marks an error that is over in a moment, such as a conflict of two
-// transactions: the consumer keeps the message and calls the handler again, after 100 ms,
-// doubling to 5 s. That is no attempt. All tries together have the [HandlerTimeout]; the
-// error that is left when it is over is as any other. On a queue whose retries are in
-// place anyway, see [Retry], it changes nothing. An exclusive queue and [AutoAck] log the
-// error, and [Serve] answers it. RetryInPlace(nil) is nil.
+// RetryInPlace marks an error that will soon be over, such as a conflict of two
+// transactions: the consumer keeps the message and calls the handler again after 100 ms,
+// doubling to 5 s. This does not count as an attempt. All tries together may take the
+// [HandlerTimeout]; after that the last error counts as any other error. On a queue whose
+// retries are in place anyway, see [Retry], it has no effect. On an exclusive queue and with
+// [AutoAck] the error is logged. [Serve] answers with the error. RetryInPlace(nil) is nil.
 func RetryInPlace(err error) error {
 	if err == nil {
 		return nil
@@ -164,8 +168,8 @@ type retryInPlaceError struct{ err error }
 func (e *retryInPlaceError) Error() string { return e.err.Error() }
 func (e *retryInPlaceError) Unwrap() error { return e.err }
 
-// doneError is of a message that is finished although it failed, as a call that was
-// answered: it is acknowledged, and the error is for the log.
+// doneError is the error of a message that failed and is to be acknowledged all the same,
+// such as a call that was answered with an error. It is for the log.
 type doneError struct{ err error }
 
 func (e *doneError) Error() string { return e.err.Error() }
@@ -179,12 +183,12 @@ func done(err error) error {
 	return &doneError{err}
 }
 
-// ReturnedError is a mandatory message that came back because nothing is bound
-// for it (basic.return). errors.Is(err, [ErrUnroutable]) holds.
+// ReturnedError says that the broker returned a mandatory message because no binding matches
+// it (basic.return). errors.Is(err, [ErrUnroutable]) is true.
 type ReturnedError struct {
 	MessageID string
 	Route     Route
-	// Code and Text are the broker's: 312 NO_ROUTE.
+	// Code and Text are from the broker: 312 and NO_ROUTE.
 	Code uint16
 	Text string
 }
@@ -199,11 +203,11 @@ func (e *ReturnedError) Error() string {
 func (e *ReturnedError) Is(target error) bool { return target == ErrUnroutable }
 
 // BatchError says which messages of a batch were not published, see
-// [Publisher.PublishBatch]. errors.Is and errors.As find what any of them failed with.
+// [Publisher.PublishBatch]. errors.Is and errors.As find the error of each of them.
 type BatchError struct {
-	// Messages is how many the batch has.
+	// Messages is the number of messages in the batch.
 	Messages int
-	// Failed are those that are not known to be stored, in the order of the batch.
+	// Failed has the messages that are not known to be stored, in the order of the batch.
 	Failed []FailedMessage
 }
 
@@ -215,12 +219,12 @@ type FailedMessage struct {
 	Err error
 }
 
-// Error counts the failed messages, and has the error of the first.
+// Error has the number of failed messages and the error of the first one.
 func (e *BatchError) Error() string {
 	return fmt.Sprintf("messaging: %d of %d messages failed, the first: %v", len(e.Failed), e.Messages, e.Failed[0].Err)
 }
 
-// Unwrap gives the errors of all that failed.
+// Unwrap gives the errors of all failed messages.
 func (e *BatchError) Unwrap() []error {
 	errs := make([]error, len(e.Failed))
 	for i, f := range e.Failed {
@@ -229,12 +233,12 @@ func (e *BatchError) Unwrap() []error {
 	return errs
 }
 
-// RemoteError is the coded answer of an RPC server: the call arrived, and the
-// server refused it. Code is the caller's to switch on, Message is for people.
+// RemoteError is an error that an RPC server has answered with: the request arrived, and the
+// server refused it. Code is for the calling program, Message is for people.
 type RemoteError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
-	// Fields names what was wrong in the request, where that is known.
+	// Fields says for fields of the request what is wrong with them, if that is known.
 	Fields map[string]string `json:"fields,omitempty"`
 }
 

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// doubt is what a subscription holds while it is not clear whether something is away:
-// see away.go.
+// held has the messages that a subscription holds until it is known whether something is
+// away: see away.go.
 type held struct {
 	mu      sync.Mutex
 	jobs    []heldJob
-	failing []job     // that were held, and have failed alone
-	probe   int       // how many messages are tried, one after the other; 0 when this is no probe
-	began   time.Time // the subscription
-	busy    bool      // a probe is handling one of them
-	ended   int       // and this many are held or settled
+	failing []job     // were held, and have failed alone
+	probe   int       // how many messages the probe tries, one after the other; 0 when this is no probe
+	began   time.Time // when the subscription began
+	busy    bool      // the probe is handling a message
+	ended   int       // how many messages of the probe are held or settled
 	timer   *time.Timer
 }
 
@@ -23,7 +23,7 @@ type heldJob struct {
 	failed time.Time
 }
 
-// watch begins to wait for messages.
+// watch notes that the subscription begins.
 func (s *subscription) watch() {
 	b := &s.held
 	b.mu.Lock()
@@ -44,7 +44,7 @@ func (b *held) begin() {
 	}
 }
 
-// next gives a message that was held, and has failed alone.
+// next gives a message that was held and has failed alone: it is to be settled.
 func (s *subscription) next() (j job, ok bool) {
 	if !s.away.active.Load() {
 		return j, false
@@ -61,8 +61,8 @@ func (s *subscription) next() (j job, ok bool) {
 	return j, true
 }
 
-// hold keeps a message whose handler says that something is away. It says false when the
-// message alone is to blame.
+// hold keeps a message whose handler says that something is away. It returns false when the
+// message has failed alone.
 func (s *subscription) hold(j *job) bool {
 	if isDone(s.ended) || s.away.failedAlone(j) {
 		return false
@@ -81,7 +81,7 @@ func (s *subscription) hold(j *job) bool {
 	return true
 }
 
-// over says whether a probe has tried what it was to try, or takes too long.
+// probeOver says whether a probe has tried all its messages, or takes too long.
 func (s *subscription) probeOver() bool {
 	limit := maxProbeTime
 	if s.queue.ConsumerTimeout > 0 {
@@ -90,8 +90,8 @@ func (s *subscription) probeOver() bool {
 	return s.held.probe > 0 && (s.held.ended >= s.held.probe || time.Since(s.held.began) > limit)
 }
 
-// settled judges the held messages anew, after another one has ended: one that began
-// later and succeeded shows that they have failed alone.
+// settled looks at the held messages again after another message has ended. One that began
+// after they had failed, and succeeded, shows that they have failed alone.
 func (s *subscription) settled(j *job) {
 	if !s.away.active.Load() || s.config.autoAck {
 		return
@@ -102,7 +102,7 @@ func (s *subscription) settled(j *job) {
 	}
 	if s.keepsOrder {
 		if j.out.away {
-			return // it is, and the message goes back because the subscription ends
+			return // something is away, and the message goes back because the subscription ends
 		}
 		s.away.up(succeeded)
 		s.away.tell()
@@ -125,7 +125,7 @@ func (s *subscription) settled(j *job) {
 	}
 }
 
-// failAlone takes what has failed before a time.
+// failAlone moves the messages that failed before a time from jobs to failing.
 func (b *held) failAlone(before time.Time) {
 	kept := b.jobs[:0]
 	for _, h := range b.jobs {
@@ -138,7 +138,7 @@ func (b *held) failAlone(before time.Time) {
 	b.jobs = kept
 }
 
-// decide decides when nothing has come for a while.
+// holdTimeOver ends the holding when no message has ended for holdTime.
 func (s *subscription) holdTimeOver() {
 	s.held.mu.Lock()
 	defer s.held.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *subscription) holdTimeOver() {
 	}
 }
 
-// decided ends the subscription, to pause or to go on at full speed.
+// endHolding ends the subscription: to pause, or after a probe to go on at full speed.
 func (s *subscription) endHolding() {
 	b := &s.held
 	switch {
@@ -159,13 +159,13 @@ func (s *subscription) endHolding() {
 		}
 		s.away.down(&last)
 		s.leave(errAway)
-	case b.probe > 0: // nothing came, or nothing of what came says that something is away
+	case b.probe > 0: // no message came, or none that came was Unavailable
 		s.away.up(false)
 		s.leave(errBack)
 	}
 }
 
-// release takes out what is held, at the end of the subscription.
+// release gives the held messages, at the end of the subscription.
 func (s *subscription) release() (jobs []job) {
 	b := &s.held
 	b.mu.Lock()

@@ -13,36 +13,38 @@ import (
 )
 
 // A lane is a supervised channel for the messages to one exchange, or to one queue on
-// the default exchange. What the broker does to the channel over one of them, such as
-// closing or halting it, happens to no other lane.
+// the default exchange. When the broker closes or halts the channel because of one of these
+// messages, the other lanes go on.
 //
-// Lanes share one connection, as long as they cannot harm each other there:
+// Lanes share one connection as long as they cannot harm each other there:
 //
-//	new, for an exchange     a connection of its own, until the broker has confirmed
-//	                         something: a wrong name may cost the connection
-//	few on their way         the shared connection, with sharedWindow places
-//	many on their way        a connection of its own, with the publisher's window:
-//	                         see sharedWindow
-//	its connection was       a connection of its own, until the broker has confirmed
-//	closed over a message    something there; if that is closed too, it stays there
+//	new, for an exchange      a connection of its own until the broker has confirmed a
+//	                          message: a wrong exchange name may cost the connection
+//	few messages on their     the shared connection, with a window of sharedWindow
+//	way
+//	many messages on their    a connection of its own, with the publisher's window:
+//	way                       see sharedWindow
+//	its connection was        a connection of its own until the broker has confirmed a
+//	closed because of a       message there; if that is closed too, it never shares one
+//	message                   again
 type lane struct {
 	key     laneKey
 	session current[session]
 	users   atomic.Int64 // messages that wait or are on their way
-	used    atomic.Int64 // when somebody took it last
+	used    atomic.Int64 // when a message took it last, in Unix nanoseconds
 
 	once   sync.Once
-	over   chan struct{} // closed when it takes no more
-	reason error         // why; read after over
+	over   chan struct{} // closed when it takes no more messages
+	reason error         // why; read after over is closed
 
-	needsOwn atomic.Bool // had more on their way than sharedWindow, or wanted to
+	needsOwn atomic.Bool // more messages than sharedWindow are to be sent at the same time
 
-	waits  atomic.Pointer[link]  // for this connection, or has it
+	waits  atomic.Pointer[link]  // the connection that it has or waits for
 	failed atomic.Pointer[error] // why it has no channel, if that is known
 
-	// The goroutine in run has these.
+	// Only the goroutine of run uses these.
 	alone      bool  // must not share a connection
-	staysAlone bool  // its own connection was closed over its messages
+	staysAlone bool  // must never share one again: its own was closed because of its messages
 	own        *link // its own connection; nil while it has none
 }
 
@@ -55,12 +57,12 @@ func (l *lane) hold(now time.Time) {
 	l.used.Store(now.UnixNano())
 }
 
-// end lets the lane take no more. It ends when nothing of it is on its way.
+// end makes the lane refuse new messages. It ends when none of its messages is on its way.
 func (l *lane) end(reason error) {
 	l.once.Do(func() { l.reason = reason; close(l.over) })
 }
 
-// name is how connections and logs call it.
+// name is the lane's name in connections and logs.
 func (l *lane) name() string {
 	switch {
 	case l.key.exchange == "":
@@ -82,14 +84,14 @@ func (p *Publisher) run(l *lane) {
 			l.session.set(s)
 			err = s.run()
 			if isDone(s.proven) || s.refused != nil && closesChannel(s.refused.reason) {
-				wait.reset() // the lane works: who publishes what is refused sets the pace
+				wait.reset() // the lane works: a refused message is no reason to wait longer each time
 			}
 		}
 		switch {
 		case isDone(l.over):
 			return
 		case err == nil:
-			continue // it moves to another connection
+			continue // it changes its connection
 		}
 		l.failed.Store(&err)
 		if errors.Is(err, ErrTooManyChannels) {
@@ -104,7 +106,7 @@ func (p *Publisher) run(l *lane) {
 	}
 }
 
-// open opens the lane's next session, where it belongs now.
+// open opens the lane's next session, on the connection where the lane belongs now.
 func (p *Publisher) open(l *lane) (*session, error) {
 	ep, own, err := p.connection(l)
 	if err != nil {
@@ -144,7 +146,7 @@ func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
 		if ep, _ := l.own.epochs.get(); ep != nil && (l.alone || l.needsOwn.Load()) {
 			return ep, true, nil
 		}
-		p.closeOwn(l) // it is lost, or not needed; a new one says by itself whether it can be had
+		p.closeOwn(l) // it is lost or not needed any more
 	}
 	if l.alone {
 		if ep, err := p.ownConnection(l); ep != nil || err != nil {
@@ -157,9 +159,9 @@ func (p *Publisher) connection(l *lane) (ep *epoch, own bool, err error) {
 	return ep, false, err
 }
 
-// ownConnection waits for the lane's own connection. It gives none when the broker lets
-// the lane have none, perhaps because of a limit: then it is better on the shared one
-// than nowhere, unless it is known to harm the others there.
+// ownConnection waits for the lane's own connection. It gives nil when the broker does not
+// accept one, perhaps because of a limit: then the lane uses the shared connection, unless
+// it is known to harm other lanes there.
 func (p *Publisher) ownConnection(l *lane) (*epoch, error) {
 	own := p.ownLink(l)
 	l.waits.Store(own)
@@ -182,7 +184,7 @@ func (p *Publisher) ownConnection(l *lane) (*epoch, error) {
 	}
 }
 
-// ownLink dials, if the lane has no connection of its own.
+// ownLink gives the link of the lane's own connection. It starts one if there is none.
 func (p *Publisher) ownLink(l *lane) *link {
 	if l.own == nil {
 		l.own = startLink(p.conn.config, l.name())
@@ -190,7 +192,7 @@ func (p *Publisher) ownLink(l *lane) *link {
 	return l.own
 }
 
-// closeOwn closes the lane's own connection in the background.
+// closeOwn closes the lane's own connection, if it has one, in the background.
 func (p *Publisher) closeOwn(l *lane) {
 	own := l.own
 	l.own = nil
@@ -199,22 +201,22 @@ func (p *Publisher) closeOwn(l *lane) {
 	}
 }
 
-// suspect lets a lane go on alone that had messages on their way when the broker closed
-// the connection over a message.
+// isolate gives a lane a connection of its own after the broker has closed the connection
+// because of a message: the lane had messages on their way, so it may have been one of them.
 func (p *Publisher) isolate(l *lane, wasAlone bool, reason *amqp.Error) {
 	before := [...]bool{l.alone, l.staysAlone}
 	l.alone, l.staysAlone = true, l.staysAlone || wasAlone
 	if before != [...]bool{l.alone, l.staysAlone} {
-		p.conn.config.Logger.Warn("the broker has closed a connection over a message, a lane that was on it goes on alone",
+		p.conn.config.Logger.Warn("the broker has closed a connection because of a message, the lane gets a connection of its own",
 			zap.String("lane", l.name()), zap.Bool("was_alone", wasAlone), zap.Error(reason))
 	}
 }
 
-// closesChannel says whether the broker has closed a channel over what was sent on it.
+// closesChannel says whether the broker has closed a channel because of what was sent on it.
 func closesChannel(e *amqp.Error) bool { return e != nil && e.Server && e.Recover }
 
-// closesConnection says whether the broker has closed a connection over what was sent
-// on it. 320 is an operator's, or a broker's that stops; 530 is a limit.
+// closesConnection says whether the broker has closed a connection because of what was sent
+// on it. 320 means that an operator has closed it or that the broker stops, 530 is a limit.
 func closesConnection(e *amqp.Error) bool {
 	return e != nil && e.Server && !e.Recover && e.Code != amqp.ConnectionForced && e.Code != amqp.NotAllowed
 }
@@ -232,7 +234,7 @@ func (l *lane) missing() string {
 	return "the publishing channel is not open yet"
 }
 
-// send puts a message on its way, in the first session that takes it.
+// send sends a message in the first session that accepts it.
 func (l *lane) send(ctx context.Context, c *Confirmation, m *Message) error {
 	for {
 		s, err := l.session.await(ctx, l.over, l.missing)

@@ -12,34 +12,35 @@ import (
 // maxLanes is how many lanes a publisher or a caller may have at once.
 const maxLanes = 64
 
-// lanes are those of one publisher or caller: a lane for each exchange, and on the
-// default exchange for each queue. They are made when first used. When there are too
-// many, the idle one that was not used for the longest time is closed.
+// lanes has the lanes of one publisher or caller: one for each exchange, and on the default
+// exchange one for each queue. A lane is made when it is needed. When there are too many,
+// the idle one that was not used for the longest time is closed.
 type lanes struct {
 	limit int
-	start func(*lane) // runs a new one
+	start func(*lane) // runs a new lane
 
 	mu      sync.RWMutex
 	all     map[laneKey]*lane
 	closed  bool
-	waiting atomic.Bool   // somebody waits for room
-	room    chan struct{} // for those; nil while nobody does
+	waiting atomic.Bool   // a message waits for a lane
+	room    chan struct{} // closed when a lane may be free; nil while no message waits
 }
 
 func newLanes(limit int, start func(*lane)) *lanes {
 	return &lanes{limit: limit, start: start, all: map[laneKey]*lane{}}
 }
 
-// A laneKey tells lanes apart: by an exchange and the number of [Lane], or by a queue on
-// the default exchange.
+// A laneKey identifies a lane: an exchange and the number of [Lane], or a queue on the
+// default exchange.
 type laneKey struct {
 	exchange string
 	number   int
 	queue    string
 }
 
-// laneOf is the part of a route that decides its lane. Answers by direct reply-to have
-// one lane: each has a key of its own, and none of them can refuse or wait.
+// laneOf gives the key of the lane for a route. All answers by direct reply-to share one
+// lane, although each has a routing key of its own: the broker neither refuses nor delays
+// them.
 func laneOf(route Route, number int) laneKey {
 	switch {
 	case route.Exchange != "":
@@ -51,8 +52,8 @@ func laneOf(route Route, number int) laneKey {
 	}
 }
 
-// take gives the lane of a key. Whoever has it lets it go with release. When there is
-// no room for a new one it waits until a lane is idle, until ctx is done.
+// take gives the lane of a key; the caller calls release when it does not need it any more.
+// When there is no room for a new lane, take waits until one is idle or ctx is done.
 func (ls *lanes) take(ctx context.Context, key laneKey, now time.Time) (*lane, error) {
 	for {
 		ls.mu.RLock()
@@ -76,8 +77,8 @@ func (ls *lanes) take(ctx context.Context, key laneKey, now time.Time) (*lane, e
 	}
 }
 
-// add makes a lane if there is room, or somebody else has made it. Else it gives what
-// tells of room.
+// add gives the lane of a key, and makes it if there is room. Without room it gives a
+// channel that is closed when there may be room.
 func (ls *lanes) add(key laneKey, now time.Time) (*lane, <-chan struct{}, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -86,7 +87,7 @@ func (ls *lanes) add(key laneKey, now time.Time) (*lane, <-chan struct{}, error)
 	}
 	l := ls.all[key]
 	if l == nil {
-		ls.waiting.Store(true) // before the look at who is idle: see release
+		ls.waiting.Store(true) // before makeRoom looks for an idle lane: see release
 		if !ls.makeRoom() {
 			if ls.room == nil {
 				ls.room = make(chan struct{})
@@ -102,7 +103,7 @@ func (ls *lanes) add(key laneKey, now time.Time) (*lane, <-chan struct{}, error)
 	return l, nil, nil
 }
 
-// makeRoom closes the lane that is idle for the longest time, if there are too many.
+// makeRoom closes the lane that has been idle for the longest time, if there are too many.
 func (ls *lanes) makeRoom() bool {
 	if len(ls.all) < ls.limit {
 		return true
@@ -121,7 +122,7 @@ func (ls *lanes) makeRoom() bool {
 	return true
 }
 
-// release lets a lane go.
+// release says that a message does not need its lane any more.
 func (ls *lanes) release(l *lane) {
 	if l.users.Add(-1) > 0 || !ls.waiting.Load() {
 		return
@@ -139,7 +140,7 @@ func (ls *lanes) tellOfRoom() {
 	}
 }
 
-// remove takes a lane out that has ended by itself.
+// remove removes a lane that has ended by itself.
 func (ls *lanes) remove(l *lane) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -149,7 +150,7 @@ func (ls *lanes) remove(l *lane) {
 	}
 }
 
-// close ends all lanes: each when nothing of it is on its way.
+// close ends all lanes: each when none of its messages is on its way.
 func (ls *lanes) close() {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()

@@ -3,25 +3,25 @@ package messaging
 import "time"
 
 const (
-	// vacateTimeout bounds for how long a lane sends nothing in order to change its
-	// connection, and vacateAgain is when it tries again. dialAgain is when it does so
-	// after it could not get a connection of its own.
+	// vacateTimeout is for how long a lane that wants to change its connection sends
+	// nothing and waits until nothing is on its way. After vacateAgain it tries again.
+	// After dialAgain it tries again when it could not get a connection of its own.
 	vacateTimeout = 100 * time.Millisecond
 	vacateAgain   = time.Second
 	dialAgain     = 10 * time.Second
 )
 
-// A mover brings a lane that has much to send from the shared connection to one of its
-// own. It does so when nothing is on its way, or a later message could overtake an
-// earlier one.
+// A mover moves a lane that has much to send from the shared connection to one of its own.
+// It does so when nothing is on its way: otherwise a later message could overtake an earlier
+// one.
 type mover struct {
 	*session
-	changed <-chan struct{}  // the new connection is there, or is gone again
+	changed <-chan struct{}  // the state of the new connection has changed
 	again   <-chan time.Time // the next attempt
 	done    bool             // the session has ended
 }
 
-// look moves the lane if it should and can.
+// look moves the lane if that is needed and possible now.
 func (m *mover) look() {
 	m.changed, m.again = nil, nil
 	if m.own || m.answers != nil || !m.lane.needsOwn.Load() {
@@ -42,8 +42,8 @@ func (m *mover) look() {
 	}
 }
 
-// vacate takes all places of the window, so that nothing is on its way any more. It
-// gives up when a confirm is late.
+// vacate takes all places of the window, so that nothing is on its way any more. It fails
+// when a confirm is late.
 func (m *mover) vacate() bool {
 	late := time.NewTimer(vacateTimeout)
 	defer late.Stop()

@@ -6,8 +6,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// fate is the error of a message that was on its way when the channel ended. known says
-// that it was the reason.
+// endError is the error of a message that was on its way when the channel ended. known says
+// that this message was the reason.
 func endError(reason *amqp.Error, known bool) error {
 	switch {
 	case reason == nil:
@@ -21,14 +21,16 @@ func endError(reason *amqp.Error, known bool) error {
 	}
 }
 
-// A rejection is why the broker has closed a channel over one message.
+// A rejection is why the broker has closed a channel because of one message, and the route
+// of that message.
 type rejection struct {
 	reason *amqp.Error
 	route  Route
 }
 
-// next is the error of a message that has waited while the session ended: the broker
-// would refuse it as well, or it goes to the next session.
+// next is the error of a message that waited while the session ended. It is errSessionOver
+// when the next session is to send it, and a refusal when the broker would refuse it for the
+// same reason.
 func (s *session) next(route Route) error {
 	r := s.refused
 	switch {
@@ -39,8 +41,8 @@ func (s *session) next(route Route) error {
 	return errSessionOver
 }
 
-// settle sets the outcome of a message whose wait for the confirm is over. Where that
-// is because the channel was closed it says false: end finds out.
+// settle sets the outcome of a message whose wait for the confirm is over. It returns false
+// when the wait is over because the channel was closed: then end sets the outcome.
 func (s *session) settle(c *Confirmation) bool {
 	s.mu.Lock()
 	settled := c.settled
@@ -49,7 +51,7 @@ func (s *session) settle(c *Confirmation) bool {
 			s.mu.Unlock()
 			return false
 		}
-		s.collect() // a return comes before the confirm of its message: it is here already
+		s.collect() // the broker sends a return before the confirm, so it has arrived
 		s.setOutcome(c, ErrNacked)
 		if !isDone(s.proven) {
 			close(s.proven)
@@ -62,7 +64,7 @@ func (s *session) settle(c *Confirmation) bool {
 	return true
 }
 
-// decide sets the outcome. The error is that of a message that was not confirmed.
+// setOutcome sets the outcome. unconfirmed is the error if the message was not confirmed.
 func (s *session) setOutcome(c *Confirmation, unconfirmed error) {
 	if s.ids[c.message.ID] == c {
 		delete(s.ids, c.message.ID)
@@ -79,7 +81,7 @@ func (s *session) setOutcome(c *Confirmation, unconfirmed error) {
 	}
 }
 
-// collect joins the returns that have arrived with their messages.
+// collect takes the returns that have arrived and notes them at their messages.
 func (s *session) collect() {
 	for {
 		select {
@@ -95,7 +97,7 @@ func (s *session) collect() {
 	}
 }
 
-// done gives what is closed when the message has its outcome.
+// done gives a channel that is closed when the message has its outcome.
 func (s *session) done(c *Confirmation) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +110,7 @@ func (s *session) done(c *Confirmation) <-chan struct{} {
 	return c.done
 }
 
-// answered notes that a call which was sent here is over.
+// answered notes that a request that was sent here is answered or was given up.
 func (s *session) answered() {
 	s.mu.Lock()
 	s.calls--

@@ -8,8 +8,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// send writes a message when there is a place in the window and no other with its
-// id on the way: a return names its message by the id alone.
+// send writes a message when there is a place in the window and no other message with the
+// same id is on its way: a return can be matched only by the id.
 func (s *session) send(ctx context.Context, c *Confirmation, m *Message) error {
 	if err := s.place(ctx, c.route); err != nil {
 		return err
@@ -27,7 +27,7 @@ func (s *session) send(ctx context.Context, c *Confirmation, m *Message) error {
 		}
 		<-s.places
 		if !isDone(s.proven) {
-			<-s.first // it is ours
+			<-s.first // this message has taken it
 		}
 		if errors.Is(err, amqp.ErrClosed) { // nothing was sent
 			return s.over(ctx, c.route)
@@ -36,7 +36,7 @@ func (s *session) send(ctx context.Context, c *Confirmation, m *Message) error {
 	}
 }
 
-// over waits until the session has ended, which it is about to.
+// over waits for the end of the session, whose channel is closed already.
 func (s *session) over(ctx context.Context, route Route) error {
 	select {
 	case <-s.ended:
@@ -80,7 +80,7 @@ func (s *session) place(ctx context.Context, route Route) error {
 	}
 }
 
-// full says why there is no place.
+// full says why there is no place in the window.
 func (s *session) full() string {
 	if missing := s.ep.missing(); missing != "" {
 		return missing
@@ -88,7 +88,7 @@ func (s *session) full() string {
 	return fmt.Sprintf("the window is full: %d messages are not confirmed", cap(s.places))
 }
 
-// crowd notes that the lane has more to send than may be on its way on the shared
+// askForOwn notes that the lane has more to send than may be on its way on the shared
 // connection.
 func (s *session) askForOwn() {
 	if s.config.window > sharedWindow && s.lane.needsOwn.CompareAndSwap(false, true) {
@@ -103,9 +103,9 @@ func (s *session) lookAgain() {
 	}
 }
 
-// write hands a message to the library. With another one of the same id on its
-// way it gives that back and writes nothing. ErrClosed of the library says that
-// nothing was sent; after any other of its errors nobody knows.
+// write passes a message to the library. When another message with the same id is on its
+// way, write returns that one and sends nothing. ErrClosed of the library means that nothing
+// was sent; after its other errors this is unknown.
 func (s *session) write(ctx context.Context, c *Confirmation, m *Message) (same *Confirmation, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *session) write(ctx context.Context, c *Confirmation, m *Message) (same 
 		return same, nil
 	}
 	if c.call {
-		if m.Expiration, err = remaining(ctx); err != nil { // last, for there may have been a long wait
+		if m.Expiration, err = remaining(ctx); err != nil { // as late as possible: the message may have waited for long
 			return nil, err
 		}
 	}

@@ -10,21 +10,23 @@ import (
 )
 
 const (
-	// overdue is for how long run waits for one confirm before it looks at the others.
+	// overdue is for how long run waits for the oldest confirm before it looks at the others.
 	overdue = 10 * time.Millisecond
 	// sharedWindow is how many messages of a lane may await their confirm on the shared
-	// connection. With more than that at one quorum queue (quorum_commands_soft_limit)
-	// the broker gives the channel no more credit, and when one channel has used up its
-	// credit, of 400 messages, nothing more is read from the whole connection.
+	// connection. When a channel has more than 32 unconfirmed messages at one quorum queue
+	// (quorum_commands_soft_limit), the broker gives it no more credit. When one channel
+	// has used up its credit of 400 messages, the broker reads nothing more from the whole
+	// connection.
 	sharedWindow = 32
 )
 
-// A session is a lane's life on one channel of one epoch. Senders write, one at a
-// time; the goroutine in run takes the outcomes, about in the order of sending, and
-// frees their places in the window. Whoever waits for an outcome may settle it sooner.
+// A session is the use of one channel by a lane, until the channel ends. Senders write, one
+// at a time. The goroutine of run takes the outcomes, about in the order of sending, and
+// frees their places in the window. A goroutine that waits for an outcome may settle it
+// before run does.
 //
-// The first message is alone on its way: until it has an outcome no other one is sent.
-// So when the broker closes the channel over it, it is known which message that was.
+// Until the first message has its outcome, no other one is sent. So when the broker closes
+// the channel because of it, it is known which message was the reason.
 type session struct {
 	*Publisher
 	lane     *lane
@@ -33,26 +35,26 @@ type session struct {
 	ch       *amqp.Channel
 	closed   <-chan *amqp.Error
 	returns  <-chan amqp.Return
-	places   chan struct{}      // one taken by each message on its way
+	places   chan struct{}      // the window: each message on its way takes a place
 	first    chan struct{}      // taken by the first message
-	proven   chan struct{}      // closed when that has its outcome
-	inflight chan *Confirmation // oldest first; those that are overdue, again at the end
-	look     chan struct{}      // run should look again whether to move
+	proven   chan struct{}      // closed when the first message has its outcome
+	inflight chan *Confirmation // oldest first; overdue ones are put back at the end
+	look     chan struct{}      // asks run to check whether to change the connection
 
 	ended chan struct{} // closed when nothing is sent any more
 
 	mu      sync.Mutex
-	refused *rejection               // it has ended over one message; read after ended
-	ids     map[string]*Confirmation // mandatory and on their way, by message id
-	calls   int                      // sent here, whose answers come here
+	refused *rejection               // why and over which route, if one message has ended it; read after ended
+	ids     map[string]*Confirmation // mandatory messages on their way, by message id
+	calls   int                      // requests sent here that are not answered yet
 }
 
-// errSessionOver says that nothing was sent, and the next session may.
+// errSessionOver says that the session has ended and nothing was sent. The next session may
+// send the message.
 var errSessionOver = errors.New("session over")
 
-// openSession opens a channel. The broker counts publishes from confirm.select on, so
-// nothing is sent before, or every confirm would settle an earlier message than its
-// own.
+// openSession opens a channel. The broker counts messages from confirm.select on, so nothing
+// may be sent before: each confirm would be taken for that of an earlier message.
 func (p *Publisher) openSession(l *lane, ep *epoch, own bool) (*session, error) {
 	ch, err := ep.channel()
 	if err != nil {
@@ -69,7 +71,7 @@ func (p *Publisher) openSession(l *lane, ep *epoch, own bool) (*session, error) 
 		own:       own,
 		ch:        ch,
 		closed:    ch.NotifyClose(make(chan *amqp.Error, 1)),
-		// Room for everything that can come back, or the library's reader would wait for us.
+		// As large as the window, so that the library's reader never has to wait.
 		returns:  ch.NotifyReturn(make(chan amqp.Return, window)),
 		places:   make(chan struct{}, window),
 		first:    make(chan struct{}, 1),
@@ -86,7 +88,7 @@ func (p *Publisher) openSession(l *lane, ep *epoch, own bool) (*session, error) 
 	return s, nil
 }
 
-// prepare makes the channel what it is for. A caller's gets the answers too.
+// prepare selects confirms. On a caller's channel it also consumes the answers.
 func (s *session) prepare() error {
 	if err := s.ch.Confirm(false); err != nil {
 		return fmt.Errorf("select confirms: %w", err)
@@ -106,13 +108,14 @@ func (s *session) prepare() error {
 	return nil
 }
 
-// run returns nil when nothing is on its way and the lane is over or should move.
+// run takes outcomes until the session ends. It returns nil when nothing is on its way and
+// the lane has ended or changes its connection.
 func (s *session) run() error {
 	late := time.NewTimer(overdue)
 	defer late.Stop()
 	over := s.lane.over
 	move := mover{session: s}
-	move.look() // it may have been needsOwn before
+	move.look() // needsOwn may be set already
 	for {
 		if move.done || s.mayLeave() && s.finish() {
 			return nil
@@ -138,8 +141,8 @@ func (s *session) run() error {
 	}
 }
 
-// take settles the message, or looks at the others while it is overdue. It says whether
-// the session has ended meanwhile, and why.
+// take waits for the confirm of a message and settles it. When that is overdue it looks at
+// the others. It says whether the session has ended meanwhile, and why.
 func (s *session) take(c *Confirmation, late *time.Timer) (over bool, reason error) {
 	var closed *amqp.Error
 	if !isDone(c.wire.Done()) {
@@ -157,7 +160,7 @@ func (s *session) take(c *Confirmation, late *time.Timer) (over bool, reason err
 		<-s.places
 		return false, nil
 	}
-	s.inflight <- c // there is room: it still has its place
+	s.inflight <- c // there is room: the message still has its place
 	if over {
 		return true, s.end(closed)
 	}
@@ -165,8 +168,8 @@ func (s *session) take(c *Confirmation, late *time.Timer) (over bool, reason err
 	return false, nil
 }
 
-// sweep settles what has its confirm behind one that is overdue. Each queue confirms
-// in its own time: one that does not, whose leader is gone, must not hold the window.
+// sweep settles the messages that are confirmed while an earlier one is overdue. Queues
+// confirm independently: one whose leader is gone must not block the whole window.
 func (s *session) sweep() {
 	for range len(s.inflight) {
 		c := <-s.inflight
@@ -178,9 +181,9 @@ func (s *session) sweep() {
 	}
 }
 
-// mayLeave says whether the session should end as soon as nothing is on its way: its
-// lane is over, or needs no connection of its own any more. That of a caller stays
-// where it is, since later answers come there.
+// mayLeave says whether the session should end as soon as nothing is on its way: because its
+// lane has ended, or needs no connection of its own any more. A caller's session stays on
+// its connection, since answers come there.
 func (s *session) mayLeave() bool {
 	l := s.lane
 	if isDone(s.proven) && !l.staysAlone {
@@ -210,8 +213,8 @@ func (s *session) release() {
 	}
 }
 
-// end settles what is left. All confirms that will ever come are here. The reason is
-// why the channel was closed; nil says that its owner waits no longer.
+// end settles the messages that are left, after the channel was closed for the reason: no
+// more confirms will come. A nil reason means that the publisher was closed.
 func (s *session) end(reason *amqp.Error) error {
 	s.mu.Lock()
 	s.lane.session.set(nil)
@@ -248,7 +251,7 @@ func (s *session) end(reason *amqp.Error) error {
 	return why
 }
 
-// blames says whether the only message on its way was the reason.
+// closedOverMessage says whether the only message on its way was the reason.
 func (s *session) closedOverMessage(reason *amqp.Error) bool {
 	return closesChannel(reason) || s.own && closesConnection(reason)
 }
