@@ -10,25 +10,26 @@ import (
 )
 
 // BatchHandler handles several deliveries of one queue at once, for example in one
-// database transaction. It gets what is there, in the order of the queue: from one to as
-// many as [Conn.ConsumeBatch] allows.
+// database transaction. It gets the messages that are there, in the order of the queue: at
+// least one, and at most the size that [Conn.ConsumeBatch] was called with.
 //
-// nil says that all are done. [BatchErrors] gives each delivery a verdict of its own; see
-// [Handler] for what an error says. Any other error is about the batch:
+// nil means that all are done. With [BatchErrors] each delivery has an error of its own; see
+// [Handler] for the meaning of each. Any other error is about the batch:
 //
 //	Unavailable(err)                 all are given back, and the consumer pauses
 //	GiveBack(err, after)             all are given back
 //	an error because of ErrStopping  all are given back
-//	any other error, a panic,        each is handled alone, in a batch of one whose error is
-//	a deadline, Permanent(err)       its verdict, so that one message fails no other
+//	any other error, a panic,        each is handled again, alone in a batch of one, so that
+//	a deadline, Permanent(err)       one message does not make the others fail
 //
-// Handling alone is the same attempt. So a handler undoes what it did before it returns an
-// error for the batch, as the rollback of a transaction does.
+// To handle them alone is still the same attempt. So a handler must undo what it did before
+// it returns an error for the batch, for example by the rollback of a transaction.
 //
-// On a queue that keeps order a message is settled before a later one is handled again; a
-// handler that fails one of the batch should fail all behind it too.
+// On a queue with a single active consumer each message is settled before a later one is
+// handled again. A handler that returns an error for one message of the batch should return
+// one for all later messages too.
 //
-// The handler may keep the deliveries, and not change the slice.
+// The handler may keep the deliveries. It must not change the slice.
 type BatchHandler interface {
 	HandleBatch(ctx context.Context, batch []*Delivery) error
 }
@@ -41,11 +42,12 @@ func (f BatchHandlerFunc) HandleBatch(ctx context.Context, batch []*Delivery) er
 	return f(ctx, batch)
 }
 
-// BatchErrors has an error for each delivery of a batch, in their order; nil is a delivery
-// that is done. One of another length than the batch is an error about all of it.
+// BatchErrors has an error for each delivery of a batch, in the same order; nil means that
+// the delivery is done. If its length is not that of the batch it is an error about the
+// whole batch.
 type BatchErrors []error
 
-// Error counts the errors, and has the text of the first one.
+// Error has the number of errors and the text of the first one.
 func (e BatchErrors) Error() string {
 	failed, first := 0, error(nil)
 	for _, err := range e {
@@ -73,9 +75,9 @@ func (e BatchErrors) Unwrap() []error {
 	return errs
 }
 
-// collect makes room for deliveries, so that a worker sees at once what is there: the
-// library hands over one at a time. The broker sends no more than the prefetch, so the
-// goroutine ends with the subscription's channel.
+// collect buffers deliveries, so that a worker sees how many are there: the library's channel
+// has no buffer. The buffer is as large as the prefetch, and the broker sends no more than
+// that, so the goroutine never blocks and ends with the subscription's channel.
 func (s *subscription) collect(from <-chan amqp.Delivery) <-chan amqp.Delivery {
 	to := make(chan amqp.Delivery, s.prefetch)
 	go func() {
@@ -87,8 +89,8 @@ func (s *subscription) collect(from <-chan amqp.Delivery) <-chan amqp.Delivery {
 	return to
 }
 
-// gather takes what is there behind the first delivery, and waits at most the linger for
-// more. A probe tries one message after the other.
+// gather takes the deliveries that are there after the first one, and waits for more as long
+// as linger says. A probe takes one message at a time.
 func (s *subscription) gather(h *hand) {
 	if s.held.probe > 0 {
 		return
@@ -140,8 +142,8 @@ func (s *subscription) handle(ctx context.Context, d *Delivery) error {
 	return err
 }
 
-// callAll calls the handler for all jobs of a hand. A single one that has an outcome was
-// held, and has failed alone.
+// callAll calls the handler for all jobs of a hand. A single job that has an outcome already
+// was held and has failed alone: it is only to be settled.
 func (s *subscription) callAll(ctx context.Context, jobs []job) {
 	switch {
 	case len(jobs) > 1:
@@ -152,7 +154,7 @@ func (s *subscription) callAll(ctx context.Context, jobs []job) {
 }
 
 // callBatch calls the handler for a batch, and reads the error that it returns, as
-// [subscription.call] does. Of a batch that has failed each job is to be handled alone.
+// [subscription.call] does. When the batch has failed each job is to be handled alone.
 func (s *subscription) callBatch(ctx context.Context, jobs []job) {
 	now, timeout := time.Now(), s.config.timeout
 	batch := make([]*Delivery, len(jobs))
@@ -204,8 +206,8 @@ func classifyBatch(err error, n int) (outs []outcome, whole outcome) {
 }
 
 // finishAll settles the jobs of a hand: those that are done with one acknowledgement. On a
-// queue that keeps order that goes one after the other, else the failed ones come last,
-// since they may take long.
+// queue that keeps order they are settled one after the other. On other queues the failed
+// ones come last, since they may take long.
 func (s *subscription) finishAll(ctx context.Context, jobs []job) {
 	if len(jobs) > 1 && !s.keepsOrder {
 		s.acknowledge(jobs)
@@ -223,7 +225,7 @@ func (s *subscription) finishAll(ctx context.Context, jobs []job) {
 	}
 }
 
-// finishOne settles a job, if it is not settled yet, and tells what became of it.
+// finishOne settles a job, if it is not settled yet, and reports the verdict.
 func (s *subscription) finishOne(ctx context.Context, j *job) {
 	switch {
 	case j.delivery == nil:
@@ -248,7 +250,7 @@ func (s *subscription) callAlone(ctx context.Context, j *job) {
 	s.call(ctx, j)
 }
 
-// acknowledge acknowledges the jobs that have succeeded, with one frame where it can.
+// acknowledge acknowledges the jobs that have succeeded, with one frame if possible.
 func (s *subscription) acknowledge(jobs []job) {
 	var tags []uint64
 	for i := range jobs {
@@ -279,7 +281,7 @@ func run(jobs []job) int {
 	return n
 }
 
-// succeeded says whether a job is handled, and not settled yet.
+// succeeded says whether a job was handled without an error and is not settled yet.
 func (j *job) succeeded() bool {
 	return j.delivery != nil && j.verdict == "" && !j.alone && !j.out.failed
 }

@@ -10,17 +10,17 @@ import (
 	"go.uber.org/zap"
 )
 
-// directReplyTo is the pseudo-queue by which the broker hands answers straight to
-// the channel that asked (https://www.rabbitmq.com/docs/direct-reply-to).
+// directReplyTo is the pseudo-queue over which the broker passes answers directly to the
+// channel that has sent the request (https://www.rabbitmq.com/docs/direct-reply-to).
 const directReplyTo = "amq.rabbitmq.reply-to"
 
-// Caller sends calls and gets their answers by direct reply-to: no queue is made,
-// and any number of goroutines share it. See [Call].
+// Caller sends requests and gets the answers by direct reply-to. No queue is declared, and
+// any number of goroutines may share a Caller. See [Call].
 //
-// Calls to different exchanges, and on the default exchange to different queues, have
-// channels of their own, as those of a [Publisher]: a call to an exchange that is
-// missing fails alone. When a connection is lost all open calls on it fail with
-// [ErrConnectionLost], since their answers are lost with it.
+// As with a [Publisher], each exchange has a channel of its own, and on the default exchange
+// each queue: a call to an exchange that is missing does not make other calls fail. When a
+// connection is lost all open calls on it fail with [ErrConnectionLost], because their
+// answers are lost too.
 type Caller struct {
 	requests *Publisher
 	closing  chan struct{}
@@ -30,7 +30,7 @@ type Caller struct {
 	open map[string]chan<- *Delivery // by correlation id
 }
 
-// Caller makes a caller. Make few, as of publishers.
+// Caller makes a caller. Make few callers and close those that are not used any more.
 func (c *Conn) Caller() *Caller {
 	caller := &Caller{requests: c.newPublisher(publisherConfig{confirms: true, window: defaultWindow}), closing: make(chan struct{}), open: map[string]chan<- *Delivery{}}
 	caller.requests.answers, caller.requests.owner = caller.answer, caller
@@ -41,7 +41,7 @@ func (c *Conn) Caller() *Caller {
 // Close fails all open calls with [ErrClosed] and closes the channels.
 func (c *Caller) Close(ctx context.Context) error {
 	c.once.Do(func() { close(c.closing) })
-	c.requests.stop(ErrClosed) // nobody waits for confirms
+	c.requests.stop(ErrClosed) // no call waits for a confirm any more
 	return c.requests.Close(ctx)
 }
 
@@ -80,7 +80,7 @@ func (c *Caller) call(ctx context.Context, route Route, m Message) (answer *Deli
 	return c.wait(ctx, request, answers)
 }
 
-// wait waits for the answer, and for what says that there will be none.
+// wait waits for the answer, or until it is known that there will be none.
 func (c *Caller) wait(ctx context.Context, request *Confirmation, answers <-chan *Delivery) (*Delivery, error) {
 	confirmed := request.wire.Done()
 	for {
@@ -92,7 +92,7 @@ func (c *Caller) wait(ctx context.Context, request *Confirmation, answers <-chan
 				return nil, err
 			}
 			confirmed = nil
-		case <-request.session.ended: // and the answer, if there was one, is lost
+		case <-request.session.ended: // the answer, if there was one, is lost too
 			if err := request.Err(); err != nil {
 				return nil, err
 			}
@@ -108,15 +108,16 @@ func (c *Caller) wait(ctx context.Context, request *Confirmation, answers <-chan
 	}
 }
 
-// remaining is how long an answer is still wanted, as far as the broker can count. What is too late is an error, and
-// never sent: without a time to live it would stay for ever.
+// remaining is the time until the deadline of ctx, in the milliseconds that the broker
+// counts. When it has passed that is an error and the request is not sent: without a time to
+// live it would stay in the queue for ever.
 func remaining(ctx context.Context) (time.Duration, error) {
 	if ctx.Err() != nil {
 		return 0, ended(ctx, "not sent")
 	}
 	deadline, _ := ctx.Deadline()
 	left := time.Until(deadline)
-	if left <= 0 { // the context's timer is about to tell
+	if left <= 0 { // the timer of the context has not fired yet
 		return 0, fmt.Errorf("%w (not sent)", context.DeadlineExceeded)
 	}
 	return min(left, maxWait), nil
@@ -129,7 +130,7 @@ func (c *Caller) expect(id string, answers chan<- *Delivery) {
 	c.open[id] = answers
 }
 
-// take removes an open call; nil if it is not open any more.
+// take removes an open call. It gives nil if the call is not open any more.
 func (c *Caller) take(id string) chan<- *Delivery {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,7 +139,7 @@ func (c *Caller) take(id string) chan<- *Delivery {
 	return answers
 }
 
-// answer hands out an answer.
+// answer passes an answer on to its call.
 func (c *Caller) answer(d amqp.Delivery) {
 	answers := c.take(d.CorrelationId)
 	if answers == nil {

@@ -8,20 +8,20 @@ import (
 )
 
 // ConsumeOption is a setting of [Conn.Consume] and [Conn.ConsumeAll]; each [ListenOption]
-// is one too. Nil is none.
+// is one too. Nil is ignored.
 type ConsumeOption interface {
 	BatchOption
 	applyConsume(c *consumerConfig)
 }
 
-// ListenOption is a setting of [Conn.Listen], and of [Conn.Consume] as well. Nil is none.
+// ListenOption is a setting of [Conn.Listen], and of [Conn.Consume] as well. Nil is ignored.
 type ListenOption interface {
 	ConsumeOption
 	forListen()
 }
 
 // BatchOption is a setting of [Conn.ConsumeBatch] and [Conn.ConsumeBatchAll]; each
-// [ConsumeOption] is one too, but for [AutoAck]. Nil is none.
+// [ConsumeOption] is one too, except [AutoAck]. Nil is ignored.
 type BatchOption interface{ applyBatch(c *consumerConfig) }
 
 type batchOption func(c *consumerConfig)
@@ -37,7 +37,7 @@ type listenOption struct{ consumeOption }
 
 func (listenOption) forListen() {}
 
-// consumerConfig is what the options of a [Consumer] say.
+// consumerConfig has the settings of a [Consumer].
 type consumerConfig struct {
 	size        int           // of a batch; 1 for a [Handler]
 	linger      time.Duration // of batches
@@ -52,7 +52,7 @@ type consumerConfig struct {
 	onSubscribe func()
 }
 
-// likeConcurrency is a prefetch that was not set.
+// likeConcurrency stands for a prefetch that was not set.
 const likeConcurrency = math.MinInt
 
 // Concurrency is how many messages are handled at once: 1 to 65,535. Defaults to 1.
@@ -61,18 +61,18 @@ func Concurrency(n int) ListenOption {
 }
 
 // Prefetch is how many unsettled messages the broker sends ahead: at least the
-// concurrency, which is the default, and at most 65,535. Small is good: everything
-// prefetched counts an attempt when the connection drops, overtakes messages of higher
-// priority, and its consumer timeout already runs.
+// concurrency, which is the default, and at most 65,535. A small number is better: for
+// every prefetched message a lost connection counts as an attempt, the consumer timeout is
+// running already, and messages of higher priority that arrive later come after it.
 func Prefetch(n int) ConsumeOption {
 	return consumeOption(func(c *consumerConfig) { c.prefetch = n })
 }
 
-// HandlerTimeout is the deadline of each handler. Defaults to 30 s; 0 is for none. It must
-// be well below the queue's consumer timeout, after which the broker gives the message to
-// somebody else without counting an attempt. A handler that goes on after its deadline
-// holds its message, and one of the consumer's places, until it returns: the log and an
-// [OverdueObserver] tell of it a second later.
+// HandlerTimeout is the deadline of each call of a handler. Defaults to 30 s; 0 means none.
+// It must be well below the queue's consumer timeout, after which the broker delivers the
+// message to another consumer without counting an attempt. A handler that goes on after its
+// deadline keeps its message, and counts towards the [Concurrency], until it returns. One
+// second after the deadline this is logged and reported to each [OverdueObserver].
 func HandlerTimeout(d time.Duration) ListenOption {
 	return listenOption{func(c *consumerConfig) { c.timeout = d }}
 }
@@ -82,57 +82,58 @@ func ConsumerTag(tag string) ListenOption {
 	return listenOption{func(c *consumerConfig) { c.tag = tag }}
 }
 
-// ConsumerPriority makes this consumer get messages before those with a lower
-// one, as long as it has room (https://www.rabbitmq.com/docs/consumer-priority).
-// Defaults to 0; 32 bits. Refused on a queue with a single active consumer: RabbitMQ 4.3
-// keeps one that dies while a higher one is taking over, and later makes that ghost
-// the active consumer for ever; see DESIGN.md.
+// ConsumerPriority makes this consumer get messages before those with a lower priority, as
+// long as its prefetch allows it (https://www.rabbitmq.com/docs/consumer-priority). Defaults
+// to 0; 32 bits. It is refused on a queue with a single active consumer: when the active
+// consumer dies while one of higher priority takes over, RabbitMQ 4.3 keeps the dead one in
+// its list and may later make it the active consumer for ever; see DESIGN.md.
 func ConsumerPriority(n int) ConsumeOption {
 	return consumeOption(func(c *consumerConfig) { c.priority = n })
 }
 
-// Tenure is how long a consumer of a queue with a single active consumer stays the
-// active one, about: after it the consumer goes behind the others that wait, with
-// the acknowledgement of a message, so order holds. That spreads many such queues
-// over the replicas; without it the one that starts first would be active for all.
-// Each time is drawn anew, between half of it and half more. Defaults to one minute;
-// 0 is for ever.
+// Tenure is about how long a consumer of a queue with a single active consumer stays the
+// active one. Then, when it acknowledges a message, it cancels its subscription and
+// subscribes again behind the consumers that wait, so order is kept. This spreads many such
+// queues over the replicas; otherwise the replica that starts first would be active on all
+// of them. Each time is random, from half of d to one and a half times d. Defaults to one
+// minute; 0 means no limit.
 func Tenure(d time.Duration) ConsumeOption {
 	return consumeOption(func(c *consumerConfig) { c.tenure = d })
 }
 
-// ExclusiveConsumer asks to be the queue's only consumer. While there is another
-// one, subscribing fails and is tried again. Classic queues without a single active
-// consumer only: a quorum queue takes others beside it and says nothing.
+// ExclusiveConsumer asks to be the only consumer of the queue. While there is another one,
+// subscribing fails and is tried again. It is for classic queues without a single active
+// consumer only: a quorum queue accepts other consumers all the same, without an error.
 func ExclusiveConsumer() ConsumeOption {
 	return consumeOption(func(c *consumerConfig) { c.exclusive = true })
 }
 
-// AutoAck takes messages as acknowledged when they are sent: fast, and what the
-// handler fails or does not get to is lost. The broker sends all it has, so it is refused
-// with a [Prefetch], and what the handler does not keep up with waits in this process's
-// memory, without bound. Refused on a queue with a single active consumer, which hands
-// over with an acknowledgement.
+// AutoAck makes the broker treat messages as acknowledged when it sends them. This is fast,
+// but messages that the handler fails or does not reach are lost. The broker sends all
+// messages at once, without a limit: those that come faster than the handler works wait in
+// the memory of this process. So AutoAck is refused together with [Prefetch]. It is also
+// refused on a queue with a single active consumer, which needs acknowledgements to let
+// another consumer take over.
 func AutoAck() ConsumeOption {
 	return consumeOption(func(c *consumerConfig) { c.autoAck = true })
 }
 
-// OnSubscribe is called after each subscription, before the first delivery: the
-// place to drop a cache, since messages may have been missed. It must not block. A nil
-// function is none.
+// OnSubscribe sets a function that is called after each subscription, before the first
+// delivery: for example to drop a cache, since messages may have been missed. It must not
+// block. A nil function is ignored.
 func OnSubscribe(f func()) ListenOption {
 	return listenOption{func(c *consumerConfig) { c.onSubscribe = f }}
 }
 
-// Linger is how long a consumer of batches waits for more messages, once it has one and
-// the batch is not full. Defaults to 0: it takes what is there. It adds to the time until
-// a message is handled.
+// Linger is how long a consumer of batches waits for more messages after the first one of a
+// batch, if the batch is not full. Defaults to 0: it takes the messages that are there.
+// Messages are handled later by this time.
 func Linger(d time.Duration) BatchOption {
 	return batchOption(func(c *consumerConfig) { c.linger = d })
 }
 
-// newConsumerConfig is what options, laid over the defaults of a queue, say about its
-// consumer.
+// newConsumerConfig makes the settings of a consumer from the defaults for its queue and the
+// options.
 func newConsumerConfig[O BatchOption](q Queue, size int, autoAck bool, opts []O) (consumerConfig, error) {
 	c := consumerConfig{size: size, concurrency: 1, prefetch: likeConcurrency, timeout: 30 * time.Second, autoAck: autoAck}
 	if q.SingleActiveConsumer {
@@ -150,7 +151,7 @@ func newConsumerConfig[O BatchOption](q Queue, size int, autoAck bool, opts []O)
 	return c, err
 }
 
-// validate names the option that is wrong, by itself or for the queue.
+// validate is an error that names the option that is out of range or wrong for the queue.
 func (c consumerConfig) validate(q Queue) error {
 	if err := checkText(c.tag); err != nil {
 		return fmt.Errorf("messaging: ConsumerTag: %w", err)
@@ -181,7 +182,7 @@ func (c consumerConfig) validate(q Queue) error {
 	return c.validateFor(q)
 }
 
-// validateFor names the option that is wrong for the queue.
+// validateFor is an error that names the option that is wrong for the queue.
 func (c consumerConfig) validateFor(q Queue) error {
 	switch {
 	case q.SingleActiveConsumer && c.concurrency != 1:

@@ -5,87 +5,87 @@ import (
 	"time"
 )
 
-// Observer is told what happens on a [Conn]: for metrics, traces and logs. It implements
-// one or more of the interfaces below, one for each kind of event; each has one method,
-// which gets one struct. New kinds and new fields break nothing. [Connect] refuses an
-// observer that implements none of them, or has one of their methods with another
-// signature, and so would not be told.
+// Observer is called for events on a [Conn]: for metrics, traces and logs. It implements one
+// or more of the interfaces below. There is one for each kind of event, with one method that
+// gets one struct, so new kinds and new fields do not break existing observers. [Connect]
+// refuses an observer that implements none of them, or that has one of the methods with
+// another signature, which would never be called.
 //
-// [Config.Observers] may have any number of them. They are called in their order. A call
-// must return at once and never block: it stands on the path of a message, or of a
-// connection. A panic is logged and changes nothing else. Calls may come at the same time
-// from many goroutines.
+// [Config.Observers] may have any number of observers. They are called in that order. A call
+// must return at once and never block: a message or a connection waits for it. A panic is
+// logged and has no other effect. Calls may come from many goroutines at the same time.
 type Observer any
 
-// ConnectObserver is told of each attempt to connect to a node.
+// ConnectObserver is called after each attempt to connect to a node.
 type ConnectObserver interface{ OnConnect(e ConnectEvent) }
 
 // ConnectEvent is an attempt to connect that has ended.
 type ConnectEvent struct {
-	// Connection says what it is for: "publish", "consume QUEUE", "read QUEUE",
+	// Connection says what the connection is for: "publish", "consume QUEUE", "read QUEUE",
 	// "publish to exchange EXCHANGE".
 	Connection string
 	// Node is the host and the port.
 	Node string
-	// BrokerVersion is known when it is connected.
+	// BrokerVersion is empty when the attempt has failed.
 	BrokerVersion string
-	// Err is why it is not connected, and nil when it is.
+	// Err is why the attempt has failed, or nil.
 	Err error
-	// Took is how long the attempt has lasted.
+	// Took is how long the attempt took.
 	Took time.Duration
 }
 
-// DisconnectObserver is told of the end of each connection that was there.
+// DisconnectObserver is called when a connection has ended.
 type DisconnectObserver interface{ OnDisconnect(e DisconnectEvent) }
 
-// DisconnectEvent is the end of a connection. Unless its owner has closed it, another
-// attempt follows.
+// DisconnectEvent is the end of a connection. Unless this process has closed it, an attempt
+// to connect again follows.
 type DisconnectEvent struct {
 	Connection string // as in [ConnectEvent]
-	// Err is why, and [ErrClosed] when this process has closed it.
+	// Err is why it ended: [ErrClosed] when this process has closed it.
 	Err error
-	// Lasted is for how long it was connected.
+	// Lasted is how long it was connected.
 	Lasted time.Duration
 }
 
-// BlockObserver is told when the broker blocks a connection, because it is short of
-// memory or disk, and when it does so no longer.
+// BlockObserver is called when the broker blocks a connection, because it is short of memory
+// or disk, and when it unblocks it.
 type BlockObserver interface{ OnBlock(e BlockEvent) }
 
-// BlockEvent is the begin or the end of a block. A connection that is lost is no longer
-// blocked, and that is told before the loss.
+// BlockEvent is the beginning or the end of a block. When a blocked connection is lost, the
+// end of the block is reported before the loss.
 type BlockEvent struct {
 	Connection string // as in [ConnectEvent]
 	Blocked    bool
-	// Reason is the broker's, where Blocked is true.
+	// Reason is the broker's text, if Blocked is true.
 	Reason string
 }
 
-// SubscribeObserver is told of each subscription, also of readers of streams.
+// SubscribeObserver is called for each subscription of a consumer or a reader of a stream.
 type SubscribeObserver interface{ OnSubscribe(e SubscribeEvent) }
 
 // SubscribeEvent is a subscription that has begun (basic.consume).
 type SubscribeEvent struct {
-	// Queue has the name that the broker has given, where it did.
+	// Queue is the name of the queue, also when the broker has chosen it.
 	Queue       string
 	ConsumerTag string // empty for a stream
 }
 
-// CancelObserver is told of the end of each subscription that a [SubscribeObserver] was
-// told of.
+// CancelObserver is called at the end of each subscription for which a [SubscribeObserver]
+// was called.
 type CancelObserver interface{ OnCancel(e CancelEvent) }
 
 // CancelEvent is a subscription that has ended: no delivery of it is handled any more.
 type CancelEvent struct {
 	Queue       string
 	ConsumerTag string // empty for a stream
-	// Err is why. It is nil when the consumer has ended it in good order: it stops, lets
-	// another consumer have its turn (see [Tenure]), or pauses (see [Unavailable]).
+	// Err is why it ended. It is nil when the consumer itself has ended it: because it
+	// stops, lets another consumer take over (see [Tenure]), or pauses (see [Unavailable]).
 	Err error
 }
 
-// PublishObserver is told of a message or a call before it is sent, with the context of
-// whoever sends it. What it returns, which may be nil, is called with the outcome.
+// PublishObserver is called before a message or a request is sent, with the context of the
+// call that sends it. The function that it returns, if it is not nil, is called with the
+// outcome.
 type PublishObserver interface {
 	OnPublish(ctx context.Context, e PublishEvent) (done func(e ConfirmEvent))
 }
@@ -93,14 +93,14 @@ type PublishObserver interface {
 // PublishEvent is a message that is about to be sent.
 type PublishEvent struct {
 	Route Route
-	// Message is what is sent. An observer may add to its Headers, which are a copy, and
-	// leaves all else as it is.
+	// Message is the message. An observer may add Headers, which are a copy, and must not
+	// change anything else.
 	Message *Message
-	// Call says that it is a request, see [Call].
+	// Call says that the message is the request of a [Call].
 	Call bool
 }
 
-// ConfirmObserver is told the outcome of each publish and each call.
+// ConfirmObserver is called with the outcome of each publish and each call.
 type ConfirmObserver interface{ OnConfirm(e ConfirmEvent) }
 
 // ConfirmEvent is the outcome of a publish or of a call.
@@ -108,63 +108,64 @@ type ConfirmEvent struct {
 	Route     Route
 	MessageID string
 	Type      string
-	// Call says that it was a request. Its outcome is the answer, whatever that says.
+	// Call says that it was a request. Every answer, also one that is an error, is a success
+	// here.
 	Call bool
-	// Err is what [Publisher.Publish] or [Call] gives; nil when the broker has confirmed
-	// the message, or, of a publisher [WithoutConfirms], when it is on its way. A message
-	// that came back is a *[ReturnedError].
+	// Err is the error of [Publisher.Publish] or [Call]. It is nil when the broker has
+	// confirmed the message or, with a publisher [WithoutConfirms], when it is on its way.
+	// For a returned message it is a *[ReturnedError].
 	Err error
-	// Took is from the call of Publish to the outcome.
+	// Took is the time from the call of Publish to the outcome.
 	Took time.Duration
 }
 
-// DeliverObserver is told of each delivery, before its handler is called. Between that
-// and its [SettleEvent], of which there is exactly one, it is in flight.
+// DeliverObserver is called for each delivery, before its handler. Exactly one [SettleEvent]
+// follows for it; in between the delivery is in flight.
 type DeliverObserver interface{ OnDeliver(e DeliverEvent) }
 
 // DeliverEvent is a delivery that a consumer begins to handle.
 type DeliverEvent struct {
-	// Delivery is the handler's: read it and keep nothing of it.
+	// Delivery belongs to the handler: only read it, and keep no part of it.
 	Delivery *Delivery
 }
 
-// SettleObserver is told what became of each delivery.
+// SettleObserver is called with the verdict on each delivery.
 type SettleObserver interface{ OnSettle(e SettleEvent) }
 
 // SettleEvent is a delivery that has its verdict.
 type SettleEvent struct {
 	Delivery *Delivery
 	Verdict  Verdict
-	// Err has the text of the error that the handler has returned, at most 1 KiB of it,
-	// and nothing else of it but that it [IsPermanent]. Nil for none.
+	// Err has the text of the error that the handler has returned, at most 1 KiB of it. It
+	// does not wrap that error, but [IsPermanent] works on it. Nil when there was none.
 	Err error
-	// Took is from the delivery to the verdict, tries in place and pauses included.
+	// Took is the time from the delivery to the verdict, with tries in place and pauses.
 	Took time.Duration
 }
 
-// AwayObserver is told when a consumer finds that what its handlers need is away, and
-// when it is back. The calls of one consumer come one after the other.
+// AwayObserver is called when a consumer begins to pause because its handlers return
+// [Unavailable], and when it goes on. The calls for one consumer come one after the other.
 type AwayObserver interface{ OnAway(e AwayEvent) }
 
-// AwayEvent says what is away, see [Unavailable].
+// AwayEvent says what the handlers need and do not have, see [Unavailable].
 type AwayEvent struct {
 	Queue string
-	// Err is what is away, and nil when it is back or the consumer stops.
+	// Err says what is away. It is nil when it is back or the consumer stops.
 	Err error
 }
 
-// OverdueObserver is told of a handler that has not returned although its deadline has
-// passed, see [HandlerTimeout]: it ignores its context. Once for each delivery.
+// OverdueObserver is called when a handler has not returned one second after its deadline,
+// see [HandlerTimeout]: it ignores its context. It is called once for each delivery.
 type OverdueObserver interface{ OnOverdue(e OverdueEvent) }
 
-// OverdueEvent is a handler that should have returned. It goes on, and nothing is settled
-// until it returns.
+// OverdueEvent is a handler that should have returned. It is not stopped, and its message is
+// not settled until it returns.
 type OverdueEvent struct {
 	Queue         string
 	MessageID     string
 	Type          string
 	CorrelationID string
 	Attempt       int
-	// Timeout is what the handler had, and Running is since when it was called.
+	// Timeout is the time that the handler had. Running is the time since it was called.
 	Timeout, Running time.Duration
 }

@@ -10,9 +10,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Procedure is something that can be called over RPC: where the request goes and
-// the types of the two messages. Req and Rep are what their bodies hold, by the codecs of
-// their types. An error is in JSON all the same: see [HeaderError].
+// Procedure describes an RPC: the route of the request and the types of the two messages. Req
+// and Rep are the Go types of the bodies, encoded by the codecs of the message types. An
+// error is always encoded in JSON: see [HeaderError].
 type Procedure[Req, Rep any] struct {
 	Route   Route
 	Request MessageType
@@ -21,10 +21,10 @@ type Procedure[Req, Rep any] struct {
 
 // Headers of RPC messages.
 const (
-	// HeaderDeadline is when the caller gives up, in milliseconds since 1970. It
-	// wants clocks that agree to well under a call's deadline.
+	// HeaderDeadline is the deadline of the call, in milliseconds since 1970. The clocks of
+	// caller and server must differ by much less than a call may take.
 	HeaderDeadline = "rpc-deadline"
-	// HeaderError is set on a reply that is a [RemoteError], to its code.
+	// HeaderError is the code of a reply that is a [RemoteError].
 	HeaderError = "rpc-error"
 )
 
@@ -34,15 +34,14 @@ const (
 	CodeUnavailable    = "unavailable"
 )
 
-// Call calls a procedure and waits for the answer. ctx must have a deadline: it
-// travels with the request, which expires in its queue when the deadline passes,
-// and a request that is taken later still is not handled.
+// Call calls a procedure and waits for the answer. ctx must have a deadline. The request
+// carries it: at the deadline the request expires in its queue, and a server that takes it
+// later does not handle it.
 //
-// Errors: *[RemoteError] when the server refused; [ErrUnroutable] when there is
-// no queue for the call; [ErrConnectionLost] as soon as the connection is lost,
-// for then the answer is lost too; ctx's own error. After each of the last two the
-// call may have been handled all the same, so procedures have no side effects or
-// are idempotent.
+// Errors: *[RemoteError] when the server refused the request; [ErrUnroutable] when no queue
+// takes it; [ErrConnectionLost] as soon as the connection is lost, because the answer is
+// lost too; the error of ctx. After the last two the request may have been handled all the
+// same, so procedures must be idempotent or have no side effects.
 func Call[Req, Rep any](ctx context.Context, c *Caller, p Procedure[Req, Rep], request Req) (Rep, error) {
 	var reply Rep
 	deadline, ok := ctx.Deadline()
@@ -53,7 +52,7 @@ func Call[Req, Rep any](ctx context.Context, c *Caller, p Procedure[Req, Rep], r
 	if err != nil {
 		return reply, err
 	}
-	m.Transient = true // worth nothing after its deadline
+	m.Transient = true // it is of no use after its deadline
 	m.CorrelationID = m.ID
 	m.Headers = map[string]any{HeaderDeadline: deadline.UnixMilli()}
 	answer, err := c.call(ctx, p.Route, m)
@@ -66,7 +65,7 @@ func Call[Req, Rep any](ctx context.Context, c *Caller, p Procedure[Req, Rep], r
 	return reply, nil
 }
 
-// read takes an answer for what it is, if it comes from the server.
+// read decodes an answer, if it comes from the server.
 func read[Rep any](kind MessageType, answer *Delivery) (reply Rep, err error) {
 	if answer.Type != kind.Name || !kind.owns(answer.UserID) {
 		return reply, fmt.Errorf("%w: reply %q from %q", ErrUntrustedSource, answer.Type, answer.UserID)
@@ -84,26 +83,25 @@ func read[Rep any](kind MessageType, answer *Delivery) (reply Rep, err error) {
 // replyTimeout bounds the publish of an answer.
 const replyTimeout = 5 * time.Second
 
-// Serve makes a function the handler of a procedure's requests. There is one answer
-// to a request, and the request is acknowledged: a *[RemoteError] goes back as it
-// is, an undecodable request as "invalid_request", any other error, a panic and a reply
-// that cannot be sent (too large, not JSON) as "unavailable" without its text, and the
-// log says why. The function's context ends with the caller's
-// deadline or the consumer's [HandlerTimeout], and the answer is sent even then.
+// Serve makes a function the handler of a procedure's requests. A request gets one answer and
+// is acknowledged. A *[RemoteError] of the function is the answer as it is. A request that
+// cannot be decoded is answered with "invalid_request". Any other error, a panic, and a
+// reply that cannot be sent (too large, not JSON) are answered with "unavailable"; their text
+// is only logged. The function's context ends at the caller's deadline or after the
+// consumer's [HandlerTimeout]; the answer is sent even then.
 //
-// Not answered are a request whose deadline has passed or that names nobody to
-// answer, which is dropped unhandled, and one that the function gave up because its
-// consumer stops ([ErrStopping]) or has lost its connection: that goes back to its
-// queue, for another server.
+// A request whose deadline has passed, or that has no reply-to, is dropped without being
+// handled. A request that the function gave up because its consumer stops ([ErrStopping]) or
+// has lost its connection is not answered: it goes back to its queue, for another server.
 //
-// The correlation id goes back as it came, text or not. A reply-to that is not UTF-8 cannot
-// be answered: the broker would close the connection.
+// The answer has the correlation id of the request, even if that is not UTF-8. A reply-to
+// that is not UTF-8 cannot be answered: the broker would close the connection.
 //
-// An answer to a caller that is gone is lost, and nobody is told. The request is
-// acknowledged when the answer is confirmed; an answer whose confirm is lost is sent
-// again, with the same message id. With a publisher [WithoutConfirms] it is acknowledged
-// when the answer is on its way, which is sooner, and a connection that breaks then takes
-// the answer along: the caller's deadline tells it.
+// An answer to a caller that is gone is lost without an error. The request is acknowledged
+// when the answer is confirmed; an answer whose confirm is lost is sent again, with the same
+// message id. With a publisher [WithoutConfirms] the request is acknowledged earlier, when
+// the answer is on its way. If the connection is lost then, so is the answer, and the call
+// ends at its deadline.
 func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx context.Context, d *Delivery, request Req) (Rep, error)) Handler {
 	if p == nil || serve == nil {
 		return nil
@@ -122,7 +120,7 @@ func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx 
 		}
 		var m Message
 		back, err := false, errors.New("procedure ended its goroutine (runtime.Goexit)")
-		aside(p.conn.config.Logger, "procedure", func() { // it may end it, and its caller waits all the same
+		aside(p.conn.config.Logger, "procedure", func() { // it may end its goroutine; its caller is to get an answer all the same
 			m, back, err = attempt(ctx, p.conn.config.Logger, proc, d, serve)
 		})
 		if back {
@@ -132,13 +130,13 @@ func Serve[Req, Rep any](p *Publisher, proc Procedure[Req, Rep], serve func(ctx 
 	})
 }
 
-// respond sends an answer; an empty one is "unavailable". So is one that cannot be sent,
-// because it is too large, for example. When the connection is lost over it, or over
-// another one, it goes out again, perhaps for the second time.
+// respond sends an answer. An empty one, and one that cannot be sent because it is too large,
+// for example, is replaced by "unavailable". When the connection is lost, it is sent again
+// and may arrive twice.
 func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m Message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyTimeout)
 	defer cancel()
-	var why error // the caller is told "unavailable"
+	var why error // why the caller gets "unavailable"
 	for {
 		if m.ID == "" {
 			var err error
@@ -161,10 +159,10 @@ func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m
 	}
 }
 
-// attempt decodes a request, serves it and makes the answer, and says whether there shall
-// be none, because the request goes to another server. The error is what the caller is not
-// told. A panic is an error like any other: the consumer would make a retry of it, and the
-// caller would hear nothing.
+// attempt decodes a request, serves it and makes the answer. back says that there is no
+// answer because the request goes to another server. The error is only for the log. A panic
+// is an error like any other: without this the consumer would retry the request, and the
+// caller would get no answer.
 func attempt[Req, Rep any](ctx context.Context, log *zap.Logger, proc Procedure[Req, Rep], d *Delivery, serve func(context.Context, *Delivery, Req) (Rep, error)) (m Message, back bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -187,7 +185,7 @@ func attempt[Req, Rep any](ctx context.Context, log *zap.Logger, proc Procedure[
 
 var unavailable = &RemoteError{Code: CodeUnavailable, Message: "the call failed, try again"}
 
-// answer makes the message that the caller gets. The error is what it is not told.
+// answer makes the message that the caller gets. The error is only for the log.
 func answer(kind MessageType, reply any, err error) (Message, error) {
 	if err == nil {
 		var m Message
@@ -203,7 +201,7 @@ func answer(kind MessageType, reply any, err error) (Message, error) {
 	return m, errors.Join(err, encodeErr)
 }
 
-// refusal is the answer that is an error, in JSON whatever the replies are.
+// refusal is the answer with an error. It is in JSON, whatever the codec of the replies is.
 func refusal(kind MessageType, remote *RemoteError) (Message, error) {
 	kind.Codec = JSONCodec{}
 	m, err := NewMessage(kind, remote)
@@ -211,7 +209,7 @@ func refusal(kind MessageType, remote *RemoteError) (Message, error) {
 	return m, err
 }
 
-// takenBack says whether a request that failed is another server's now.
+// takenBack says whether a request that failed goes back for another server.
 func takenBack(ctx context.Context, err error) bool {
 	cause := context.Cause(ctx)
 	return err != nil && !IsPermanent(err) && (errors.Is(cause, ErrStopping) || errors.Is(cause, ErrConnectionLost))

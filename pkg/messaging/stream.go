@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// Offset is where in a stream reading begins
+// Offset says where in a stream reading begins
 // (https://www.rabbitmq.com/docs/streams#consuming). The zero value is [NextOffset],
 // as it is for the broker.
 type Offset struct{ spec any }
@@ -23,25 +23,25 @@ func FirstOffset() Offset { return Offset{"first"} }
 // LastOffset is the last chunk of messages that was written.
 func LastOffset() Offset { return Offset{"last"} }
 
-// NextOffset is what will be written from now on.
+// NextOffset is the end of the stream: only messages that are written from now on are read.
 func NextOffset() Offset { return Offset{"next"} }
 
-// OffsetAt is the message with this offset, 0 or more; one past [Delivery.Offset] resumes.
+// OffsetAt is the message with this offset, 0 or more. To resume use [Delivery.Offset] + 1.
 func OffsetAt(n int64) Offset { return Offset{n} }
 
-// OffsetSince is the first chunk written at or after t, to the second. Messages a
-// little older may come with it.
+// OffsetSince is the first chunk that was written at or after t, in whole seconds. It may have
+// some messages that are a little older.
 func OffsetSince(t time.Time) Offset {
-	if t.Unix() < 0 { // the broker takes a negative one for the far future
+	if t.Unix() < 0 { // the broker reads a negative time as one in the far future
 		return FirstOffset()
 	}
 	return Offset{t}
 }
 
-// streamConfig is what the options of a [Conn.Stream] say.
+// streamConfig has the settings of a [Conn.Stream].
 type streamConfig struct{ credit int }
 
-// StreamOption is a setting of [Conn.Stream]. Nil is none.
+// StreamOption is a setting of [Conn.Stream]. Nil is ignored.
 type StreamOption interface{ applyStream(c *streamConfig) }
 
 type streamOption func(c *streamConfig)
@@ -66,25 +66,23 @@ func newStreamConfig(opts []StreamOption) (streamConfig, error) {
 	return c, nil
 }
 
-// Stream reads a stream, on and on: at the end of it it waits for more. Reading takes
-// nothing out, and any number of readers read independently. The queue's type must be
-// [Stream].
+// Stream reads a stream; at its end it waits for more messages. Reading removes nothing, and
+// any number of readers read independently. The queue's type must be [Stream].
 //
 //	for d, err := range conn.Stream(ctx, audit, messaging.FirstOffset()) {
 //
-// After a lost connection it resumes behind the last message that it gave. It ends when
-// the caller stops ranging, or with an error as its last pair: ctx's when ctx is done,
-// [ErrClosed] when the Conn is closed, the broker's when it refuses for a reason that
-// waiting does not cure (no right to read, an argument that the queue does not take). A
-// wrong description, offset or option gives an error and nothing else; so does a queue
-// that is no stream, since reading would take its messages out.
+// After a lost connection it resumes after the last message that it gave. It ends when the
+// caller stops ranging, or with an error as its last pair: that of ctx when ctx is done,
+// [ErrClosed] when the Conn is closed, or the broker's when waiting cannot help (no right to
+// read, or an argument that the queue does not accept). An invalid description, offset or
+// option gives an error and no message; so does a queue that is not a stream, since reading
+// would remove its messages.
 //
-// A stream that does not exist yet is waited for, as consumers wait for their queues, for
-// as long as ctx allows. Meanwhile, and while the connection is away, [Conn.Ready] says so.
+// It waits for a stream that does not exist yet, until ctx is done. Meanwhile, and while the
+// connection is lost, [Conn.Ready] says so.
 //
-// The same message may stand in a stream more than once, because its publisher
-// sent it again: a reader that must not see it twice skips a [Message.ID] that it
-// has seen.
+// A stream may have the same message more than once, because its publisher has sent it again.
+// A reader that must not handle it twice remembers each [Message.ID].
 func (c *Conn) Stream(ctx context.Context, q Queue, from Offset, opts ...StreamOption) iter.Seq2[*Delivery, error] {
 	if from.spec == nil {
 		from = NextOffset()
@@ -181,8 +179,8 @@ func (r *reading) ended(ctx context.Context) error {
 	return ended(ctx, fmt.Sprintf("stream %q: not reading: %v", r.queue.Name, state))
 }
 
-// isHopeless says whether the broker refuses for a reason that waiting does not cure. 404
-// is not one: what is missing may come.
+// isHopeless says whether the broker refuses for a reason that will not go away by waiting.
+// 404 is not one of them: the stream may be declared later.
 func isHopeless(err error) bool {
 	var refused *amqp.Error
 	if !errors.As(err, &refused) || !refused.Server {
@@ -227,7 +225,7 @@ func (r *reading) read(ctx context.Context, ep *epoch) (begun bool, err error) {
 	return true, err
 }
 
-// give gives what is delivered, until the channel or the reading ends.
+// give passes deliveries to the caller, until the channel or the reading ends.
 func (r *reading) give(ctx context.Context, deliveries <-chan amqp.Delivery) error {
 	for {
 		select {
@@ -243,7 +241,7 @@ func (r *reading) give(ctx context.Context, deliveries <-chan amqp.Delivery) err
 				return errStopRanging
 			}
 			r.from = OffsetAt(delivery.Offset + 1)
-			if err := d.Ack(false); err != nil { // gives the broker credit; takes nothing out
+			if err := d.Ack(false); err != nil { // gives the broker credit, removes nothing
 				return fmt.Errorf("give credit: %w", err)
 			}
 		}
