@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxHeldAcks and maxAckDelay bound how many acknowledgements wait for each
-	// other, and how long: what waits is delivered again if the connection breaks.
+	// maxHeldAcks and maxAckDelay bound how many acknowledgements are held, and how long.
+	// Messages whose acknowledgement is held are delivered again if the connection is lost.
 	maxHeldAcks = 50
 	maxAckDelay = time.Millisecond
 )
@@ -17,24 +17,24 @@ type acknowledger interface {
 	Ack(tag uint64, multiple bool) error
 }
 
-// acks sends the acknowledgements of one channel, many in one frame where it can:
-// "multiple" covers everything up to its delivery tag, so it is safe for those
-// that have no unsettled message before them. The others go one by one.
+// acks sends the acknowledgements of one channel, many in one frame if possible. An
+// acknowledgement with "multiple" covers all deliveries up to its tag, so it can be used only
+// if no earlier message is unsettled. The others are sent one by one.
 //
-// An acknowledgement is sent at once when the last one was sent more than a
-// millisecond ago, so only a busy consumer waits, and when a part of the prefetch
-// is held, so the broker never runs dry.
+// Acknowledgements are sent at once when the last ones were sent more than a millisecond
+// ago, so only a busy consumer holds them. They are also sent when limit are held, so that
+// the broker can always send more messages.
 //
-// The work for each message is constant, however many are unsettled. The memory
-// grows with the messages that are unsettled, never with those that came after one.
+// The time for each message is constant, however many are unsettled. The memory depends on
+// the number of unsettled messages only, not on how many were settled since the oldest one.
 type acks struct {
 	ch    acknowledger
-	limit int // this many are not held
+	limit int // with this many held, all are sent
 
 	mu    sync.Mutex
-	known uint64   // the highest tag that was settled so far
-	open  openTags // those up to known that are not settled
-	held  []uint64 // acknowledged and not sent
+	known uint64   // the highest tag that was settled
+	open  openTags // the tags below known that are not settled
+	held  []uint64 // acknowledged, not sent yet
 	sent  time.Time
 	timer *time.Timer
 	err   error // of a sending that nobody waited for
@@ -67,15 +67,15 @@ func (a *acks) ack(now time.Time, tags ...uint64) error {
 	return nil
 }
 
-// settle notes a delivery that was settled otherwise.
+// settle notes a delivery that was rejected or given back.
 func (a *acks) settle(tag uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.close(tag)
 }
 
-// close notes that a tag is not open any more. A channel delivers in the order of its
-// tags, so every lower one is there already: if it was not settled, it is open.
+// close notes that a tag is settled. A channel delivers in the order of its tags, so all
+// lower tags were delivered already: those that are not settled are open.
 func (a *acks) close(tag uint64) {
 	if tag <= a.known {
 		a.open.remove(tag)
@@ -86,7 +86,7 @@ func (a *acks) close(tag uint64) {
 	}
 }
 
-// flush sends what is held.
+// flush sends the acknowledgements that are held.
 func (a *acks) flush() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -95,15 +95,15 @@ func (a *acks) flush() {
 	}
 }
 
-// stop ends the timer; what is still held is delivered again.
+// stop stops the timer. Acknowledgements that are still held are not sent.
 func (a *acks) stop() { a.timer.Stop() }
 
-// send acknowledges everything that is held.
+// send sends all acknowledgements that are held.
 func (a *acks) send(now time.Time) error {
 	held := a.held
 	a.sent, a.held = now, a.held[:0]
 	below, some := a.open.lowest()
-	var upTo uint64 // the highest one that has none before it
+	var upTo uint64 // the highest held tag with no open tag below it
 	for _, tag := range held {
 		if !some || tag < below {
 			upTo = max(upTo, tag)
@@ -119,7 +119,7 @@ func (a *acks) send(now time.Time) error {
 	return a.ch.Ack(upTo, true)
 }
 
-// openTags are delivery tags in ascending order: a list, and where in it each one is.
+// openTags has delivery tags in ascending order: a list, and the position of each tag in it.
 // The zero value is empty.
 type openTags struct {
 	first, last *openTag
@@ -164,7 +164,7 @@ func (o *openTags) remove(tag uint64) {
 	}
 }
 
-// lowest is the lowest tag, if there is one.
+// lowest gives the lowest tag, if there is one.
 func (o *openTags) lowest() (tag uint64, ok bool) {
 	if o.first == nil {
 		return 0, false

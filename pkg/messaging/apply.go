@@ -11,31 +11,32 @@ import (
 	"go.uber.org/zap"
 )
 
-// Apply makes the broker have the topology: exchanges, policies, queues, bindings.
-// It waits for the broker until ctx is done, so give ctx a deadline.
+// Apply brings a topology to the broker: exchanges, policies, queues and bindings. It waits
+// for the broker until ctx is done, so give ctx a deadline.
 //
-// It checks before it changes: the topology by itself, which sends nothing when it is
-// not valid ([Topology.Validate]), then everything of it that the broker has already.
-// An external entity that is missing, or not as described, is an error. What differs in
-// something that can never change (a queue's type, an exchange's kind) is refused by the
-// broker, with 406 PRECONDITION_FAILED and the argument's name. A
-// policy of the name of one of ours that Apply has not written is refused, and stays.
+// It checks before it changes anything: first the topology itself ([Topology.Validate]),
+// then all entities that the broker has already. An external entity that is missing or
+// differs from its description is an error. The broker refuses an entity that differs in
+// something that can never change, such as a queue's type or an exchange's kind: with 406
+// PRECONDITION_FAILED and the name of the argument. When there is already a policy with a
+// name that Apply would use, and Apply has not written it, that is an error too, and the
+// policy stays.
 //
-// Applying again changes nothing, and a changed tunable changes one policy: both are
-// safe while the system runs. Of what the broker does not have, a queue's policy is
-// written before the queue is declared, and a dead-letter queue before the queue that
-// uses it: no queue is ever without its settings. The policies of what it has change
-// last. So an Apply that is refused, whenever that is, has changed nothing that was
-// there; one that ends early, because ctx does, may have made some of what is new,
-// each queue with its settings, and the next one goes on from there.
+// To apply a topology again changes nothing, and a changed setting changes one policy: both
+// are safe while the system runs. For a new queue Apply writes the policy before it declares
+// the queue, and it declares a dead-letter queue before the queue that uses it. So no queue
+// is ever without its settings. Policies of entities that exist change last. So when Apply
+// is refused, it has changed nothing that existed. When it ends early, because ctx is done,
+// it may have made some new entities, each queue with its settings; the next Apply makes the
+// rest.
 //
-// Apply never deletes an exchange, a queue or a binding, since messages may depend
-// on it: [Verify] reports those that the topology does not have.
+// Apply never deletes an exchange, a queue or a binding, since messages may depend on it:
+// [Verify] reports those that are not in the topology.
 //
 // Users are not touched: see [ApplyUsers].
 func Apply(ctx context.Context, a Admin, t Topology) error {
 	err := apply(ctx, a, t)
-	if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) { // what was cut short says no more than that
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) { // an error after the end of ctx is one of ctx
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if err != nil {
@@ -80,12 +81,12 @@ type applyRun struct {
 	*declarer
 	api *mgmtClient
 
-	// What the broker has, by name.
+	// The entities that the broker has, by name.
 	policies          map[string]mgmtPolicy
 	exchanges, queues map[string]bool
 }
 
-// look finds out what the broker has, and whether it has what is somebody else's.
+// look asks which entities the broker has, and checks the external ones.
 func (r *applyRun) look(ctx context.Context, t Topology) error {
 	policies, err := r.api.policies(ctx)
 	if err != nil {
@@ -119,10 +120,10 @@ func (r *applyRun) look(ctx context.Context, t Topology) error {
 	return errors.Join(errs...)
 }
 
-// checkKinds refuses kinds of exchanges that the broker does not have: it would end the
-// connection over one, in the middle of the work.
+// checkKinds refuses exchange kinds that the broker does not have: the broker would close the
+// connection when one is declared.
 func (r *applyRun) checkKinds(ctx context.Context, t Topology) error {
-	var known []ExchangeKind // of the broker, once asked
+	var known []ExchangeKind // the kinds that the broker has, once asked
 	for _, x := range t.Exchanges {
 		if x.External || slices.Contains(coreKinds, x.Kind) {
 			continue
@@ -140,8 +141,8 @@ func (r *applyRun) checkKinds(ctx context.Context, t Topology) error {
 	return nil
 }
 
-// apply declares what is there first, which changes nothing and is refused when it is
-// not as declared; then makes what is not; then changes the policies of what was there.
+// apply first declares the entities that exist, which changes nothing and is refused when one
+// differs. Then it makes the new ones, and then it changes the policies of the existing ones.
 func (r *applyRun) apply(ctx context.Context, t Topology) error {
 	if err := r.look(ctx, t); err != nil {
 		return err
@@ -181,7 +182,7 @@ func (r *applyRun) apply(ctx context.Context, t Topology) error {
 	return r.writePolicies(ctx, changes.ofOld)
 }
 
-// declareExchanges declares those that are there, or those that are not.
+// declareExchanges declares the exchanges that exist, or those that do not.
 func (r *applyRun) declareExchanges(ctx context.Context, t Topology, there bool) error {
 	for _, x := range t.Exchanges {
 		if x.External || r.exchanges[x.Name] != there {
@@ -210,8 +211,8 @@ func (r *applyRun) queueWithBindings(ctx context.Context, q Queue, bindings []Bi
 	return nil
 }
 
-// deadLettersFirst puts queues that dead-letter nothing before those that do, and
-// keeps the order otherwise.
+// deadLettersFirst puts queues without a DeadLetter before those with one, and keeps the
+// order otherwise.
 func deadLettersFirst(queues []Queue) []Queue {
 	rank := func(q Queue) int {
 		if q.DeadLetter == nil {
@@ -222,13 +223,12 @@ func deadLettersFirst(queues []Queue) []Queue {
 	return slices.SortedStableFunc(slices.Values(queues), func(a, b Queue) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
-// ApplyUsers creates the users, or sets their passwords and tags, and gives them
-// their rights in the virtual host of a. password is asked once for each, before
-// anything is sent; nothing is sent for users that are not valid either. Users that are
-// not in the list are left alone.
+// ApplyUsers creates the users, or sets their passwords and tags, and gives them their rights
+// in the virtual host of a. It first validates all users and calls password once for each;
+// on an error nothing is sent. Users that are not in the list are not changed.
 //
-// Running it again is safe: open connections stay, and changed rights are in
-// effect on new channels at once.
+// It is safe to run it again: open connections stay, and changed rights hold on new channels
+// at once.
 func ApplyUsers(ctx context.Context, a Admin, users []User, password func(user string) (string, error)) error {
 	a, err := a.complete()
 	if err != nil {
@@ -257,7 +257,7 @@ func ApplyUsers(ctx context.Context, a Admin, users []User, password func(user s
 		err := api.putUser(ctx, u, secrets[i])
 		var refused *mgmtError
 		if errors.As(err, &refused) && refused.status == http.StatusBadRequest {
-			err = api.putUser(ctx, u, secrets[i]) // somebody else has made it at the same moment
+			err = api.putUser(ctx, u, secrets[i]) // another process has made it at the same time
 		}
 		if err != nil {
 			return fmt.Errorf("apply user %q: %w", u.Name, err)

@@ -15,8 +15,8 @@ const (
 	argumentAlternate = "alternate-exchange"
 )
 
-// arguments are what a queue is declared with: for a durable queue only what can
-// never change, for an exclusive one everything, since no policy is written for it.
+// arguments are those that a queue is declared with: for a durable queue only the settings
+// that can never change, for an exclusive queue all, since no policy is written for it.
 func (q Queue) arguments() amqp.Table {
 	if q.Exclusive {
 		return q.allArguments()
@@ -26,7 +26,7 @@ func (q Queue) arguments() amqp.Table {
 	return args
 }
 
-// ownArguments are those that fields stand for and policies cannot be.
+// ownArguments are the settings for which there is a field and that a policy cannot set.
 func (q Queue) ownArguments() amqp.Table {
 	args := amqp.Table{argumentType: string(q.Type)}
 	if q.SingleActiveConsumer {
@@ -45,7 +45,7 @@ func (q Queue) allArguments() amqp.Table {
 	return args
 }
 
-// fieldArguments are all settings that fields stand for, as arguments.
+// fieldArguments are all settings for which there is a field, as arguments.
 func (q Queue) fieldArguments() amqp.Table {
 	args := q.ownArguments()
 	for key, value := range q.policy() {
@@ -54,7 +54,7 @@ func (q Queue) fieldArguments() amqp.Table {
 	return args
 }
 
-// allArguments are the arguments of an exchange that has no policy; nil for none.
+// allArguments are the arguments of an exchange that has no policy; nil if there are none.
 func (x Exchange) allArguments() amqp.Table {
 	args := carried(x.Arguments)
 	if x.Alternate != "" {
@@ -66,22 +66,22 @@ func (x Exchange) allArguments() amqp.Table {
 	return args
 }
 
-// checkArguments says what is wrong with arguments that are declared as they are, beside
-// those that fields stand for.
+// checkArguments says what is wrong with the Arguments of an entity. An argument for which
+// there is a field is an error.
 func checkArguments(raw map[string]any, fields amqp.Table) error {
 	if _, err := carriedArguments(raw); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(raw)) {
 		if _, twice := fields[name]; twice {
-			return fmt.Errorf("%q: is what a field says as well", name)
+			return fmt.Errorf("%q: there is a field for this argument", name)
 		}
 	}
 	return nil
 }
 
-// carriedArguments are arguments as they go out; nil for none. What the management API
-// does not list as it is, is an error.
+// carriedArguments are arguments as they are sent; nil if there are none. Values that the
+// management API does not list exactly are an error, since they could not be compared.
 func carriedArguments(raw map[string]any) (amqp.Table, error) {
 	if raw == nil {
 		return nil, nil
@@ -107,7 +107,7 @@ func carriedArguments(raw map[string]any) (amqp.Table, error) {
 	return out, nil
 }
 
-// carried is carriedArguments of what was checked.
+// carried is carriedArguments for arguments that were checked.
 func carried(raw map[string]any) amqp.Table {
 	table, err := carriedArguments(raw)
 	if err != nil {

@@ -12,31 +12,29 @@ import (
 	"unicode/utf8"
 )
 
-// Codec turns values into the bodies of messages and back. [JSONCodec] and [BytesCodec]
-// are two; a [MessageType] has one, or JSONCodec. Safe for concurrent use, and comparable,
-// since a MessageType is.
+// Codec encodes values as the bodies of messages and decodes them. [JSONCodec] and
+// [BytesCodec] are codecs; a [MessageType] without one uses JSONCodec. A Codec must be safe
+// for concurrent use, and comparable, so that a MessageType is comparable.
 type Codec interface {
-	// Encode puts v into the message: its body, and the properties that say what the
-	// body is.
+	// Encode sets the body of the message to v, and the properties that describe the body.
 	Encode(m *Message, v any) error
-	// Decode reads the message's body into what v points to. It keeps nothing of the
-	// message that it may change. An error is one of the message, which will be the same
-	// the next time.
+	// Decode decodes the body of the message into the value that v points to. It must not
+	// change the message. An error means that the message can never be decoded.
 	Decode(m *Message, v any) error
 }
 
-// JSON makes a typed function a Handler: it decodes the body into a T, as [JSONCodec] does.
+// JSON makes a Handler of a typed function: it decodes the body into a T, as [JSONCodec] does.
 //
-// A body that does not decode is [Permanent] with [ErrUndecodable], since it will not
-// decode the next time either. So is one that the method Validate() error of T, or of
-// its pointer, refuses.
+// A body that cannot be decoded is a [Permanent] error with [ErrUndecodable], since a retry
+// cannot help. So is a value for which the method Validate() error of T or *T, if there is
+// one, returns an error.
 //
-// The Handler of a nil function is nil, which [Conn.Consume] refuses.
+// The Handler of a nil function is nil; [Conn.Consume] refuses it.
 func JSON[T any](handle func(ctx context.Context, d *Delivery, body T) error) Handler {
 	return Typed(JSONCodec{}, handle)
 }
 
-// Typed is [JSON] for bodies in another form. A nil codec is [JSONCodec].
+// Typed is [JSON] with another codec. A nil codec is [JSONCodec].
 func Typed[T any](codec Codec, handle func(ctx context.Context, d *Delivery, body T) error) Handler {
 	if handle == nil {
 		return nil
@@ -50,7 +48,7 @@ func Typed[T any](codec Codec, handle func(ctx context.Context, d *Delivery, bod
 	})
 }
 
-// decode reads a body as every receiver does: handlers, servers and callers.
+// decode decodes and validates a body, for handlers, servers and callers.
 func decode[T any](codec Codec, d *Delivery) (T, error) {
 	var body T
 	err := orJSON(codec).Decode(&d.Message, &body)
@@ -89,24 +87,24 @@ func check[T any](body *T) error {
 // contentTypeJSON is the content type of the bodies that JSONCodec makes.
 const contentTypeJSON = "application/json"
 
-// JSONCodec is bodies in JSON, by encoding/json.
+// JSONCodec encodes bodies as JSON, with encoding/json.
 //
-// It reads what has the content type application/json, or application/*+json, in
-// any letters and with any parameters, and what has no content type at all, as from
-// producers that do not set it. A charset other than UTF-8 is refused, and so is a
-// content encoding other than "utf-8" or "identity", and a body that is not UTF-8.
+// It decodes messages with the content type application/json or application/*+json, in
+// upper or lower case and with any parameters, and messages without a content type, because
+// some producers do not set it. It refuses a charset other than UTF-8, a content encoding
+// other than "utf-8" or "identity", and a body that is not UTF-8.
 //
-// A body is one JSON value with nothing behind it, and not null. Names are case-sensitive:
-// what a struct has no field for, letter by letter, is ignored. Of a name that is there
+// A body is one JSON value that is not null, with nothing after it. Names are
+// case-sensitive: a name for which the struct has no field is ignored. When a name occurs
 // twice the last one counts.
 //
-// It makes no null either: a nil slice becomes [] and a nil map {}, and what else would be
-// null is refused.
+// Encoding makes no null either: a nil slice becomes [] and a nil map {}; any other value
+// that would become null is refused.
 type JSONCodec struct{}
 
 var errNull = errors.New("null is no body")
 
-// Encode makes a body of any value that encoding/json can encode.
+// Encode encodes any value that encoding/json can encode.
 func (JSONCodec) Encode(m *Message, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -126,7 +124,7 @@ func (JSONCodec) Encode(m *Message, v any) error {
 	return nil
 }
 
-// Decode reads a body into what v points to.
+// Decode decodes a body into the value that v points to.
 func (JSONCodec) Decode(m *Message, v any) error {
 	if err := isJSON(m); err != nil {
 		return err
@@ -139,7 +137,7 @@ func (JSONCodec) Decode(m *Message, v any) error {
 
 func isNull(body []byte) bool { return string(bytes.Trim(body, " \t\r\n")) == "null" }
 
-// isJSON says whether a body claims to be JSON, in an encoding that we read.
+// isJSON is an error unless the message says that its body is JSON in UTF-8.
 func isJSON(m *Message) error {
 	if m.ContentType != "" && m.ContentType != contentTypeJSON {
 		kind, parameters, err := mime.ParseMediaType(m.ContentType)
@@ -158,21 +156,21 @@ func isJSON(m *Message) error {
 	default:
 		return fmt.Errorf("content encoding %q", m.ContentEncoding)
 	}
-	if !utf8.Valid(m.Body) { // the decoder would put U+FFFD in its place, and say nothing
+	if !utf8.Valid(m.Body) { // the decoder would replace it by U+FFFD without an error
 		return errors.New("not UTF-8")
 	}
 	return nil
 }
 
-// BytesCodec is bodies as they are, of a []byte or a string: text, and whatever a program
-// decodes itself. It reads bodies of every content type and content encoding.
+// BytesCodec uses a []byte or a string as the body, unchanged: for text, and for programs that
+// decode bodies themselves. It accepts every content type and content encoding.
 type BytesCodec struct {
-	// ContentType is that of the messages that it makes. Defaults to
+	// ContentType is set in messages that it encodes. Defaults to
 	// "application/octet-stream".
 	ContentType string
 }
 
-// Encode takes a []byte or a string, or a type made of one.
+// Encode takes a value whose type is, or is defined as, []byte or string.
 func (c BytesCodec) Encode(m *Message, v any) error {
 	value := reflect.ValueOf(v)
 	switch {
@@ -190,7 +188,8 @@ func (c BytesCodec) Encode(m *Message, v any) error {
 	return nil
 }
 
-// Decode wants a pointer to what Encode takes. A []byte is the message's own body.
+// Decode takes a pointer to such a value. A []byte then shares its memory with the body of
+// the message.
 func (c BytesCodec) Decode(m *Message, v any) error {
 	value := reflect.ValueOf(v).Elem()
 	switch {

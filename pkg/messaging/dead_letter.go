@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// validateDeadLetter refuses a dead-letter route that leads nowhere: what is dead-lettered
-// would be gone, or would never leave its queue.
+// validateDeadLetter refuses a dead-letter route that leads to no queue: dead-lettered
+// messages would be lost, or would never leave their queue.
 func (t Topology) validateDeadLetter(q Queue) error {
 	d := q.DeadLetter
 	if d == nil || q.External {
@@ -30,11 +30,10 @@ func (t Topology) validateDeadLetter(q Queue) error {
 	return nil
 }
 
-// reaches says whether what is published to an exchange with a key comes into a queue:
-// by the exchange's bindings, those of the exchanges behind them, or the alternate
-// exchange of one that has none for it. Headers are not known here, so a headers
-// exchange is believed if it has any binding, and so is one of a plugin's kind. An
-// external exchange is believed in any case.
+// reaches says whether a message to an exchange with a key is routed to a queue: by bindings
+// of the exchange and of exchanges bound to it, or by an alternate exchange where no binding
+// matches. The headers of messages are not known here, so a headers exchange counts if it
+// has any binding, and so does one of a plugin's kind. An external exchange always counts.
 func (t Topology) reaches(exchange, key string, seen map[string]bool) bool {
 	x, found := t.exchange(exchange)
 	if !found || seen[exchange] {
@@ -52,7 +51,7 @@ func (t Topology) reaches(exchange, key string, seen map[string]bool) bool {
 		if !b.ToExchange || t.reaches(b.Destination, key, seen) {
 			return true
 		}
-		routed = true // an alternate exchange does not get it then
+		routed = true // then the alternate exchange does not get it
 	}
 	return !routed && t.reaches(x.Alternate, key, seen)
 }
@@ -69,7 +68,7 @@ func (k ExchangeKind) routes(binding, key string) bool {
 	}
 }
 
-// words are those of a topic. An empty one has none.
+// words splits a topic into its words. An empty topic has none.
 func words(topic string) []string {
 	if topic == "" {
 		return nil

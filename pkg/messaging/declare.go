@@ -9,25 +9,25 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Declare makes the broker have the topology over AMQP alone: exchanges, queues, bindings.
-// It is for development, and for those who have no management API: an ordinary user will
-// do, with the rights to configure what it makes, and to write and read what it binds,
-// dead-letters to and has as an alternate. It waits for a connection until ctx is done.
+// Declare brings a topology to the broker over AMQP alone: exchanges, queues and bindings. It
+// is for development, and for brokers without access to the management API. The user needs
+// no tag, only rights: to configure what it declares, and to write and read the entities of
+// its bindings, dead-letter routes and alternate exchanges. Declare waits for a connection
+// until ctx is done.
 //
-// The price is that all settings become arguments, where [Apply] writes policies: they
-// can never change. A queue or exchange that is there with other settings, as one that
-// Apply has made is, is refused by the broker (406 PRECONDITION_FAILED, with the name of
-// the argument); to change them it has to be deleted. So a topology is declared or
-// applied, and [Verify] is for what was applied.
+// All settings become arguments, which can never change; [Apply] writes policies. The broker
+// refuses an entity that exists with other settings, for example because Apply has made it
+// (406 PRECONDITION_FAILED, with the name of the argument). To change its settings it must
+// be deleted. So use either Declare or Apply for a topology, and [Verify] only after Apply.
 //
-// Declaring again changes nothing. A topology that is not valid sends nothing, and neither
-// does one with a Federated exchange, which takes a policy. Then Declare goes from one
-// entity to the next, and ends at the first that the broker refuses: a right that is
-// missing (403 ACCESS_REFUSED, with the right and the entity), an exchange kind that it
-// does not have, an external entity that is not there. What an external entity is like
-// cannot be asked over AMQP.
+// To declare a topology again changes nothing. Nothing is sent for a topology that is not
+// valid, nor for one with a Federated exchange, which needs a policy. Otherwise Declare ends
+// at the first entity that the broker refuses: because a right is missing (403
+// ACCESS_REFUSED, with the right and the entity), the broker does not have the exchange
+// kind, or an external entity does not exist. AMQP cannot ask for the settings of an
+// external entity, so these are not compared.
 //
-// Users are not touched.
+// Users are not changed.
 func (c *Conn) Declare(ctx context.Context, t Topology) error {
 	if err := c.declare(ctx, t); err != nil {
 		return fmt.Errorf("declare topology: %w", err)
@@ -58,17 +58,18 @@ func (c *Conn) declare(ctx context.Context, t Topology) error {
 	return d.topology(ctx, t)
 }
 
-// declareTimeout bounds one AMQP method, beside its context: a busy broker takes long to
-// make a quorum queue.
+// declareTimeout bounds one AMQP method, in addition to its context. It is long because a busy
+// broker takes long to make a quorum queue.
 const declareTimeout = 2 * time.Minute
 
-// A declarer declares over one channel.
+// A declarer declares entities on one channel.
 type declarer struct {
 	ch    *amqp.Channel
 	guard func(func() error) error
 }
 
-// declarer opens a channel to declare on, until done. No method on it outlasts ctx.
+// declarer opens a channel for declaring. done closes it. No method on it takes longer than
+// ctx allows.
 func (l *link) declarer(ctx context.Context) (d *declarer, done func(), err error) {
 	ep, err := l.await(ctx)
 	if err != nil {
@@ -103,7 +104,7 @@ func (d *declarer) topology(ctx context.Context, t Topology) error {
 	return nil
 }
 
-// exchange declares an exchange, or looks whether an external one is there.
+// exchange declares an exchange, or checks that an external one exists.
 func (d *declarer) exchange(ctx context.Context, x Exchange, arguments amqp.Table) error {
 	err := d.call(ctx, func() error {
 		if x.External {
@@ -124,7 +125,7 @@ func unknownKind(k ExchangeKind) error {
 	return fmt.Errorf("kind: the broker does not have %q, perhaps a plugin is not enabled", k)
 }
 
-// queue declares a queue, or looks whether an external one is there.
+// queue declares a queue, or checks that an external one exists.
 func (d *declarer) queue(ctx context.Context, q Queue, arguments amqp.Table) error {
 	err := d.call(ctx, func() (err error) {
 		if q.External {
@@ -156,7 +157,7 @@ func (d *declarer) bind(ctx context.Context, b Binding) error {
 	return nil
 }
 
-// call runs a synchronous AMQP method in bounded time.
+// call runs a synchronous AMQP method, for declareTimeout at most.
 func (d *declarer) call(ctx context.Context, method func() error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -12,7 +12,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// newDelivery puts the client library's delivery into our form.
+// newDelivery makes a Delivery of the client library's delivery.
 func newDelivery(d amqp.Delivery, queue string) *Delivery {
 	out := &Delivery{
 		Message: Message{
@@ -44,21 +44,22 @@ func newDelivery(d amqp.Delivery, queue string) *Delivery {
 	return out
 }
 
-// counts are the number of the attempt, how often the message was handed out before, and
-// whether the broker counts at all.
+// counts gives the number of the attempt, how often the message was delivered before, and
+// whether the broker counts the attempts.
 //
-// The broker writes both into headers of what it delivers again, on quorum queues only.
-// A header that was published under one of these names stays until the broker writes its
-// own: for ever on a classic queue; on a quorum queue to the first delivery that follows
-// another one, and x-delivery-count to the first that follows a failure. So nothing is
-// believed before, nor a number of failures above that of the deliveries, unless the
-// broker has dead-lettered the message from another queue, whose failures it adds.
+// Only a quorum queue writes these numbers, into the headers of messages that it delivers
+// again. A header that a publisher has set under one of these names stays until the broker
+// writes its own: on a classic queue for ever; on a quorum queue x-acquired-count until the
+// second delivery, and x-delivery-count until the first delivery after a failure. So the
+// headers are not used before that. Neither is a number of failures above the number of
+// deliveries, unless the broker has dead-lettered the message from another queue: then it
+// adds the failures there.
 func (q Queue) counts(d amqp.Delivery) (attempt, acquired int, counted bool) {
 	before, known := integer(d.Headers["x-acquired-count"])
 	switch {
 	case !d.Redelivered:
 		return 1, 0, q.Type == Quorum
-	case q.Type != Quorum || !known: // or it is none, whatever its description says
+	case q.Type != Quorum || !known: // without the header it is not a quorum queue, whatever the description says
 		return 2, 0, false
 	}
 	failures, _ := integer(d.Headers["x-delivery-count"])
@@ -68,8 +69,8 @@ func (q Queue) counts(d amqp.Delivery) (attempt, acquired int, counted bool) {
 	return int(min(max(failures, 0), math.MaxInt32)) + 1, int(min(max(before, 0), math.MaxInt32)), true
 }
 
-// deaths reads the header x-death, and passes over what is not as the broker
-// writes it: anybody may put a header of that name into a message.
+// deaths reads the header x-death. It skips entries that the broker cannot have written:
+// every publisher can set a header with that name.
 func deaths(header any) []Death {
 	list, _ := header.([]any)
 	var out []Death
@@ -85,7 +86,7 @@ func deaths(header any) []Death {
 	return out
 }
 
-// brokerHeaders are those that the broker and its plugins write, and no application.
+// brokerHeaders are the headers that the broker and its plugins write.
 var brokerHeaders = map[string]bool{
 	"x-acquired-count": true, "x-delivery-count": true, "x-stream-offset": true, "x-death": true,
 	"x-first-death-exchange": true, "x-first-death-queue": true, "x-first-death-reason": true,
@@ -93,9 +94,9 @@ var brokerHeaders = map[string]bool{
 	"x-received-from": true, "x-shovelled": true, "x-shovelled-timestamp": true, "timestamp_in_ms": true,
 }
 
-// ApplicationHeaders are a copy of the headers without those that the broker and its
-// plugins have written: what the publisher has set, for programs that pass it on. CC is
-// part of it. BCC is not, since the broker removes it.
+// ApplicationHeaders gives a copy of the headers without those that the broker and its
+// plugins write. These are the headers that the publisher has set, for programs that publish
+// the message again. CC is among them; BCC is not, since the broker removes it.
 func (d *Delivery) ApplicationHeaders() map[string]any {
 	out := maps.Clone(d.Headers)
 	maps.DeleteFunc(out, func(name string, _ any) bool { return brokerHeaders[name] || strings.HasPrefix(name, "x-opt-") })

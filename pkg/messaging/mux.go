@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Mux routes deliveries to handlers by message type, and takes a type only from
-// its owner: the broker user and the exchange that its [MessageType] names. The
-// broker refuses a false user id but accepts none at all, and whoever may write
-// to the default exchange reaches every queue; so both are checked here.
+// Mux routes deliveries to handlers by message type. It accepts a type only from its owner:
+// from the broker user and the exchange of its [MessageType]. Both must be checked here,
+// because the broker refuses a wrong user id but accepts a message without one, and because
+// a user who may write to the default exchange can publish to every queue.
 //
-// What has no handler ([ErrUnknownType]) or comes from elsewhere
-// ([ErrUntrustedSource]) is [Permanent].
+// A message without a handler ([ErrUnknownType]), or from another user or exchange
+// ([ErrUntrustedSource]), is a [Permanent] error.
 type Mux struct {
 	operator string
 	routes   map[string]muxRoute
@@ -22,24 +22,24 @@ type muxRoute struct {
 	handler Handler
 }
 
-// AnyOwner is the [MessageType.Owner] of a type that anybody may send who can write to its
-// exchange: for producers that set no user id, and several users. An empty Owner takes
-// messages without a user id only.
+// AnyOwner is the [MessageType.Owner] of a type that every user may send who can write to its
+// exchange: for producers that set no user id, and for types of several users. An empty
+// Owner accepts only messages without a user id.
 const AnyOwner = "*"
 
 // owns says whether a message of this type may come from a user.
 func (t MessageType) owns(user string) bool { return t.Owner == AnyOwner || t.Owner == user }
 
-// NewMux makes an empty Mux. The operator is the one broker user that may bring
-// messages back: through the default exchange from a dead-letter queue, or
-// through the type's own exchange. Empty means nobody.
+// NewMux makes an empty Mux. The operator is the one broker user that may send messages of
+// every type again, for example from a dead-letter queue: over the default exchange or over
+// the type's own exchange. Empty means no user.
 func NewMux(operator string) *Mux {
 	return &Mux{operator: operator, routes: map[string]muxRoute{}}
 }
 
-// Handle registers the handler of a type. It panics for a second handler of a type, and for a
-// nil handler, as [net/http.ServeMux] does: each is a mistake
-// in the program. Not safe for use while deliveries are handled.
+// Handle registers the handler of a type. It panics for a second handler of a type and for a
+// nil handler, as [net/http.ServeMux] does, because these are mistakes in the program. Do not
+// call it while deliveries are handled.
 func (m *Mux) Handle(kind MessageType, h Handler) {
 	_, twice := m.routes[kind.Name]
 	switch {
@@ -51,7 +51,7 @@ func (m *Mux) Handle(kind MessageType, h Handler) {
 	m.routes[kind.Name] = muxRoute{kind, h}
 }
 
-// handleDelivery is the mux as a HandlerFunc: Handle is taken by registration.
+// handleDelivery is the HandlerFunc of the mux. Its Handle registers handlers.
 func (m *Mux) handleDelivery(ctx context.Context, d *Delivery) error {
 	route, ok := m.routes[d.Type]
 	if !ok {

@@ -18,8 +18,8 @@ const (
 	HeaderDeadUser     = "dead-user"     // the user who published it
 )
 
-// notForCopies are the headers that a copy must not carry: counts that belong to
-// the queue it was in, and CC and BCC, by which the broker would route it elsewhere.
+// notForCopies are the headers that a copy must not have: counts of the queue that it was in,
+// and CC and BCC, by which the broker would route it to other queues.
 var notForCopies = []string{"x-delivery-count", "x-acquired-count", "CC", "BCC"}
 
 // maxReason bounds the reason in a header, in bytes.
@@ -37,7 +37,7 @@ func (s *subscription) park(j *job) Verdict {
 		return s.done(s.reject(j.raw, false), Discarded)
 	}
 	if err := s.publishDead(j); err != nil {
-		s.log.Error("parking failed, the broker dead-letters it without the reason",
+		s.log.Error("parking failed, the broker dead-letters the message without the reason",
 			zap.String("message_id", j.raw.MessageId), zap.Error(err))
 		return s.done(s.reject(j.raw, false), Parked)
 	}
@@ -48,10 +48,10 @@ func (s *subscription) park(j *job) Verdict {
 // to the delivery.
 func (s *subscription) publishDead(j *job) error {
 	dead := newDelivery(j.raw, s.queueName).Message
-	if dead.ID == "" { // nothing else is sent without one
+	if dead.ID == "" { // a message without an id is not sent
 		dead.ID = uuid.NewString()
 	}
-	dead.UserID = "" // the broker takes our own only; the original is in a header
+	dead.UserID = "" // the broker accepts only our own; the original one is in a header
 	dead.Expiration = 0
 	dead.Headers = map[string]any{}
 	maps.Copy(dead.Headers, j.raw.Headers)
@@ -62,7 +62,7 @@ func (s *subscription) publishDead(j *job) error {
 	dead.Headers[HeaderDeadAttempts] = int64(j.attempt)
 	dead.Headers[HeaderDeadOrigin] = j.raw.Exchange
 	dead.Headers[HeaderDeadUser] = j.raw.UserId
-	err := errors.New("a hook has ended its goroutine")
+	err := errors.New("an observer has ended its goroutine")
 	aside(s.log, "parking", func() {
 		ctx, cancel := context.WithTimeout(context.Background(), parkTimeout)
 		defer cancel()
@@ -71,7 +71,7 @@ func (s *subscription) publishDead(j *job) error {
 	return err
 }
 
-// truncate cuts s to at most n bytes, at a character's border.
+// truncate cuts s to at most n bytes, between two characters.
 func truncate(s string, n int) string {
 	if len(s) <= n {
 		return s

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// WorkQueue makes a queue for work that must not be lost, and the topology of it and of
-// the queue of its dead letters, NAME.dead: both are quorum queues. The dead letters go
-// there by the default exchange, see [DeadLetter].
+// WorkQueue describes a quorum queue for work that must not be lost. The topology has this
+// queue and a quorum queue for its dead letters, NAME.dead, which they reach over the default
+// exchange: see [DeadLetter].
 //
 //	jobs, topology := messaging.WorkQueue("jobs", messaging.Retry{Limit: 5})
 func WorkQueue(name string, retry Retry) (Queue, Topology) {
@@ -26,12 +26,13 @@ func WorkQueue(name string, retry Retry) (Queue, Topology) {
 	return work, Topology{Queues: []Queue{dead, work}}
 }
 
-// Merge joins topologies in the given order, as those of several teams are. What several
-// of them have in the same way is there once. What one of them makes, and is external to
-// another one, is no longer external, if it is as the other one says.
+// Merge joins topologies, for example those of several teams, in the given order. An entity
+// that several of them have with the same settings is in the result once. An entity that one
+// of them has and that is external in another is no longer external, if it agrees with the
+// external description.
 //
-// Where they contradict each other, both are in the result, and [Topology.Validate] says
-// what is twice, and in which fields it differs.
+// When they contradict each other both entities are in the result, and [Topology.Validate]
+// says which are there twice and in which fields they differ.
 func Merge(parts ...Topology) Topology {
 	var all Topology
 	bound := map[bindingKey]bool{}
@@ -58,8 +59,8 @@ func Merge(parts ...Topology) Topology {
 	return all
 }
 
-// join adds an entity to a list, unless one of its name there is the same or contradicts
-// nothing that it says.
+// join adds an entity to a list, unless the list has one with the same name that does not
+// contradict it.
 func join[T any](list []T, one T, same func(T) bool) []T {
 	i := slices.IndexFunc(list, same)
 	if i < 0 {
@@ -78,7 +79,7 @@ func join[T any](list []T, one T, same func(T) bool) []T {
 	}
 }
 
-// describes says whether an entity is what another one says, which is external.
+// describes says whether an entity agrees with the description of an external one.
 func describes(entity, external any) bool {
 	switch want := external.(type) {
 	case Exchange:
@@ -98,8 +99,7 @@ func describes(entity, external any) bool {
 	}
 }
 
-// described are the settings that the description of a queue has, under the names of
-// arguments, wherever they are written.
+// described are the settings in the description of a queue, by the names of arguments.
 func (q Queue) described() map[string]any {
 	all := map[string]any(q.allArguments())
 	if q.Type == "" {
@@ -108,18 +108,18 @@ func (q Queue) described() map[string]any {
 	return all
 }
 
-// twice says in which fields two entities of one name differ. One that is external says
-// nothing with those that it leaves out.
+// twice says in which fields two entities with the same name differ. Fields that an external
+// one leaves empty are not compared.
 func twice(a, b any) string {
 	var differ []string
 	one, other := reflect.ValueOf(a), reflect.ValueOf(b)
-	silent := func(entity, field reflect.Value) bool {
+	leftOut := func(entity, field reflect.Value) bool {
 		external := entity.FieldByName("External")
 		return external.IsValid() && external.Bool() && field.IsZero()
 	}
 	for i := range one.NumField() {
 		name, x, y := one.Type().Field(i).Name, one.Field(i), other.Field(i)
-		if name == "External" || silent(one, x) || silent(other, y) || reflect.DeepEqual(x.Interface(), y.Interface()) {
+		if name == "External" || leftOut(one, x) || leftOut(other, y) || reflect.DeepEqual(x.Interface(), y.Interface()) {
 			continue
 		}
 		differ = append(differ, fmt.Sprintf("%s %s and %s", name, shown(x.Interface()), shown(y.Interface())))
@@ -130,7 +130,7 @@ func twice(a, b any) string {
 	return "declared twice, with " + strings.Join(differ, ", ")
 }
 
-// shown is the value of a field as text.
+// shown gives the value of a field as text.
 func shown(value any) string {
 	if v := reflect.ValueOf(value); v.Kind() == reflect.Pointer && !v.IsNil() {
 		value = v.Elem().Interface()

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// policyPriority puts the policies that Apply writes above catch-all ones, which
-// have priority 0 unless somebody says otherwise. Only one user policy is in
-// effect on a queue at a time: the one with the highest priority.
+// policyPriority puts the policies that Apply writes above general ones, which usually have
+// priority 0. Only one user policy is in effect on a queue: the one with the highest
+// priority.
 const policyPriority = 10
 
 // mgmtPolicy is the policy of an exchange. Its name has a prefix, because a queue
@@ -36,8 +36,8 @@ func (q Queue) mgmtPolicy() mgmtPolicy {
 
 func exactly(name string) string { return "^" + regexp.QuoteMeta(name) + "$" }
 
-// policy is everything about a durable queue that may change while it is in use,
-// under the broker's names; times in milliseconds, a stream's age in seconds.
+// policy has all settings of a durable queue that may change while it is in use, under the
+// broker's names; times are in milliseconds, a stream's age is in seconds.
 func (q Queue) policy() map[string]any {
 	p := map[string]any{}
 	set := func(key string, value any, given bool) {
@@ -56,7 +56,7 @@ func (q Queue) policy() map[string]any {
 	set("queue-leader-locator", string(q.LeaderLocator), q.LeaderLocator != "")
 	set("max-age", fmt.Sprintf("%ds", q.MaxAge/time.Second), q.MaxAge > 0)
 	if q.brokerDelays() {
-		p["delayed-retry-type"] = "failed" // what was rejected, not what was given back
+		p["delayed-retry-type"] = "failed" // only rejected messages, not those that were given back
 		p["delayed-retry-min"] = q.Retry.MinDelay.Milliseconds()
 		p["delayed-retry-max"] = q.Retry.MaxDelay.Milliseconds()
 	}
@@ -73,15 +73,15 @@ func (q Queue) policy() map[string]any {
 	return p
 }
 
-// A wantedPolicy is a policy of the topology. One that has nothing to say is refused by
-// the broker: then there must be none.
+// A wantedPolicy is a policy of the topology. The broker refuses a policy without settings:
+// then there must be none.
 type wantedPolicy struct {
 	mgmtPolicy
 	queue bool // the policy of a queue
 	of    string
 }
 
-// policies are those of a topology, in its order.
+// policies are the policies of a topology, in its order.
 func (t Topology) policies() []wantedPolicy {
 	var list []wantedPolicy
 	for _, x := range t.Exchanges {
@@ -101,12 +101,12 @@ func (t Topology) policies() []wantedPolicy {
 	return list
 }
 
-// policyChanges are policies to be written, or to be deleted where they say nothing: of
-// what the broker does not have yet, and of what it has.
+// policyChanges are policies to be written, or to be deleted if they have no settings: those
+// of new entities, and those of entities that exist.
 type policyChanges struct{ ofNew, ofOld []mgmtPolicy }
 
-// plan finds the policies that have to change. One of a name of ours that was not
-// written by Apply is an error, since writing ours would replace it.
+// plan finds the policies that have to change. A policy that has the name of one of ours and
+// that Apply has not written is an error, since ours would replace it.
 func (r *applyRun) plan(t Topology) (policyChanges, error) {
 	var changes policyChanges
 	var errs []error
@@ -133,11 +133,11 @@ func (p mgmtPolicy) equal(other mgmtPolicy) bool {
 		canonical(p.Definition) == canonical(other.Definition)
 }
 
-// undoTimeout bounds putting policies back.
+// undoTimeout bounds restoring the earlier policies.
 const undoTimeout = 15 * time.Second
 
-// writePolicies writes policies, or deletes those that say nothing. When the broker
-// refuses one, those before it are as they were.
+// writePolicies writes policies, or deletes those without settings. When the broker refuses
+// one, it restores those that it has changed before.
 func (r *applyRun) writePolicies(ctx context.Context, policies []mgmtPolicy) error {
 	for i, p := range policies {
 		err := r.writePolicy(ctx, p)
@@ -146,7 +146,7 @@ func (r *applyRun) writePolicies(ctx context.Context, policies []mgmtPolicy) err
 			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 			defer cancel()
 			for _, written := range slices.Backward(policies[:i]) {
-				before := r.policies[written.Name] // says nothing if there was none
+				before := r.policies[written.Name] // without settings if there was none
 				before.Name = written.Name
 				err = errors.Join(err, r.writePolicy(undo, before))
 			}

@@ -9,36 +9,35 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Verdict is what became of a delivery.
+// Verdict says what happened to a delivery.
 type Verdict string
 
 // The verdicts.
 const (
-	// Acked: handled, gone from the queue.
+	// Acked: handled, and acknowledged.
 	Acked Verdict = "acked"
-	// Rejected: failed, to be delivered again after the queue's delay. An attempt.
+	// Rejected: a failed attempt. It is delivered again after the queue's delay.
 	Rejected Verdict = "rejected"
 	// Parked: moved to the dead-letter queue with its reason.
 	Parked Verdict = "parked"
-	// Discarded: failed for good on a queue whose description has no dead letters, and
-	// rejected without requeue: in the broker's dead letters if the queue has them there,
-	// else gone.
+	// Discarded: failed for the last time on a queue whose description has no DeadLetter,
+	// and rejected without requeue. The broker dead-letters it if the queue is set up so;
+	// otherwise it is lost.
 	Discarded Verdict = "discarded"
-	// Dropped: failed, and gone: taken with automatic acknowledgement, or a call that was
-	// answered or is not wanted any more, see [Serve].
+	// Dropped: failed, and not in the queue any more: it was delivered with automatic
+	// acknowledgement, or it is a request that was answered with an error or has expired,
+	// see [Serve].
 	Dropped Verdict = "dropped"
-	// Away: what the handler needs is away, see [Unavailable]. Back in the queue, and no
-	// attempt.
+	// Away: given back because the handler returned [Unavailable]. Not an attempt.
 	Away Verdict = "away"
-	// GivenBack: not handled because the consumer stops, see [Consumer.Drain], or because
-	// the handler says [GiveBack].
+	// GivenBack: given back because the consumer stops, see [Consumer.Drain], or because
+	// the handler returned [GiveBack]. Not an attempt.
 	GivenBack Verdict = "given_back"
-	// Stale: handled, but the subscription has ended; the broker delivers it again.
+	// Stale: not settled, because the subscription had ended. The broker delivers it again.
 	Stale Verdict = "stale"
 )
 
-// settle carries the outcome out, on the channel that the delivery came by and on no
-// other.
+// settle settles a job by its outcome, on the channel of the delivery and on no other.
 func (s *subscription) settle(ctx context.Context, j *job) {
 	if j.out.away && !j.givenUp && !s.config.autoAck && !s.stopping(ctx, j) {
 		if s.hold(j) {
@@ -53,7 +52,7 @@ func (s *subscription) settle(ctx context.Context, j *job) {
 	s.report(j, verdict)
 }
 
-// verdict settles on the wire.
+// verdict acknowledges, rejects or parks the message, and gives the verdict.
 func (s *subscription) verdict(ctx context.Context, j *job) Verdict {
 	d := j.raw
 	switch {
@@ -83,7 +82,7 @@ func (s *subscription) verdict(ctx context.Context, j *job) Verdict {
 	}
 }
 
-// report tells observers what became of a job, which ends with that.
+// report gives observers the verdict on a job. The job ends with that.
 func (s *subscription) report(j *job, verdict Verdict) {
 	delivery := j.delivery
 	j.delivery = nil // observers are user code, and may end this goroutine
@@ -96,8 +95,8 @@ func (s *subscription) stopping(ctx context.Context, j *job) bool {
 	return j.out.failed && !j.out.permanent && (j.out.stopping || errors.Is(context.Cause(ctx), ErrStopping))
 }
 
-// giveBack keeps a delivery until the consumer is cancelled: a nack before that would
-// bring it straight back.
+// giveBack keeps a delivery until the consumer is cancelled: after an earlier nack the broker
+// would deliver it to this consumer again at once.
 func (s *subscription) giveBack(d amqp.Delivery, v Verdict) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,8 +104,8 @@ func (s *subscription) giveBack(d amqp.Delivery, v Verdict) Verdict {
 	return v
 }
 
-// handBack gives a delivery back while the consumer goes on, as GiveBack asks: it waits
-// first, since the broker sends it again at once.
+// handBack gives a delivery back while the consumer goes on, for GiveBack. It waits first,
+// since the broker delivers it again at once.
 func (s *subscription) handBack(ctx context.Context, j *job) Verdict {
 	wait := min(max(j.out.pause, firstRetryDelay), maxAskedPause)
 	if limit := s.queue.ConsumerTimeout; limit > 0 {
@@ -124,7 +123,7 @@ func (s *subscription) handBack(ctx context.Context, j *job) Verdict {
 	}
 }
 
-// ack acknowledges.
+// ack acknowledges a delivery.
 func (s *subscription) ack(tags ...uint64) error {
 	over, err := s.leaveInOrder()
 	if err != nil {
@@ -137,9 +136,10 @@ func (s *subscription) ack(tags ...uint64) error {
 	return err
 }
 
-// leaveInOrder cancels before the last message is settled on a queue that keeps order,
-// or the next one would still come to us. It says whether the tenure is over. Where more
-// are prefetched there is no cancel: the next consumer would begin behind them.
+// leaveInOrder cancels the subscription before the last message is settled, on a queue that
+// keeps order: otherwise this consumer would get the next message. It says whether the
+// tenure is over. With a prefetch above 1 it does not cancel: the next consumer would begin
+// with the messages after the prefetched ones.
 func (s *subscription) leaveInOrder() (over bool, err error) {
 	if !s.keepsOrder {
 		return false, nil
@@ -151,8 +151,8 @@ func (s *subscription) leaveInOrder() (over bool, err error) {
 	return over, err
 }
 
-// tenureOver says whether it is another consumer's turn. The tenure begins with the
-// first message that is settled: who waits its turn does not know it.
+// tenureOver says whether another consumer should take over. The tenure begins with the first
+// message that is settled: a consumer is not told when it becomes the active one.
 func (s *subscription) tenureOver(now time.Time) bool {
 	if s.config.tenure <= 0 {
 		return false
@@ -163,9 +163,8 @@ func (s *subscription) tenureOver(now time.Time) bool {
 	return now.After(s.until)
 }
 
-// reject gives a failed message back, or to the dead letters. Only what is
-// settled on the wire may be counted as such, or an acknowledgement of "multiple"
-// would take it along.
+// reject rejects a failed message, with or without requeue. It is noted as settled only after
+// that was sent: otherwise an acknowledgement with "multiple" could include it.
 func (s *subscription) reject(d amqp.Delivery, requeue bool) error {
 	over := false
 	if !requeue {
@@ -182,7 +181,7 @@ func (s *subscription) reject(d amqp.Delivery, requeue bool) error {
 	return err
 }
 
-// done turns a failed settle into Stale: the channel is gone, so is the verdict.
+// done gives the verdict, or Stale when settling has failed because the channel is closed.
 func (s *subscription) done(err error, v Verdict) Verdict {
 	if err != nil {
 		return Stale
