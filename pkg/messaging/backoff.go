@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// backoff waits a random time below a bound that doubles: "full jitter", which
-// keeps many clients of a returning broker from arriving together.
+// backoff waits a random time below a bound that doubles ("full jitter"). So the clients of a
+// broker that has come back do not connect all at the same time.
 type backoff struct {
 	bound, max time.Duration
 }
@@ -20,10 +20,10 @@ func newBackoff(limit time.Duration) *backoff { return &backoff{bound: firstBack
 
 func (b *backoff) reset() { b.bound = firstBackoff }
 
-// sleep waits, and says false when ctx ended first.
+// sleep waits. It returns false when ctx ended first.
 func (b *backoff) sleep(ctx context.Context) bool { return b.sleepUnless(ctx, nil) }
 
-// sleepUnless waits, and says false when ctx or stop ended first.
+// sleepUnless waits. It returns false when ctx or stop ended first.
 func (b *backoff) sleepUnless(ctx context.Context, stop <-chan struct{}) bool {
 	bound := min(b.bound, b.max)
 	b.bound = min(bound*2, b.max)
@@ -39,8 +39,7 @@ func (b *backoff) sleepUnless(ctx context.Context, stop <-chan struct{}) bool {
 	}
 }
 
-// atLeast compares dotted versions ("4.3.6") by number; what follows a "-" or
-// "+" is ignored.
+// atLeast compares versions ("4.3.6") by their numbers. It ignores all after a "-" or "+".
 func atLeast(version, minimum string) bool {
 	have, want := numbers(version), numbers(minimum)
 	for i := range want {

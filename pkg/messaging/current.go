@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// current holds something that comes and goes with the connection, and lets
-// others wait for it. The zero value holds nothing.
+// current has a value that exists only while there is a connection. Others can wait for it.
+// The zero value is empty.
 type current[T any] struct {
 	mu      sync.Mutex
 	value   *T
-	changed chan struct{} // closed when the value changes; nil while nobody waits
+	changed chan struct{} // closed when the value changes; nil while nothing waits
 }
 
 func (c *current[T]) set(value *T) {
@@ -23,7 +23,8 @@ func (c *current[T]) set(value *T) {
 	}
 }
 
-// get gives what is there, else a channel that is closed when that changes.
+// get gives the value and a channel that is closed when it changes. The channel may be nil
+// while there is a value.
 func (c *current[T]) get() (*T, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,11 +34,11 @@ func (c *current[T]) get() (*T, <-chan struct{}) {
 	return c.value, c.changed
 }
 
-// await waits while there is nothing. It gives ErrClosed when closing is closed. When ctx
-// ends, why says why there is nothing.
+// await gives the value, and waits while there is none. It returns ErrClosed when closing is
+// closed. When ctx ends, the error has the text of why.
 func (c *current[T]) await(ctx context.Context, closing <-chan struct{}, why func() string) (*T, error) {
 	for {
-		if isDone(closing) { // first, so that what is closed never accepts
+		if isDone(closing) { // first, so that nothing is accepted after the close
 			return nil, ErrClosed
 		}
 		value, changed := c.get()

@@ -13,10 +13,10 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// dial tries each URL once, in random order. refused says that waiting will not
-// help: the broker refuses us, or there is no trust at any URL.
+// dial tries each URL once, in random order. refused says that waiting will not help: the
+// broker refuses the login, or at every URL one side refuses the other's certificate.
 func (l *link) dial(ctx context.Context) (ep *epoch, refused bool, err error) {
-	errs := make([]error, len(l.config.URLs)) // in the order of the URLs, so that one state has one text
+	errs := make([]error, len(l.config.URLs)) // in the order of the URLs, so that the same faults give the same text
 	refused = true
 	for _, i := range rand.Perm(len(l.config.URLs)) {
 		started := time.Now()
@@ -90,16 +90,17 @@ func (l *link) dialOne(ctx context.Context, url string) (*epoch, error) {
 	return ep, nil
 }
 
-// refusalError is an answer that only people can change, and that every node would give.
+// refusalError is a refusal that every node would give and that waiting does not change.
 type refusalError struct{ err error }
 
 func (e *refusalError) Error() string { return e.err.Error() }
 func (e *refusalError) Unwrap() error { return e.err }
 
-// handshakeError tells refusals from what passes by itself. The broker says 530 for a
-// virtual host that is not there or not ours, and as well for limits: of connections of a
-// user, a virtual host or a node, which are reached when clients come back before the
-// broker has noticed that they were gone. A virtual host that is still starting is a 541.
+// handshakeError distinguishes refusals from errors that go away by waiting. The broker says
+// 530 for a virtual host that does not exist or for which the user has no right. It also says
+// 530 for limits of connections of a user, a virtual host or a node, which are reached when
+// clients reconnect before the broker has noticed that their old connections are lost. For a
+// virtual host that is still starting it says 541.
 func handshakeError(err error, uri amqp.URI, auth login) error {
 	var answer *amqp.Error
 	switch {
@@ -108,23 +109,24 @@ func handshakeError(err error, uri amqp.URI, auth login) error {
 	case !errors.As(err, &answer):
 		return err
 	case !answer.Server && (answer.Code == amqp.AccessRefused || answer.Code == amqp.NotAllowed):
-		// The library's guess. The cause is lost.
+		// The library only assumes a wrong password. The cause is not known.
 		return errors.New("the handshake broke off")
 	case !answer.Server:
 		return err
 	case answer.Code == amqp.AccessRefused,
 		answer.Reason == fmt.Sprintf("NOT_ALLOWED - vhost %s not found", uri.Vhost),
-		// Of a user whose name may be in a certificate or a token. A limit has more to say.
+		// No right for the virtual host; the user's name may come from a certificate or a
+		// token. The text for a limit goes on after the name.
 		strings.HasPrefix(answer.Reason, fmt.Sprintf("NOT_ALLOWED - access to vhost '%s' refused for user '", uri.Vhost)) && strings.HasSuffix(answer.Reason, "'"):
 		return &refusalError{err}
 	}
 	return err
 }
 
-// isDistrust says whether one of the two sides refuses the other's certificate or
-// version of TLS. Only people can cure that, but another node may have a better one.
+// isDistrust says whether one side refuses the other's certificate or version of TLS. Waiting
+// does not help, but another node may have a valid certificate.
 func isDistrust(err error) bool {
 	var distrusted *tls.CertificateVerificationError
-	// An alert of the broker has no type in crypto/tls.
+	// crypto/tls has no exported type for an alert from the broker.
 	return errors.As(err, &distrusted) || strings.Contains(err.Error(), "remote error: tls: ")
 }

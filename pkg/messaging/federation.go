@@ -13,39 +13,41 @@ import (
 	"go.uber.org/zap"
 )
 
-// Upstream is another broker, whose federated exchanges are copied from: see
+// Upstream is another broker from which federated exchanges are copied: see
 // [Exchange.Federated].
 type Upstream struct {
-	// Name is what this broker calls it.
+	// Name is its name on this broker.
 	Name string
-	// URL is "amqp://host:5672/vhost" or "amqps://...", and without a path means the
-	// virtual host of the same name. The broker's own client reads it, whose settings
-	// are in the query ("?heartbeat=5", "?cacertfile=...").
+	// URL is "amqp://host:5672/vhost" or "amqps://...". Without a path it means the virtual
+	// host with the same name as here. The broker's own client uses it, and takes its
+	// settings from the query ("?heartbeat=5", "?cacertfile=...").
 	URL string
-	// User and Password log in there. [FederationUser] says which rights that takes.
+	// User and Password are for the login there. [FederationUser] has the rights that are
+	// needed.
 	User, Password string
 }
 
-// How long an upstream keeps what a downstream has not fetched. Then the queue of
-// the link is removed, with what is in it.
+// How long an upstream keeps messages that a downstream does not fetch. Then the queue of the
+// link is deleted with its messages.
 const linkExpires = 7 * 24 * time.Hour
 
-// ApplyUpstreams tells the broker where its federated exchanges are copied from.
-// The plugin rabbitmq_federation must be enabled, here and on the upstreams.
+// ApplyUpstreams sets from which brokers the federated exchanges are copied. The plugin
+// rabbitmq_federation must be enabled, here and on the upstreams.
 //
-// A link carries what is published from the moment on that it first runs. Copies keep
-// exchange, key, properties and user id: the upstream is believed in who has
-// published. What came over one link goes over no other. A message leaves the
-// upstream when this broker has confirmed it; after a lost link some come twice.
+// A link copies the messages that are published after it has run for the first time. Copies
+// keep exchange, key, properties and user id, so this broker must trust the upstream to have
+// checked the user id. A message that came over one link is not copied over another one. A
+// message is removed from the upstream when this broker has confirmed it; after a lost link
+// some messages come twice.
 //
-// Running it again changes nothing, and links go on; one whose upstream has changed is
-// made anew, and loses nothing. Upstreams that are not in the list are left alone.
+// To run it again changes nothing, and links go on. When an upstream has changed its link is
+// started anew, without losing messages. Upstreams that are not in the list are not changed.
 func ApplyUpstreams(ctx context.Context, a Admin, upstreams []Upstream) error {
 	a, err := a.complete()
 	if err != nil {
 		return err
 	}
-	uris := make([]string, len(upstreams)) // all, before anything is sent
+	uris := make([]string, len(upstreams)) // all are checked before anything is sent
 	for i, u := range upstreams {
 		if uris[i], err = u.uri(); err != nil {
 			return err
@@ -60,8 +62,8 @@ func ApplyUpstreams(ctx context.Context, a Admin, upstreams []Upstream) error {
 			"ack-mode":      "on-confirm",
 			"max-hops":      1,
 			"queue-type":    string(Quorum),
-			// By default a link that ends in good order, as it does when its broker
-			// is stopped, removes its queue with all that waits in it.
+			// By default a link that ends normally, for example because its broker is
+			// stopped, deletes its queue with the messages in it.
 			"resource-cleanup-mode": "never",
 		}); err != nil {
 			return fmt.Errorf("apply upstream %q: %w", u.Name, err)
@@ -71,7 +73,8 @@ func ApplyUpstreams(ctx context.Context, a Admin, upstreams []Upstream) error {
 	return nil
 }
 
-// uri never puts the URL into an error, since it may hold a password.
+// uri gives the URL with user and password. Its errors do not have the URL, which may have a
+// password.
 func (u Upstream) uri() (string, error) {
 	if err := checkPathName(u.Name); err != nil {
 		return "", fmt.Errorf("messaging: upstream %.80q: Name: %w", u.Name, err)
@@ -87,16 +90,16 @@ func (u Upstream) uri() (string, error) {
 		return "", fmt.Errorf("upstream %q: %w", u.Name, err)
 	}
 	uri.User = url.UserPassword(u.User, u.Password)
-	// In milliseconds. The default of a minute is what a link would be behind a
-	// network that drops packets, when that is over.
+	// In milliseconds. With the default of a minute a link would still wait that long after
+	// a network that drops packets works again.
 	if !uri.Query().Has("connection_timeout") {
 		uri.RawQuery = strings.TrimPrefix(uri.RawQuery+"&connection_timeout=10000", "&")
 	}
 	return uri.String(), nil
 }
 
-// FederationUser is a user with the rights that links to the broker need, for
-// these exchanges: to read them, and to have queues and exchanges of the links' own.
+// FederationUser is a user with the rights that links to this broker need for these exchanges:
+// to read them, and to declare queues and exchanges for the links.
 func FederationUser(name string, exchanges ...string) User {
 	var links, reads []string
 	for _, x := range exchanges {
@@ -112,13 +115,13 @@ func FederationUser(name string, exchanges ...string) User {
 	}
 }
 
-// linkPrefix begins the name of what links to an exchange have on its broker: a
-// queue, and an exchange between the two.
+// linkPrefix is the beginning of the names of what a link declares for an exchange: a queue,
+// and an exchange between the two.
 func linkPrefix(exchange string) string { return "federation: " + exchange + " -> " }
 
-// linkPolicy is that of the queues which hold what a downstream has not fetched.
-// Each loss of a link counts as an attempt for up to a thousand messages, which the
-// broker's default limit of 20 would in the end drop.
+// linkPolicy is the policy of the queues with messages that a downstream has not fetched. Each
+// loss of a link counts as an attempt for up to a thousand messages; with the broker's default
+// limit of 20 they would be dropped some day.
 func (x Exchange) linkPolicy() mgmtPolicy {
 	return mgmtPolicy{
 		Name: "federation:" + x.Name, Pattern: "^" + regexp.QuoteMeta(linkPrefix(x.Name)), ApplyTo: "quorum_queues", Priority: policyPriority,
@@ -126,7 +129,8 @@ func (x Exchange) linkPolicy() mgmtPolicy {
 	}
 }
 
-// ofLinks says whether a name is that of a queue or exchange of a link to t's exchanges.
+// ofLinks says whether a queue or exchange with this name belongs to a link for an exchange
+// of t.
 func (t Topology) ofLinks(name string) bool {
 	return slices.ContainsFunc(t.Exchanges, func(x Exchange) bool {
 		return x.Federated && strings.HasPrefix(name, linkPrefix(x.Name))

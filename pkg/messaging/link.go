@@ -10,25 +10,24 @@ import (
 	"go.uber.org/zap"
 )
 
-// minBrokerVersion is the oldest RabbitMQ that Connect accepts. Dead-lettering
-// and direct reply-to have faults below it.
+// minBrokerVersion is the oldest RabbitMQ that Connect accepts. Earlier ones have faults in
+// dead-lettering and direct reply-to.
 const minBrokerVersion = "4.3.1"
 
-// maxRefusals is how many refusals in a row Connect believes: a virtual host or a user
-// may be about to be made.
+// maxRefusals is after how many refusals in a row Connect fails. One is not enough: the
+// virtual host or the user may be made at this moment.
 const maxRefusals = 3
 
-// A link keeps one connection to the broker alive. Each connection, from dial to
-// loss, is an epoch. Nothing of an epoch is used in the next one: not the
-// connection, not a channel, not a delivery tag. That is why the client
-// library's own recovery is not used, which reuses channels and restarts their
-// numbering; see DESIGN.md.
+// A link keeps one connection to the broker: it dials again whenever the connection is lost.
+// Each connection, from dial to loss, is an epoch. Channels and delivery tags of one epoch are
+// never used in the next. So the client library's own recovery is not used: it keeps channels
+// and restarts their numbering; see DESIGN.md.
 type link struct {
 	config Config
 	role   string
 	log    *zap.Logger
 
-	dialling trouble // of whoever dials: newLink, and then supervise
+	dialling trouble // used by the goroutine that dials: in newLink, then in supervise
 
 	epochs current[epoch]
 
@@ -50,7 +49,7 @@ func makeLink(config Config, role string) *link {
 	}
 }
 
-// startLink dials in the background, for as long as it takes.
+// startLink dials in the background, until it succeeds.
 func startLink(config Config, role string) *link {
 	l := makeLink(config, role)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -59,8 +58,8 @@ func startLink(config Config, role string) *link {
 	return l
 }
 
-// newLink dials until the broker answers, ctx is done, or the answer is one that
-// waiting will not change.
+// newLink dials until it is connected, ctx is done, or the broker refuses for a reason that
+// will not go away by waiting.
 func newLink(ctx context.Context, config Config, role string) (*link, error) {
 	l := makeLink(config, role)
 	refusals := 0
@@ -82,7 +81,7 @@ func newLink(ctx context.Context, config Config, role string) (*link, error) {
 		} else {
 			refusals = 0
 		}
-		// An attempt that ctx has cut short says nothing but that.
+		// The error of an attempt that ended with ctx is that of ctx: keep the one before.
 		if ctx.Err() == nil || last == nil {
 			last = err
 		}
@@ -118,7 +117,7 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 		select {
 		case <-ep.done:
 			l.set(nil, ep.err)
-			if ctx.Err() != nil { // close was in a hurry
+			if ctx.Err() != nil { // close does not wait for the broker
 				l.tellEnd(ep, ErrClosed)
 				return
 			}
@@ -139,7 +138,7 @@ func (l *link) supervise(ctx context.Context, ep *epoch) {
 	}
 }
 
-// set publishes the epoch, or why there is none, to all who await one.
+// set sets the epoch, or why there is none, and wakes the goroutines that wait for it.
 func (l *link) set(ep *epoch, err error) {
 	l.mu.Lock()
 	l.lastErr = err
@@ -147,7 +146,7 @@ func (l *link) set(ep *epoch, err error) {
 	l.epochs.set(ep)
 }
 
-// await gives the current epoch, and waits for one while the broker is away.
+// await gives the current epoch. While there is none it waits.
 func (l *link) await(ctx context.Context) (*epoch, error) {
 	return l.epochs.await(ctx, l.done, l.missing)
 }
@@ -184,8 +183,8 @@ func (l *link) missing() string {
 	return fmt.Sprintf("connection %q is not there yet", l.role)
 }
 
-// close ends the link and waits for its goroutine; from the end of ctx on without
-// the courtesy of a closing handshake.
+// close ends the link and waits for its goroutine. When ctx is done it closes the connection
+// without waiting for the closing handshake.
 func (l *link) close(ctx context.Context) {
 	if ep, _ := l.epochs.get(); ep != nil {
 		release := context.AfterFunc(ctx, func() { _ = ep.raw.Close() })
@@ -195,7 +194,7 @@ func (l *link) close(ctx context.Context) {
 	<-l.done
 }
 
-// tellAttempt tells observers of an attempt to connect, unless nobody wants it any more.
+// tellAttempt tells observers of an attempt to connect, unless the link was closed meanwhile.
 func (l *link) tellAttempt(ctx context.Context, url string, ep *epoch, err error, started time.Time) {
 	if ep == nil && ctx.Err() != nil {
 		return

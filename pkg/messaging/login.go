@@ -9,34 +9,34 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Credentials are what one connection logs in with: see [Config.Credentials].
+// Credentials are the user and password of one login: see [Config.Credentials].
 type Credentials struct {
-	// User is empty for [Config.User]. It is who logs in, and is not put into messages.
+	// User is the user who logs in; empty means [Config.User]. Messages do not carry it.
 	User string
 	// Password is a password, or a token. The broker's log and errors never have it.
 	Password string
-	// Expires is when Password is no longer good. Before that, when a fifth of its time is
-	// left, new ones are asked for, and their password goes to the broker on the
-	// open connection (connection.update-secret), which stays as it is. The zero time is
+	// Expires is when Password becomes invalid. When a fifth of the time until then is left,
+	// [Config.Credentials] is called again, and the new password is sent to the broker on
+	// the open connection (connection.update-secret), which goes on. The zero time means
 	// never.
 	Expires time.Time
 }
 
-// leastRenewal bounds how often credentials are asked for.
+// leastRenewal is the shortest time between two calls for new credentials.
 const leastRenewal = time.Second
 
-// renewIn is how long after now new credentials are asked for.
+// renewIn is the time from now until new credentials are asked for.
 func (c Credentials) renewIn(now time.Time) time.Duration {
 	return max(c.Expires.Sub(now)/5*4, leastRenewal)
 }
 
-// credentials are those for one attempt at a URL.
+// credentials gives the credentials for one attempt at a URL.
 func (l *link) credentials(ctx context.Context, uri amqp.URI) (Credentials, error) {
 	config := l.config
 	switch {
 	case config.Credentials != nil:
 		var c Credentials
-		err := errors.New("it has panicked, or ended its goroutine")
+		err := errors.New("the function panicked or ended its goroutine")
 		aside(l.log, "Credentials", func() { c, err = config.Credentials(ctx) })
 		if err != nil {
 			return Credentials{}, fmt.Errorf("Credentials: %w", err)
@@ -52,8 +52,9 @@ func (l *link) credentials(ctx context.Context, uri amqp.URI) (Credentials, erro
 	}
 }
 
-// renew gives the broker new credentials before those of a connection expire, until the
-// connection ends. One that the broker refuses ends it, and the next one has others.
+// renew sends new credentials to the broker before those of a connection expire, until the
+// connection ends. When the broker refuses them the connection ends, and the next one asks
+// for others.
 func (l *link) renew(ep *epoch, c Credentials) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -103,7 +104,7 @@ func (l *link) renewOnce(ctx context.Context, ep *epoch, user string) (Credentia
 		return c, err
 	}
 	if c.User != user {
-		return c, errors.New("Credentials has another user now, which takes a new connection")
+		return c, errors.New("Credentials gave another user, which needs a new connection")
 	}
 	if err := ep.guard(func() error { return ep.conn.UpdateSecret(c.Password, "renewed") }); err != nil {
 		return c, fmt.Errorf("update the secret: %w", err)
@@ -117,9 +118,9 @@ const (
 	mechanismExternal = "EXTERNAL"
 )
 
-// login is a SASL mechanism for a client that wants to be told when it is refused.
-// Otherwise the broker only closes the connection, as it does when it stops, and the
-// library takes every handshake that breaks off for a wrong password.
+// login is a SASL mechanism that also asks the broker to report a refused login. Without this
+// the broker only closes the connection, as it does when it stops, and the library reports
+// every handshake that breaks off as a wrong password.
 type login struct {
 	mechanism, response string
 	properties          amqp.Table // of the client
@@ -132,11 +133,11 @@ func newLogin(config Config, c Credentials, properties amqp.Table) login {
 	return login{mechanismPlain, "\x00" + c.User + "\x00" + c.Password, properties}
 }
 
-// Mechanism names it.
+// Mechanism gives the name of the mechanism.
 func (l login) Mechanism() string { return l.mechanism }
 
-// Response is asked for when the library has put its capabilities into the client's
-// properties, and before it sends them. It has no setting for this one.
+// Response is called after the library has put its capabilities into the client's properties
+// and before it sends them. It adds the capability for which the library has no setting.
 func (l login) Response() string {
 	if capabilities, ok := l.properties["capabilities"].(amqp.Table); ok {
 		capabilities["authentication_failure_close"] = true

@@ -16,8 +16,8 @@ import (
 func init() { offline.Handle = handleOffline }
 
 // handleOffline handles one delivery as a consumer of the queue does, on a subscription
-// that has no channel: what goes to the broker ends here. published gets what would have
-// been sent, and whether it is the copy of a parked message.
+// without a channel: nothing is sent to a broker. published gets each message that would have
+// been published, and whether it is the copy of a parked message.
 func handleOffline(ctx context.Context, log *zap.Logger, q Queue, d Delivery, handler func(*Publisher) Handler,
 	opts []ConsumeOption, published func(r Route, m Message, parked bool),
 ) (Verdict, error) {
@@ -58,7 +58,7 @@ func handleOffline(ctx context.Context, log *zap.Logger, q Queue, d Delivery, ha
 	go func() { <-over; consumer.takeNoMore() }()
 	err = s.work(nil)
 	end()
-	if away && verdict == GivenBack { // where order counts it waits until somebody is back
+	if away && verdict == GivenBack { // on a queue that keeps order a consumer would wait in place
 		verdict = Away
 	}
 	if errors.Is(err, errAway) {
@@ -67,7 +67,7 @@ func handleOffline(ctx context.Context, log *zap.Logger, q Queue, d Delivery, ha
 	return verdict, err
 }
 
-// offlineObserver hears what becomes of the delivery.
+// offlineObserver gets the verdict on the delivery.
 type offlineObserver struct {
 	settled func(Verdict)
 	away    func(error)
@@ -76,7 +76,7 @@ type offlineObserver struct {
 func (o offlineObserver) OnSettle(e SettleEvent) { o.settled(e.Verdict) }
 func (o offlineObserver) OnAway(e AwayEvent)     { o.away(e.Err) }
 
-// offlineConn is a Conn whose publishers hand over what they are given.
+// offlineConn is a Conn whose publishers pass their messages to a function.
 func offlineConn(config Config, published func(r Route, m Message, parked bool)) *Conn {
 	c := &Conn{config: config.withDefaults(), senders: map[sender]struct{}{}}
 	c.life, c.end = context.WithCancelCause(context.Background())
@@ -84,14 +84,14 @@ func offlineConn(config Config, published func(r Route, m Message, parked bool))
 	return c
 }
 
-// noChannel takes every settlement for sent.
+// noChannel accepts every acknowledgement and sends nothing.
 type noChannel struct{}
 
 func (noChannel) Ack(uint64, bool) error        { return nil }
 func (noChannel) Nack(uint64, bool, bool) error { return nil }
 func (noChannel) Reject(uint64, bool) error     { return nil }
 
-// received is the delivery as the client library would have given it.
+// received makes the delivery that the client library would have given.
 func (d Delivery) received(q Queue) (amqp.Delivery, error) {
 	headers, err := carriedHeaders(d.Headers, true)
 	if err != nil {

@@ -7,13 +7,14 @@ import (
 	"sync"
 )
 
-// Sharded is a topology that spreads messages over n queues by their routing key, and
-// keeps the order of each key: x, made a [ModulusHash], the queues "NAME.0" to
-// "NAME.n-1" behind it, all like shard with a single active consumer, and their
-// bindings. A shard with a dead-letter exchange has its own name as the key there.
+// Sharded describes a topology that spreads messages over n queues by their routing key and
+// keeps the order of the messages of each key. It has the exchange x as a [ModulusHash], the
+// queues "NAME.0" to "NAME.n-1", which are like shard with a single active consumer, and
+// their bindings. When shard has a dead-letter exchange of its own, the key of each queue's
+// dead letters is the name of the queue.
 //
-// Consume it with [Conn.ConsumeAll]. To change n moves nearly every key to another
-// queue: let the shards run dry before.
+// Consume the queues with [Conn.ConsumeAll]. A change of n moves nearly every key to another
+// queue: wait until the shards are empty before.
 func Sharded(x Exchange, n int, shard Queue) Topology {
 	x.Kind = ModulusHash
 	shard.SingleActiveConsumer = true
@@ -26,19 +27,20 @@ func Sharded(x Exchange, n int, shard Queue) Topology {
 			shard.DeadLetter = &own
 		}
 		t.Queues = append(t.Queues, shard)
-		t.Bindings = append(t.Bindings, Binding{Source: x.Name, Destination: shard.Name}) // the key of the binding is not used
+		t.Bindings = append(t.Bindings, Binding{Source: x.Name, Destination: shard.Name}) // this kind does not use the key of a binding
 	}
 	return t
 }
 
-// Group is consumers that start and stop together.
+// Group has consumers that start and stop together.
 type Group []*Consumer
 
-// ConsumeAll starts a consumer of each queue, all with the same handler and options;
-// see [Conn.Consume]. It starts all of them or none.
+// ConsumeAll starts a consumer for each queue, all with the same handler and options: see
+// [Conn.Consume]. When one of them cannot be started none is.
 //
-// For shards it makes a consumer group: every replica consumes all of them, the
-// broker gives each shard to one replica at a time, and [Tenure] spreads them.
+// With the queues of [Sharded] it makes a consumer group: every replica consumes all shards,
+// the broker delivers each shard to one replica at a time, and [Tenure] spreads the shards
+// over the replicas.
 func (c *Conn) ConsumeAll(queues []Queue, h Handler, opts ...ConsumeOption) (Group, error) {
 	return consumeAll(c, queues, h, nil, 1, opts)
 }
@@ -52,17 +54,17 @@ func consumeAll[O BatchOption](c *Conn, queues []Queue, h Handler, batch BatchHa
 	var g Group
 	for _, q := range queues {
 		if q.Exclusive {
-			return nil, errors.New("messaging: Consume: an exclusive queue is for Listen")
+			return nil, errors.New("messaging: Consume: use Listen for an exclusive queue")
 		}
 		if q.Type == Stream {
-			return nil, errors.New("messaging: Consume: a stream is for Stream")
+			return nil, errors.New("messaging: Consume: use Stream to read a stream")
 		}
 		config, err := newConsumerConfig(q, size, false, opts)
 		if err != nil {
 			return nil, err
 		}
 		if config.autoAck && batch != nil {
-			return nil, errors.New("messaging: AutoAck: not for batches, of which one message may fail")
+			return nil, errors.New("messaging: AutoAck: not for batches, in which one message may fail")
 		}
 		consumer, err := c.newConsumer(q, nil, h, batch, config)
 		if err != nil {

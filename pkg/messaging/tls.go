@@ -8,13 +8,13 @@ import (
 	"os"
 )
 
-// LoadTLS makes the settings for amqps and https URLs from PEM files: authority
-// holds the certificates of whoever signs the broker's, certificate and key are what
-// this client shows of itself. An empty authority means the system's; a client
-// without a certificate leaves both others empty.
+// LoadTLS makes the settings for amqps and https URLs from PEM files. The file authority has
+// the certificates of the authorities that sign the broker's certificate; empty means those
+// of the system. The files certificate and key are those of this client; both are empty for
+// a client without a certificate.
 //
-// The client's files are read again for each connection, so a renewed certificate
-// needs no restart; the authority's only once. TLS is 1.2 at least. Errors name the file.
+// The client's files are read again for each connection, so a renewed certificate needs no
+// restart. The authority's file is read once. The minimum is TLS 1.2. Errors name the file.
 func LoadTLS(authority, certificate, key string) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if authority != "" {
@@ -24,14 +24,14 @@ func LoadTLS(authority, certificate, key string) (*tls.Config, error) {
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(encoded) {
-			return nil, fmt.Errorf("read the authority's certificate: %s holds no certificate in PEM", authority)
+			return nil, fmt.Errorf("read the authority's certificate: %s has no certificate in PEM", authority)
 		}
 	}
 	if certificate == "" && key == "" {
 		return config, nil
 	}
 	if certificate == "" || key == "" {
-		return nil, errors.New("a client's certificate and its key go together, and one of them is missing")
+		return nil, errors.New("a client needs both a certificate and its key, and one of them is missing")
 	}
 	load := func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(certificate, key)
@@ -40,7 +40,7 @@ func LoadTLS(authority, certificate, key string) (*tls.Config, error) {
 		}
 		return &pair, nil
 	}
-	if _, err := load(); err != nil { // now, and not at the first connection
+	if _, err := load(); err != nil { // so that a mistake is found now, and not when connecting
 		return nil, err
 	}
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }

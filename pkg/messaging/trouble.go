@@ -9,27 +9,27 @@ import (
 )
 
 const (
-	// maxReasons is how many reasons of one trouble are logged.
+	// maxReasons is how many different reasons are logged.
 	maxReasons = 5
-	// remindAfter is how long nothing is logged of what goes on and on.
+	// remindAfter is how long a failure goes on without another log line.
 	remindAfter = 10 * time.Minute
 )
 
-// localPort is different for each connection to one address, which is one reason.
+// localPort is removed from reasons: it differs for each connection, although the reason is
+// the same.
 var localPort = regexp.MustCompile(`:\d+->`)
 
-// trouble logs what fails again and again: once for each of the first few reasons, again
-// when it still goes on after a while, and how often it was when it is over. What comes
-// and goes is one trouble.
+// trouble logs repeated failures of one thing: one line for each of the first few reasons, one
+// more after remindAfter, and one with their number when it works again.
 type trouble struct {
 	log    *zap.Logger
-	fails  string // what the log says then
-	works  string // and when it is over
+	fails  string // the message of the log line for a failure
+	works  string // and when it works again
 	seen   []string
-	times  int // since it was over
+	times  int // failures since it worked
 	since  time.Time
 	logged time.Time
-	open   bool // it was logged, and is not over since
+	open   bool // a failure was logged, and it has not worked since
 }
 
 func (t *trouble) note(err error) {

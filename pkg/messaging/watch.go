@@ -9,25 +9,25 @@ import (
 // overdueAfter is how long after its deadline a handler that has not returned is reported.
 const overdueAfter = time.Second
 
-// A watch looks after the handlers that one worker calls. It notes each call, and when
-// one is overdue it tells observers, once for each delivery.
+// A watch reports handlers that ignore their deadline, for one worker. It notes each call, and
+// when one is overdue it tells observers, once for each delivery.
 type watch struct {
 	tell func(OverdueEvent)
 
 	mu       sync.Mutex
 	running  bool
-	tag      uint64       // the delivery's
-	about    OverdueEvent // what is told, but for the time
+	tag      uint64       // of the delivery
+	about    OverdueEvent // the event, without the time
 	began    time.Time
 	due      time.Time   // when it is overdue; zero for never
-	reported uint64      // the tag of the last delivery that was told of
+	reported uint64      // the tag of the delivery that was reported last
 	timer    *time.Timer // nil before the first deadline
-	fires    time.Time   // when; zero when it has
+	fires    time.Time   // when the timer fires; zero when it has fired
 	over     bool
 }
 
-// begin notes that the handler is called. The timer is left to run from one call to the
-// next, so that a handler that returns in time costs no timer.
+// begin notes that the handler is called. The timer goes on from one call to the next, so
+// that a handler that returns in time needs no new timer.
 func (w *watch) begin(j *job, queue string, timeout time.Duration, deadline time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -64,7 +64,7 @@ func (w *watch) end() {
 	w.running = false
 }
 
-// look tells of a handler that is overdue.
+// look reports the handler if it is overdue.
 func (w *watch) look() {
 	w.mu.Lock()
 	w.fires = time.Time{}
@@ -72,7 +72,7 @@ func (w *watch) look() {
 		w.mu.Unlock()
 		return
 	}
-	if time.Now().Before(w.due) { // another call than the one that the timer was set for
+	if time.Now().Before(w.due) { // the timer was set for an earlier call
 		w.set()
 		w.mu.Unlock()
 		return
@@ -84,7 +84,7 @@ func (w *watch) look() {
 	w.tell(e)
 }
 
-// stopWatches ends them.
+// stopWatches stops the timers.
 func stopWatches(watches []*watch) {
 	for _, w := range watches {
 		w.mu.Lock()
@@ -96,7 +96,7 @@ func stopWatches(watches []*watch) {
 	}
 }
 
-// id is the message that is being handled, if there is one.
+// id is the id of the message that is being handled, if there is one.
 func (w *watch) id() (id string, running bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
