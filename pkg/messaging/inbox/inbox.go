@@ -1,14 +1,14 @@
-// Package inbox makes the effect of a message happen once, though it may be
-// delivered more often: the fact that a message was seen is written in the same
-// transaction as its effect.
+// Package inbox makes the effect of a message happen only once, although the message may be
+// delivered more often: the id of the message is written to a table in the transaction of the
+// effect.
 //
 //	tx, err := pool.Begin(ctx)
 //	first, err := inbox.Record(ctx, tx, d.Queue, d.ID)
-//	if !first { return tx.Rollback(ctx) }  // its effect is there already
+//	if !first { return tx.Rollback(ctx) }  // a copy: the effect has happened already
 //	// ... the effect, in tx ...
 //	return tx.Commit(ctx)
 //
-// Package transactional does this, with an outbox, around a handler.
+// Package transactional does this for a handler, together with an outbox.
 package inbox
 
 import (
@@ -35,13 +35,12 @@ const VersionTable = "inbox_version"
 // Migrations are goose migrations that make the table inbox.
 func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 
-// ErrNoID says that a message has no id, so a second copy could not be recognised.
+// ErrNoID says that a message has no id, so that a copy could not be recognised.
 var ErrNoID = errors.New("inbox: message without an id")
 
-// Record writes that the message was seen in its queue, and says whether this is
-// the first time. Call it first in the transaction: a second copy that is handled
-// at the same moment then waits here until the first one's transaction has ended.
-// Its errors are those of [RecordAll].
+// Record records a message of a queue, and says whether this is the first time. Call it at
+// the beginning of the transaction: a copy that is handled at the same time then waits here
+// until the first transaction has ended. Its errors are those of [RecordAll].
 func Record(ctx context.Context, tx pgx.Tx, queue, messageID string) (first bool, err error) {
 	firsts, err := RecordAll(ctx, tx, queue, []string{messageID})
 	if err != nil {
@@ -51,16 +50,16 @@ func Record(ctx context.Context, tx pgx.Tx, queue, messageID string) (first bool
 }
 
 // RecordAll is [Record] for many messages of one queue, in one statement. firsts[i] says
-// whether messageIDs[i] is seen for the first time; of two equal ids among them, the
+// whether messageIDs[i] is recorded for the first time; when an id is there twice the
 // earlier one is the first.
 //
-// Two calls for some of the same messages wait for each other and never for ever: ids are
+// Two calls with some of the same ids wait for each other without a deadlock: ids are
 // written in the order of the database's collation, whatever their order here.
 //
-// A message without an id is [messaging.Permanent] with [ErrNoID], and nothing is written;
-// the transaction can go on. The database's errors have their [Verdict]; an id that
-// PostgreSQL cannot keep, such as one with a zero byte, is Permanent too, and as with
-// every error of the database the transaction has failed with it, for all the messages.
+// A message without an id is a [messaging.Permanent] error with [ErrNoID]; nothing is
+// written then, and the transaction can go on. Errors of the database are classified by
+// [Verdict], and the transaction has failed with them, for all the messages. An id that
+// PostgreSQL cannot store, such as one with a zero byte, is such an error, and Permanent.
 func RecordAll(ctx context.Context, tx pgx.Tx, queue string, messageIDs []string) (firsts []bool, err error) {
 	firsts = make([]bool, len(messageIDs))
 	if len(messageIDs) == 0 {
@@ -85,7 +84,7 @@ func RecordAll(ctx context.Context, tx pgx.Tx, queue string, messageIDs []string
 	return firsts, nil
 }
 
-// names are the ids for an error's text: the first one, and how many there are besides.
+// names gives the ids for the text of an error: the first one and the number of the others.
 func names(messageIDs []string) string {
 	if len(messageIDs) == 1 {
 		return messageIDs[0]
@@ -94,8 +93,8 @@ func names(messageIDs []string) string {
 }
 
 // Seen says whether a message was recorded. It is for effects that cannot be in the
-// transaction, such as a call to somebody else's system: ask before, and [Record]
-// afterwards. Two copies that are handled at the same moment may both be told no.
+// transaction, such as a call to an outside system: call Seen before the effect and [Record]
+// after it. For two copies that are handled at the same time both calls may return false.
 // Its errors are those of [Record].
 func Seen(ctx context.Context, pool *pgxpool.Pool, queue, messageID string) (seen bool, err error) {
 	if messageID == "" {
@@ -108,8 +107,9 @@ func Seen(ctx context.Context, pool *pgxpool.Pool, queue, messageID string) (see
 	return seen, nil
 }
 
-// Prune forgets what was seen longer ago than this, and says how much. Keep more
-// than anything can come back after: dead letters, and the audit stream's age.
+// Prune deletes the records of messages that are older than this, and gives their number.
+// Keep records for longer than any message can come back: from a dead-letter queue, for
+// example, or from a stream.
 func Prune(ctx context.Context, pool *pgxpool.Pool, olderThan time.Duration) (int64, error) {
 	tag, err := pool.Exec(ctx, `DELETE FROM inbox WHERE seen_at < now() - make_interval(secs => $1)`, olderThan.Seconds())
 	if err != nil {

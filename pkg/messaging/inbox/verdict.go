@@ -12,12 +12,12 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// Verdict says what an error of PostgreSQL means for the message that was handled.
-// SQLSTATE class 22 (data exceptions: a NUL in a text, bytes that are not UTF-8, a
-// number out of range) and 54000 (a value too long for an index) will fail every time:
-// [messaging.Permanent]. What says that the database is away, that it starts or stops,
-// has no room or takes no more connections, is [messaging.Unavailable]. Other errors, nil,
-// and those that have a verdict already stay as they are.
+// Verdict classifies an error of PostgreSQL for the message that was handled. SQLSTATE class
+// 22 (data exceptions: a NUL in a text, bytes that are not UTF-8, a number out of range) and
+// 54000 (a value too long for an index) will come again with every attempt: they become
+// [messaging.Permanent]. Errors that say that the database cannot be reached, starts or
+// stops, has no space or accepts no more connections become [messaging.Unavailable]. Other
+// errors, nil, and errors that are marked already stay as they are.
 //
 // The codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 func Verdict(err error) error {
@@ -38,10 +38,10 @@ func isUnstorable(err error) bool {
 	return errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "22") || refused.Code == "54000")
 }
 
-// isAway says whether the database could not do anything at all, or nobody knows.
+// isAway says whether the database could not work at all, or whether that is unknown.
 func isAway(err error) bool {
 	var connecting *pgconn.ConnectError
-	if errors.As(err, &connecting) { // whatever it says: a wrong password is no message's fault either
+	if errors.As(err, &connecting) { // for any reason: a wrong password does not depend on the message either
 		return true
 	}
 	var refused *pgconn.PgError

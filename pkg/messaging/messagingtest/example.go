@@ -10,8 +10,8 @@ import (
 )
 
 // ForExample gives an example, which has no testing.T, a virtual host with a
-// topology in it and a connection, with observers. What goes wrong ends the process. done
-// closes the connection and removes the virtual host.
+// topology in it and a connection, with observers. An error ends the process. done closes the
+// connection and removes the virtual host.
 func ForExample(topology messaging.Topology, observers ...messaging.Observer) (ctx context.Context, conn *messaging.Conn, done func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t := &exampleT{}
@@ -34,14 +34,14 @@ func ForExample(topology messaging.Topology, observers ...messaging.Observer) (c
 	}
 }
 
-// ExampleURL gives an example the URL of an empty virtual host, for a user who has all
-// rights in it, and none to manage the broker. What goes wrong ends the process.
+// ExampleURL gives an example the URL of an empty virtual host, with a user who has all rights
+// in it and may not manage the broker. An error ends the process.
 func ExampleURL() string {
 	b := newVHost(&exampleT{})
 	return b.withUser(&exampleT{}, messaging.User{Name: b.VHost, Configure: ".*", Write: ".*", Read: ".*"}).URL
 }
 
-// exampleT is what the helpers need of a testing.TB.
+// exampleT has the methods of testing.TB that the helpers need.
 type exampleT struct{}
 
 func (*exampleT) Helper()                  {}

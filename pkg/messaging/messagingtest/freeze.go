@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// Freeze halts the leader of a quorum queue, as a node that hangs does: what is
-// published to the queue is neither confirmed nor refused, while the connection and
-// all other queues live on. It ends with thaw, or with the test.
+// Freeze suspends the leader of a quorum queue, as when a node hangs: messages to the queue
+// are neither confirmed nor refused, while the connection and all other queues go on. It ends
+// with thaw, or with the test.
 //
-// That holds for channels that have published to the queue before. The first publish
-// of a channel waits in the broker for the leader, and the whole channel with it.
+// This holds for channels that have published to the queue before. The first publish of a
+// channel to the queue waits in the broker for the leader, and with it the whole channel.
 func (b *BrokerInfo) Freeze(t testing.TB, queue string) (thaw func()) {
 	t.Helper()
-	// A suspended process goes on when the one that suspended it is gone.
+	// A suspended process goes on when the process that has suspended it has ended.
 	const freeze = `
 		{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"%s">>, queue, <<"%s">>)),
 		{Leader, _} = amqqueue:get_pid(Q),

@@ -8,10 +8,10 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// FuzzJSON feeds anything to the decoder of a consumer's struct, beginning with the
-// seeds: the handler gets what satisfies the struct's own Validate, and everything
-// else is refused for good with [messaging.ErrUndecodable]. handled looks further at
-// what got through; it may be nil.
+// FuzzJSON fuzzes the decoder of a consumer's struct, beginning with the seeds. It requires
+// that the handler gets only values that satisfy the struct's own Validate, and that every
+// other body is a permanent error with [messaging.ErrUndecodable]. handled may check the
+// values that the handler gets; it may be nil.
 func FuzzJSON[T interface{ Validate() error }](f *testing.F, handled func(t *testing.T, body T), seeds ...[]byte) {
 	f.Helper()
 	for _, seed := range seeds {

@@ -14,41 +14,40 @@ import (
 	"example.com/orderflow/pkg/messaging/internal/offline"
 )
 
-// Handled is what became of a message: see [Handle].
+// Handled is the result of [Handle].
 type Handled struct {
 	Verdict messaging.Verdict
-	// Err is what the handler has returned, the last time that it was called.
+	// Err is the error of the handler's last call.
 	Err error
-	// Calls is how often it was called: more than once where the queue's messages are
-	// tried again in place.
+	// Calls is how often the handler was called: more than once if the queue's messages are
+	// retried in place.
 	Calls int
-	// Published is what was published with the publisher that the handler was given, in
-	// this order.
+	// Published has the messages that were published with the handler's publisher, in order.
 	Published []Published
-	// Dead is the copy that went to the queue's dead letters; nil unless it was parked.
+	// Dead is the copy for the dead-letter queue; nil unless the message was parked.
 	Dead *Published
 }
 
-// Published is one message on its way.
+// Published is one message that was published.
 type Published struct {
 	Route   messaging.Route
 	Message messaging.Message
 }
 
-// Handle handles a message as a consumer of the queue would, without a broker, and says
-// what became of it. It is the consumer's own code, up to the channel: options,
-// deadlines, panics, retries in place and verdicts are as they are there.
+// Handle handles a message as a consumer of the queue would, without a broker, and gives the
+// result. It runs the consumer's own code; only the channel is replaced. So options,
+// deadlines, panics, retries in place and verdicts are the same as in a consumer.
 //
-// handler makes the handler; publishes with the publisher that it gets succeed, and are
-// recorded. Calls of others (messaging.Call), outboxes and inboxes need a real server.
+// handler makes the handler. Every publish with its publisher succeeds and is recorded. RPC
+// calls (messaging.Call), outboxes and inboxes need a real broker or database.
 //
-// The delivery says all that the handler may look at: who sent it (UserID) by which
-// exchange, and on a quorum queue which attempt it is. What was not set is not there:
-// [messaging.NewMessage] makes an id and a time.
+// Set all fields of the delivery that the handler uses: the user who sent it (UserID), the
+// exchange, and on a quorum queue the attempt. Nothing is filled in, so make the message with
+// [messaging.NewMessage], which sets the id and the time.
 //
-// Handle takes as long as a consumer does, which is long where it tries again in place. In
-// a bubble of testing/synctest it takes no time. After [messaging.Unavailable] it waits one
-// second for other messages, as a consumer does, and the verdict is Away.
+// Handle takes as long as a consumer does, which is long if it retries in place. In a bubble
+// of testing/synctest it takes no time. After [messaging.Unavailable] it waits one second for
+// other messages, as a consumer does, and the verdict is Away.
 //
 // It ends the test when a consumer would refuse the queue, the handler or the options.
 func Handle(t testing.TB, q messaging.Queue, d messaging.Delivery, handler func(*messaging.Publisher) messaging.Handler, opts ...messaging.ConsumeOption) Handled {
@@ -83,10 +82,10 @@ func Handle(t testing.TB, q messaging.Queue, d messaging.Delivery, handler func(
 	if err != nil {
 		t.Fatalf("handle a message of %q: %v", q.Name, err)
 	}
-	mu.Lock() // it may still be publishing, on a goroutine of its own
+	mu.Lock() // the handler may still publish on a goroutine of its own
 	defer mu.Unlock()
 	out.Verdict, out.Published = verdict, slices.Clone(out.Published)
 	return out
 }
 
-var errCrashed = errors.New("the handler panicked, or ended its goroutine")
+var errCrashed = errors.New("the handler panicked or ended its goroutine")

@@ -1,10 +1,10 @@
-// Package messagingtest gives tests a real RabbitMQ and a real PostgreSQL: one
-// container per test binary, started when first asked for, and a fresh virtual
-// host or database per test.
+// Package messagingtest gives tests a real RabbitMQ and a real PostgreSQL: one container for
+// each test binary, started when it is needed, and a new virtual host or database for each
+// test.
 //
 //	func TestMain(m *testing.M) { messagingtest.Main(m) }
 //
-// [Handle] needs none of that, and no Docker: it handles a message as a consumer would.
+// [Handle] does not need them, and no Docker: it handles a message as a consumer would.
 //
 //	result := messagingtest.Handle(t, queue, delivery, func(p *messaging.Publisher) messaging.Handler { return events.New(p) })
 //	require.Equal(t, messaging.Acked, result.Verdict)
@@ -24,8 +24,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main runs the tests, removes their containers and fails when a goroutine is
-// left. It does not return.
+// Main runs the tests, removes their containers, and fails when a goroutine is still running.
+// It does not return.
 func Main(m *testing.M) {
 	code := m.Run()
 	for _, c := range []*shared{broker, database} {
@@ -37,7 +37,7 @@ func Main(m *testing.M) {
 	management.CloseIdleConnections()
 	if code == 0 {
 		if err := goleak.Find(
-			// The docker client of testcontainers keeps connections for the process's life.
+			// The Docker client of testcontainers keeps connections until the process ends.
 			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
 		); err != nil {
@@ -85,7 +85,7 @@ func imageOf(variable, official string) string {
 	return official
 }
 
-// failer is what the helpers need of a testing.TB; an example has it too.
+// failer has the methods of testing.TB that the helpers need; examples have their own.
 type failer interface {
 	Helper()
 	Context() context.Context
@@ -93,8 +93,8 @@ type failer interface {
 	Fatalf(format string, args ...any)
 }
 
-// Eventually polls until the condition holds, and otherwise ends the test with
-// the last state that it saw.
+// Eventually polls until the condition holds. After the timeout it ends the test with the last
+// state.
 func Eventually(t testing.TB, timeout time.Duration, condition func() (ok bool, state string)) {
 	t.Helper()
 	deadline := time.NewTimer(timeout)

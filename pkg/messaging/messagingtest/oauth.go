@@ -17,14 +17,14 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 )
 
-// A TokenBroker is a broker that takes tokens of OAuth 2 for passwords.
+// A TokenBroker is a broker that accepts tokens of OAuth 2 as passwords.
 type TokenBroker struct {
 	*BrokerInfo
 	key *rsa.PrivateKey
 }
 
 // OAuthBroker starts a broker of its own with the plugin rabbitmq_auth_backend_oauth2,
-// which believes the tokens of [TokenBroker.Token].
+// which accepts the tokens of [TokenBroker.Token].
 func OAuthBroker(t testing.TB) *TokenBroker {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -59,7 +59,7 @@ auth_oauth2.algorithms.1 = RS256
 	return &TokenBroker{own(t, c), key}
 }
 
-// Token makes a token of a user with all rights, which is good until it expires.
+// Token makes a token of a user with all rights, which is valid until it expires.
 func (b *TokenBroker) Token(user string, expires time.Time) (string, error) {
 	part := func(v map[string]any) string {
 		encoded, _ := json.Marshal(v) // strings and numbers

@@ -100,7 +100,7 @@ func (b *BrokerInfo) Restart(t testing.TB) {
 	})
 }
 
-// Depth is the number of ready messages in a queue, as a consumer would find them.
+// Depth is the number of ready messages in a queue.
 func (b *BrokerInfo) Depth(t testing.TB, queue string) int {
 	t.Helper()
 	conn, err := amqp.Dial(b.URL)
@@ -119,8 +119,8 @@ func (b *BrokerInfo) Depth(t testing.TB, queue string) int {
 	return q.Messages
 }
 
-// Unsettled is how many messages a queue has, those that consumers hold included,
-// as the broker itself counts.
+// Unsettled is how many messages a queue has, including those that consumers hold, as the
+// broker counts them.
 func (b *BrokerInfo) Unsettled(t testing.TB, queue string) int {
 	t.Helper()
 	for _, line := range strings.Split(b.Exec(t, "rabbitmqctl", "-q", "-p", b.VHost, "list_queues", "--no-table-headers", "name", "messages"), "\n") {
@@ -149,7 +149,7 @@ func (b *BrokerInfo) Admin() messaging.Admin {
 	return messaging.Admin{AMQPURL: b.URL, ManagementURL: b.ManagementURL, User: b.User, Password: b.Password, VHost: b.VHost}
 }
 
-// WithUser is the URL for another user of the same virtual host.
+// WithUser gives the URL of the virtual host for another user.
 func (b *BrokerInfo) WithUser(t testing.TB, user, password string) string {
 	t.Helper()
 	u, err := url.Parse(b.URL)

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Proxy stands between a client and the broker, and can fail as networks do.
+// Proxy is a TCP proxy between clients and the broker that can simulate network failures.
 type Proxy struct {
-	// URL is the broker's, through the proxy.
+	// URL is the URL of the broker through the proxy.
 	URL string
 
 	target   string
@@ -25,7 +25,7 @@ type Proxy struct {
 	conns   map[net.Conn]bool // true for those to a client
 }
 
-// NewProxy starts a proxy in front of the broker, for the time of the test.
+// NewProxy starts a proxy for the broker. It is closed at the end of the test.
 func NewProxy(t testing.TB, b *BrokerInfo) *Proxy {
 	t.Helper()
 	u, err := url.Parse(b.URL)
@@ -59,7 +59,7 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Restore lets new connections through again.
+// Restore accepts new connections again.
 func (p *Proxy) Restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,7 +87,7 @@ func (p *Proxy) Retarget(b *BrokerInfo) {
 	p.target = u.Host
 }
 
-// Stall keeps connections open and carries nothing: a half-open network.
+// Stall keeps connections open and passes on no data, until Resume.
 func (p *Proxy) Stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,7 +106,7 @@ func (p *Proxy) Resume() {
 	}
 }
 
-// Latency delays everything in each direction.
+// Latency delays all data in each direction.
 func (p *Proxy) Latency(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

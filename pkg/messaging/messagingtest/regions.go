@@ -16,20 +16,19 @@ import (
 	"github.com/testcontainers/testcontainers-go/network"
 )
 
-// RegionsInfo is brokers of a test's own that may be federated.
+// RegionsInfo has brokers for one test that can be federated.
 type RegionsInfo struct {
 	Brokers map[string]*BrokerInfo
-	between string // the network that they reach each other by
+	between string // the network between the brokers
 }
 
-// Regions starts a broker for each name, with the plugin rabbitmq_federation. They
-// reach each other at these names, as amqp://NAME:5672. It takes a quarter of a
-// minute on two cores.
+// Regions starts a broker for each name, with the plugin rabbitmq_federation. They reach each
+// other under these names, as amqp://NAME:5672. It takes 15 s on two cores.
 func Regions(t testing.TB, names ...string) *RegionsInfo {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	// Without a way out it is never the one that Docker publishes ports over, which are to stay when it is cut.
+	// An internal network: Docker never publishes ports over it, so these stay when it is cut.
 	between, err := network.New(ctx, network.WithLabels(maps.Clone(labels)), network.WithInternal())
 	testcontainers.CleanupNetwork(t, between)
 	if err != nil {
@@ -68,8 +67,8 @@ func Regions(t testing.TB, names ...string) *RegionsInfo {
 	return r
 }
 
-// AwaitLinks waits until every broker's links to all others run. What was published
-// before does not come.
+// AwaitLinks waits until every broker's links to all others run. Messages that were published
+// before are not copied.
 func (r *RegionsInfo) AwaitLinks(t testing.TB) {
 	t.Helper()
 	for name, b := range r.Brokers {
@@ -87,8 +86,8 @@ func (r *RegionsInfo) AwaitLinks(t testing.TB) {
 	}
 }
 
-// Cut takes a broker off the network between the brokers. Connections are not
-// closed: nothing more comes over them. The test's own go on.
+// Cut disconnects a broker from the network between the brokers. Connections are not closed,
+// but carry no data any more. The test's own connections go on.
 func (r *RegionsInfo) Cut(t testing.TB, name string) {
 	t.Helper()
 	askDocker(t, func(ctx context.Context, c *testcontainers.DockerClient) error {

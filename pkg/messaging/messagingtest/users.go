@@ -8,9 +8,9 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// As is the broker for another user, who is made with the rights and tags in this virtual
-// host, and is removed at the test's end. The name should be the test's own, since users
-// belong to the whole broker.
+// As gives the broker for another user. The user is made with these rights and tags in this
+// virtual host, and is removed at the end of the test. No other test should use the name,
+// since users belong to the whole broker.
 func (b *BrokerInfo) As(t testing.TB, user messaging.User) *BrokerInfo {
 	t.Helper()
 	t.Cleanup(func() { b.Management(t, http.MethodDelete, "/api/users/"+user.Name, nil, nil) })

@@ -6,14 +6,13 @@
 //	conn, err := messaging.Connect(ctx, messaging.Config{..., Observers: []messaging.Observer{telemetry}})
 //	conn.Consume(queue, messaging.Chain(mux.Handler(), telemetry.Middleware()))
 //
-// A message carries the context of the span that published it, in the headers
-// traceparent and tracestate. Each attempt to handle it is a span that is a child of
-// that one and linked to it. The headers stay with the message when it is retried,
-// and a copy that is parked or replayed is published by a span that belongs to the
-// same trace: the whole life of a message is one trace.
+// A message carries the context of the span that published it in the headers traceparent
+// and tracestate. Each attempt to handle it is a span, a child of that span and linked to it.
+// The headers stay when the message is retried, and a copy that is parked or replayed is
+// published in a span of the same trace. So one trace has all that happens to a message.
 //
-// A message that leaves by an outbox is published by a relay, which does not know
-// who caused it: give it the context with [Telemetry.Inject] before it is added.
+// A message in an outbox is published by a relay, which does not have the context of the
+// request that caused it: call [Telemetry.Inject] before the message is added.
 package otelmessaging
 
 import (
@@ -37,12 +36,12 @@ import (
 
 const scope = "example.com/orderflow/pkg/messaging/otelmessaging"
 
-// HeaderPublished is when a message was published first, in microseconds since
-// 1970, as decimal text. AMQP's own timestamp has whole seconds only.
+// HeaderPublished is the time at which a message was published first, in microseconds since
+// 1970, as decimal text. AMQP's own timestamp has only whole seconds.
 const HeaderPublished = "published-at-us"
 
-// Telemetry makes spans and measurements. It is a [messaging.Observer], and its
-// [Telemetry.Middleware] goes around handlers. Safe for concurrent use.
+// Telemetry makes spans and metrics. It is a [messaging.Observer], and its
+// [Telemetry.Middleware] wraps handlers. Safe for concurrent use.
 type Telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
@@ -54,7 +53,7 @@ type Telemetry struct {
 	latency   metric.Float64Histogram
 }
 
-// Option is a setting of [New]. Nil is none.
+// Option is a setting of [New]. Nil is ignored.
 type Option interface{ apply(c *config) }
 
 type option func(c *config)
@@ -77,15 +76,15 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 	return option(func(c *config) { c.meters = p })
 }
 
-// WithPropagator sets what travels in the headers of a message, and how: baggage as well,
-// for example. Defaults to the W3C trace context, whatever the global propagator is, since
-// both sides of a message must have the same.
+// WithPropagator sets what is put into the headers of a message, for example baggage too.
+// Defaults to the W3C trace context, whatever the global propagator is, since publishers and
+// consumers must use the same one.
 func WithPropagator(p propagation.TextMapPropagator) Option {
 	return option(func(c *config) { c.propagator = p })
 }
 
-// New makes a Telemetry. It fails for a provider or a propagator that is nil, and when the
-// meter provider refuses an instrument.
+// New makes a Telemetry. It fails when a provider or the propagator is nil, and when the meter
+// provider refuses an instrument.
 func New(opts ...Option) (*Telemetry, error) {
 	c := config{tracers: otel.GetTracerProvider(), meters: otel.GetMeterProvider(), propagator: propagation.TraceContext{}}
 	for _, opt := range opts {
@@ -120,10 +119,11 @@ func New(opts ...Option) (*Telemetry, error) {
 	return t, nil
 }
 
-// The boundaries that the conventions advise.
+// The boundaries that the conventions recommend.
 var buckets = metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
-// Inject gives a message the context of ctx, to be published later by somebody else.
+// Inject puts the context of ctx into the headers of a message that will be published later,
+// for example by the relay of an outbox.
 func (t *Telemetry) Inject(ctx context.Context, m messaging.Message) messaging.Message {
 	headers := map[string]any{}
 	for k, v := range m.Headers {
@@ -135,8 +135,8 @@ func (t *Telemetry) Inject(ctx context.Context, m messaging.Message) messaging.M
 	return m
 }
 
-// OnPublish starts the span of a publish or a call. A message that has a context
-// already, from an outbox or an earlier life, is where it belongs.
+// OnPublish starts the span of a publish or a call. When the message has a context already,
+// from an outbox or because it was published before, the span belongs to that trace.
 func (t *Telemetry) OnPublish(ctx context.Context, e messaging.PublishEvent) func(messaging.ConfirmEvent) {
 	route, m := e.Route, e.Message
 	if t.contextOf(m).IsValid() {
@@ -183,7 +183,7 @@ func (t *Telemetry) Middleware() messaging.Middleware {
 					attribute.Int("messaging.rabbitmq.attempt", d.Attempt),
 				))
 			defer func() {
-				if p := recover(); p != nil { // the consumer makes an error of it
+				if p := recover(); p != nil { // the consumer treats it as an error
 					end(span, errPanic)
 					panic(p)
 				}
@@ -206,7 +206,7 @@ func (t *Telemetry) OnConfirm(e messaging.ConfirmEvent) {
 	t.operation.Record(context.Background(), e.Took.Seconds(), attributes)
 }
 
-// OnSettle measures what became of a delivery.
+// OnSettle measures the verdict on a delivery.
 func (t *Telemetry) OnSettle(e messaging.SettleEvent) {
 	d, verdict := e.Delivery, e.Verdict
 	described := []attribute.KeyValue{
@@ -216,7 +216,7 @@ func (t *Telemetry) OnSettle(e messaging.SettleEvent) {
 		semconv.MessagingDestinationName(queue(d.Queue)),
 		attribute.String("messaging.rabbitmq.verdict", string(verdict)),
 	}
-	if verdict != messaging.Acked { // the span has the class of the error
+	if verdict != messaging.Acked { // the span has the type of the error
 		described = append(described, semconv.ErrorTypeKey.String(string(verdict)))
 	}
 	attributes := metric.WithAttributes(described...)
@@ -228,7 +228,7 @@ func (t *Telemetry) OnSettle(e messaging.SettleEvent) {
 	}
 }
 
-// contextOf is the span context that a message carries; invalid where there is none.
+// contextOf gives the span context that a message carries; it is invalid if there is none.
 func (t *Telemetry) contextOf(m *messaging.Message) trace.SpanContext {
 	return trace.SpanContextFromContext(t.propagator.Extract(context.Background(), carrier(m.Headers)))
 }
@@ -248,7 +248,7 @@ func end(span trace.Span, err error) {
 	span.End()
 }
 
-// failed is error.type, of which there must be few; none for success.
+// failed gives the attribute error.type, from a small set of values; none for success.
 func failed(err error) []attribute.KeyValue {
 	for _, class := range []struct {
 		err  error
@@ -278,7 +278,7 @@ func failed(err error) []attribute.KeyValue {
 	return nil
 }
 
-// name is how the conventions call an exchange.
+// name is the name of an exchange in the conventions.
 func name(exchange string) string {
 	if exchange == "" {
 		return "amq.default"
@@ -286,7 +286,7 @@ func name(exchange string) string {
 	return exchange
 }
 
-// queue is a queue's name without what differs from one connection to the next.
+// queue is the name of a queue without the parts that differ for each connection.
 func queue(name string) string {
 	if strings.HasPrefix(name, "amq.gen-") {
 		return "(temporary)"

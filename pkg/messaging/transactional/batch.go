@@ -9,16 +9,16 @@ import (
 	"example.com/orderflow/pkg/messaging/inbox"
 )
 
-// Batch is [DB.Handler] for many messages of one queue, in one transaction. effect gets
-// those that were not handled before, in their order; it is not called when there is none.
-// It should lock what it changes in an order that is always the same, such as that of ids:
-// two batches that wait for each other are an error in one of them.
+// Batch is [DB.Handler] for many messages of one queue, in one transaction. effect gets the
+// messages that were not handled before, in their order; if there are none it is not called.
+// It should lock the rows that it changes always in the same order, such as that of their
+// ids: otherwise two batches may be in a deadlock, which is an error in one of them.
 //
-// An error is about the whole batch, which is rolled back: whoever calls handles each of
-// its messages alone, in a batch of one, so that one of them fails no other. It has the
-// verdict of effect's error, as [DB.Handler] has.
+// An error is about the whole batch, which is rolled back. The consumer then handles each
+// message alone, in a batch of one, so that one message does not make the others fail. The
+// error of effect is classified as by [DB.Handler].
 //
-// Batch of a nil function is nil, which [messaging.Conn.ConsumeBatch] refuses.
+// Batch of a nil function is nil; [messaging.Conn.ConsumeBatch] refuses it.
 func (db *DB) Batch(effect func(ctx context.Context, tx *Tx, batch []*messaging.Delivery) error) messaging.BatchHandler {
 	if effect == nil {
 		return nil
@@ -35,10 +35,10 @@ func (db *DB) Batch(effect func(ctx context.Context, tx *Tx, batch []*messaging.
 	})
 }
 
-// Each is [DB.Batch] by a handler of single messages, such as a [messaging.Mux]: it is called
-// for one after the other. What [DB.Handler], [JSON] and [DB.Once] of the same DB do in it
-// is part of the batch's transaction; so it should do nothing that takes long outside of the
-// database. The first error ends the batch.
+// Each is [DB.Batch] with a handler of single messages, such as that of a [messaging.Mux],
+// which is called for one message after the other. When it uses [DB.Handler], [JSON] or
+// [DB.Once] of the same DB, these work in the transaction of the batch. So it should do
+// nothing outside of the database that takes long. The first error ends the batch.
 //
 // Each of a nil handler is nil.
 func (db *DB) Each(h messaging.Handler) messaging.BatchHandler {
@@ -56,7 +56,7 @@ func (db *DB) Each(h messaging.Handler) messaging.BatchHandler {
 	})
 }
 
-// shared is the key of a batch's transaction in the context of its handlers.
+// shared is the context key for the transaction of a batch.
 type shared struct{ db *DB }
 
 // onceAll gives the copies among the messages.

@@ -1,6 +1,6 @@
-// Package transactional makes "handle a message, change the database, tell the others" one
-// step. What a message changes, that it was seen, and the messages that it causes are
-// written in one transaction; after its commit the outbox's relay is woken.
+// Package transactional makes one step of a message, its changes in the database and the
+// messages that it causes: the changes, the record in the inbox and the messages in the
+// outbox are written in one transaction. After the commit the relay of the outbox is woken.
 //
 //	db := transactional.New(pool, relay.Wake, log)
 //	h := transactional.JSON(db, func(ctx context.Context, tx *transactional.Tx, d *messaging.Delivery, body Body) error {
@@ -11,7 +11,7 @@
 //	})
 //	consumer, err := conn.Consume(queue, h)
 //
-// The database has the tables of packages inbox and outbox.
+// The database must have the tables of packages inbox and outbox.
 package transactional
 
 import (
@@ -33,10 +33,9 @@ type DB struct {
 	log       *zap.Logger
 }
 
-// New makes a DB. committed is called after each commit and must not block: give it the
-// method Wake of the outbox's relay. If it is nil, the relay finds new messages when it looks
-// the next time, 250 ms later at most. log gets a line for each copy of a message; nil logs
-// nothing.
+// New makes a DB. committed is called after each commit and must not block: it should be the
+// method Wake of the outbox's relay. If it is nil, the relay finds new messages after 250 ms
+// at most. log gets a line for each copy of a message; with nil nothing is logged.
 func New(pool *pgxpool.Pool, committed func(), log *zap.Logger) *DB {
 	if committed == nil {
 		committed = func() {}
@@ -47,24 +46,24 @@ func New(pool *pgxpool.Pool, committed func(), log *zap.Logger) *DB {
 	return &DB{pool, committed, log}
 }
 
-// Pool is the connections of the database, for what needs no transaction.
+// Pool gives the connections of the database, for statements outside of a transaction.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
-// Tx is a transaction that the method of [DB] which has begun it commits or rolls back. The
-// function that gets it must do neither.
+// Tx is a transaction. The method of [DB] that has begun it commits it or rolls it back; a
+// function that gets it must not do that.
 type Tx struct {
 	pgx.Tx
 	committed []func()
 }
 
-// OnCommit has f called after the commit, and never if the transaction is rolled back: for
-// logs and metrics that say what has happened. f must not block. Several functions are called
-// in the order in which they were given. If the connection is lost during the commit, the
-// outcome is unknown, and f is not called.
+// OnCommit calls f after the commit, and never if the transaction is rolled back: for logs and
+// metrics. f must not block. Several functions are called in the order in which they were
+// given. If the connection is lost during the commit the outcome is unknown, and f is not
+// called.
 func (tx *Tx) OnCommit(f func()) { tx.committed = append(tx.committed, f) }
 
-// Do calls f in a transaction. It commits when f returns nil, and wakes the relay; else it
-// rolls back and returns f's error as it is.
+// Do calls f in a transaction. When f returns nil it commits and wakes the relay. Otherwise it
+// rolls back and returns the error of f unchanged.
 func (db *DB) Do(ctx context.Context, f func(tx *Tx) error) error {
 	var own Tx
 	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
@@ -81,18 +80,18 @@ func (db *DB) Do(ctx context.Context, f func(tx *Tx) error) error {
 	return nil
 }
 
-// Once is [DB.Do] for a message: it records the message in the inbox and calls f, both in
-// one transaction. A message that was recorded before is a copy: f is not called, first is
-// false, and there is no error. A copy that is handled at the same moment waits until the
-// first one's transaction has ended.
+// Once is [DB.Do] for a message: it records the message in the inbox and calls f, both in one
+// transaction. A message that was recorded before is a copy: f is not called, first is false,
+// and there is no error. A copy that is handled at the same time waits until the first
+// transaction has ended.
 //
-// The error has its verdict, see [inbox.Verdict]; a verdict that f gives stays. A message
-// without an id is [messaging.Permanent] with [inbox.ErrNoID].
+// Errors of PostgreSQL are classified, see [inbox.Verdict]; an error that f has marked stays
+// as it is. A message without an id is a [messaging.Permanent] error with [inbox.ErrNoID].
 //
-// [DB.Handler] is for handlers that do nothing else. Once is for those that do something
-// outside the transaction before, such as a call to another system.
+// Use Once in a handler that does something outside of the transaction first, such as a call
+// to another system. For all others there is [DB.Handler].
 func (db *DB) Once(ctx context.Context, queue, messageID string, f func(tx *Tx) error) (first bool, err error) {
-	if tx, ok := ctx.Value(shared{db}).(*Tx); ok { // it is recorded with its batch
+	if tx, ok := ctx.Value(shared{db}).(*Tx); ok { // the message is recorded with its batch
 		return true, f(tx)
 	}
 	err = db.Do(ctx, func(tx *Tx) error {
@@ -119,13 +118,13 @@ func (db *DB) Once(ctx context.Context, queue, messageID string, f func(tx *Tx) 
 var errCopy = errors.New("message was handled before")
 
 // Handler makes a handler of effect, which changes the database because of a message. However
-// often a message is delivered, one call of effect is committed at most. For a copy that comes
-// later effect is not called; the copy is logged and acknowledged.
+// often the message is delivered, at most one call of effect is committed. For a later copy
+// effect is not called; the copy is logged and acknowledged.
 //
-// What effect returns is the verdict, as that of any [messaging.Handler], and every error rolls
-// back. PostgreSQL's errors become Permanent or Unavailable where [inbox.Verdict] says so.
+// The error of effect has the same meaning as that of any [messaging.Handler], and every error
+// rolls back. Errors of PostgreSQL are classified by [inbox.Verdict].
 //
-// Handler of a nil function is nil, which [messaging.Conn.Consume] refuses.
+// Handler of a nil function is nil; [messaging.Conn.Consume] refuses it.
 func (db *DB) Handler(effect func(ctx context.Context, tx *Tx, d *messaging.Delivery) error) messaging.Handler {
 	if effect == nil {
 		return nil
@@ -135,8 +134,8 @@ func (db *DB) Handler(effect func(ctx context.Context, tx *Tx, d *messaging.Deli
 	})
 }
 
-// JSON is [DB.Handler] for a body that is decoded as [messaging.JSON] does, before there is
-// a transaction.
+// JSON is [DB.Handler] with the decoded body, see [messaging.JSON]. The body is decoded before
+// the transaction begins.
 func JSON[T any](db *DB, effect func(ctx context.Context, tx *Tx, d *messaging.Delivery, body T) error) messaging.Handler {
 	if effect == nil {
 		return nil

@@ -1,7 +1,7 @@
-// Package offline is how package messagingtest reaches what package messaging keeps to
-// itself: how a consumer handles a message, without a broker.
+// Package offline gives package messagingtest access to an unexported function of package
+// messaging: the one that handles a message as a consumer does, without a broker.
 package offline
 
-// Handle is a function of package messaging, which imports this package: see handleOffline
-// there for its type.
+// Handle is that function; package messaging, which imports this package, sets it. Its type is
+// that of handleOffline there.
 var Handle any

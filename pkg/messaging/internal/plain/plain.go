@@ -1,12 +1,11 @@
-// Package plain turns maps and slices of Go into the two that AMQP's tables have.
+// Package plain converts Go maps and slices to the two types that AMQP tables have.
 package plain
 
 import "reflect"
 
-// Value gives a map whose keys are text as a map[string]any, a slice of bytes as a []byte
-// and any other slice as a []any, for one level: elements stay as they are. It says false
-// for everything else, arrays included: an array is an identifier or a checksum more often
-// than a list.
+// Value converts a map with string keys to a map[string]any, a slice of bytes to a []byte and
+// any other slice to a []any. Elements are not converted. It returns false for other values,
+// also for arrays: an array is more often an identifier or a checksum than a list.
 func Value(v any) (any, bool) {
 	r := reflect.ValueOf(v)
 	switch {

@@ -1,5 +1,5 @@
-// Package owner names the process that what a test starts belongs to, so that
-// scripts/lib.sh can remove what a process that is gone has left, and nothing else.
+// Package owner identifies the process that has started a container or volume, so that
+// scripts/lib.sh can remove what an ended process has left, and nothing else.
 package owner
 
 import (
@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Name is PLACE-PID of this process. The place stands for the boot of the machine and
-// the namespace of process ids: a pid means something only there. It is "nowhere"
-// without /proc, and then only age tells what may be removed.
+// Name is PLACE-PID of this process. PLACE identifies the boot of the machine and the
+// namespace of process ids, in which a pid is unique. Without /proc it is "nowhere"; then
+// scripts/lib.sh goes by age alone.
 func Name() string { return fmt.Sprintf("%s-%d", place(), os.Getpid()) }
 
 func place() string {
