@@ -9,7 +9,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Confirmation is the outcome, still to come, of a message that was published.
+// Confirmation gets the outcome of a message that was published.
 type Confirmation struct {
 	message   Message // as it was given
 	route     Route
@@ -17,32 +17,32 @@ type Confirmation struct {
 	mandatory bool
 	call      bool // it is a request, which expires with its context
 	started   time.Time
-	observers *observers         // nil when nobody is told
+	observers *observers         // nil if the outcome is not reported
 	finish    func(ConfirmEvent) // of a PublishObserver; may be nil
 
-	// Set when the message was sent; without a session the outcome is known already.
+	// Set when the message was sent. Without a session the outcome is known.
 	session *session
 	wire    *amqp.DeferredConfirmation
 
-	// Guarded by the session, where there is one.
+	// Guarded by the mutex of the session, if there is one.
 	returned *ReturnedError
 	settled  bool
-	done     chan struct{} // made when asked for
+	done     chan struct{} // made when it is needed
 	err      error
 }
 
-// Message is what was published, as it was given to [Publisher.PublishAsync]: to publish it
-// again, for example.
+// Message gives the message as it was given to [Publisher.PublishAsync]: to publish it again,
+// for example.
 func (c *Confirmation) Message() Message { return c.message }
 
-// Route is where it was published to.
+// Route gives the route that it was published to.
 func (c *Confirmation) Route() Route { return c.route }
 
-// settledAlready is the Done of what has its outcome.
+// settledAlready is the Done channel of a message that has its outcome.
 var settledAlready = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// Done is closed when the outcome is known. Behind a confirm that is late it may take
-// some milliseconds longer than [Confirmation.Wait].
+// Done is closed when the outcome is known. While the confirm of an earlier message is late
+// this may be some milliseconds later than [Confirmation.Wait] returns.
 func (c *Confirmation) Done() <-chan struct{} {
 	if c.session == nil {
 		return settledAlready
@@ -50,7 +50,8 @@ func (c *Confirmation) Done() <-chan struct{} {
 	return c.session.done(c)
 }
 
-// Err is the outcome, as [Publisher.Publish] would have returned it. Valid when Done is closed.
+// Err is the error that [Publisher.Publish] would have returned. It is nil until Done is
+// closed.
 func (c *Confirmation) Err() error {
 	if !isDone(c.Done()) {
 		return nil
@@ -58,7 +59,8 @@ func (c *Confirmation) Err() error {
 	return c.err // never written again
 }
 
-// Wait waits for the outcome until ctx is done, whose error leaves it unknown.
+// Wait waits for the outcome. When ctx is done first it returns the error of ctx, and the
+// outcome is unknown.
 func (c *Confirmation) Wait(ctx context.Context) error {
 	if c.session == nil {
 		return c.err
@@ -74,13 +76,13 @@ func (c *Confirmation) Wait(ctx context.Context) error {
 		return c.err
 	case <-ctx.Done():
 	}
-	if isDone(c.Done()) { // both at once: the outcome says more
+	if isDone(c.Done()) { // both have happened: the outcome says more
 		return c.err
 	}
 	return fmt.Errorf("publish %s: outcome unknown: %w", c.message.ID, ended(ctx, c.missing()))
 }
 
-// missing says why there is no outcome.
+// missing says why there is no outcome yet.
 func (c *Confirmation) missing() string {
 	if missing := c.session.ep.missing(); missing != "" {
 		return missing
@@ -88,14 +90,14 @@ func (c *Confirmation) missing() string {
 	return fmt.Sprintf("sent, and not confirmed for %s", time.Since(c.started).Round(time.Millisecond))
 }
 
-// resolve sets the outcome of what is not on its way.
+// resolve sets the outcome of a message that is not on its way.
 func (c *Confirmation) resolve(err error) {
 	c.err = err
-	c.tell()
+	c.report()
 }
 
-// tell says the outcome to the lane and to observers.
-func (c *Confirmation) tell() {
+// report releases the lane and reports the outcome to observers.
+func (c *Confirmation) report() {
 	if c.session != nil {
 		c.session.lanes.release(c.session.lane)
 	}
@@ -107,7 +109,7 @@ func (c *Confirmation) tell() {
 	})
 }
 
-// publishing091 puts a message into the client library's form.
+// publishing091 makes the client library's form of a message.
 func publishing091(m *Message) amqp.Publishing {
 	p := amqp.Publishing{
 		Headers:         m.Headers,

@@ -18,19 +18,19 @@ type epoch struct {
 	callTimeout time.Duration
 	born        time.Time
 
-	done chan struct{} // closed at the end
-	err  error         // why; read after done
+	done chan struct{} // closed when the connection has ended
+	err  error         // why; read after done is closed
 
 	mu      sync.Mutex
 	blocked bool
-	reason  string        // the broker's, while it is blocked
+	reason  string        // the broker's text, while it is blocked
 	flipped chan struct{} // closed and replaced when blocked changes
 }
 
 // writable waits until the broker takes messages and the socket has room for one.
 func (ep *epoch) writable(ctx context.Context, closing <-chan struct{}) error {
 	for {
-		wait, why := ep.raw.full(), "the network takes no more"
+		wait, why := ep.raw.full(), "the write buffer of the connection is full"
 		if blocked, flipped := ep.isBlocked(); blocked {
 			wait, why = flipped, ep.missing()
 		}
@@ -39,7 +39,7 @@ func (ep *epoch) writable(ctx context.Context, closing <-chan struct{}) error {
 		}
 		select {
 		case <-wait:
-		case <-ep.done: // whoever writes now gets the reason
+		case <-ep.done: // the write that follows fails with the reason
 			return nil
 		case <-closing:
 			return ErrClosed
@@ -65,7 +65,7 @@ func newEpoch(l *link, conn *amqp.Connection, raw *socket) *epoch {
 	return ep
 }
 
-// watch owns the epoch's notifications until the connection ends.
+// watch handles the notifications of the connection until it ends.
 func (ep *epoch) watch(closed <-chan *amqp.Error, blocked <-chan amqp.Blocking) {
 	for {
 		select {
@@ -84,7 +84,7 @@ func (ep *epoch) watch(closed <-chan *amqp.Error, blocked <-chan amqp.Blocking) 
 				ep.err = reason
 			}
 			close(ep.done)
-			// A publisher that is stuck in a write to this socket is freed by this only.
+			// Only this ends a write to this socket that blocks.
 			_ = ep.raw.Close()
 			return
 		}
@@ -114,17 +114,17 @@ func (ep *epoch) missing() string {
 	return fmt.Sprintf("connection %q is blocked by the broker: %s", ep.link.role, ep.reason)
 }
 
-// isBlocked says whether the broker has asked for silence, and gives a channel
-// that is closed when that changes.
+// isBlocked says whether the broker blocks the connection, and gives a channel that is closed
+// when that changes.
 func (ep *epoch) isBlocked() (bool, <-chan struct{}) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	return ep.blocked, ep.flipped
 }
 
-// guard runs a synchronous AMQP method, which the library lets wait for ever, and
-// gives the connection up when it takes too long. The time that the broker blocks the
-// connection does not count: it reads nothing then.
+// guard runs a synchronous AMQP method, for which the library has no timeout. It closes the
+// connection when the method takes longer than the call timeout. Time in which the broker
+// blocks the connection does not count, since it reads nothing then.
 func (ep *epoch) guard(call func() error) error {
 	var timer *time.Timer
 	timer = time.AfterFunc(time.Hour, func() {
@@ -139,17 +139,17 @@ func (ep *epoch) guard(call func() error) error {
 	return call()
 }
 
-// halfway is how long guardUntil lets a call go on when nobody waits for it any more:
-// what it began is undone in better order when it ends.
+// halfway is how long guardUntil lets a call go on after its context has ended: when the call
+// ends normally the connection need not be closed.
 const halfway = time.Second
 
-// leaderTimeout bounds basic.consume. The broker waits up to 65 s for a quorum queue whose
-// leader does not answer, and each request that is given up before then is carried out
-// when the leader is back: for a consumer that is gone, which counts an attempt for what
-// it gets. A connection that is dead is noticed by its heartbeats.
+// leaderTimeout bounds basic.consume. The broker waits up to 65 s for the leader of a quorum
+// queue. If we close the connection before, the broker still adds the consumer when the
+// leader is back; then that consumer is gone, and each message that it gets has one attempt
+// more. A dead connection is noticed earlier, by its heartbeats.
 const leaderTimeout = 75 * time.Second
 
-// guardUntil is guard with a bound of its own, for a call that ends soon when ctx does.
+// guardUntil is guard with another timeout. It also ends the call soon after ctx is done.
 func (ep *epoch) guardUntil(ctx context.Context, limit time.Duration, call func() error) error {
 	var over atomic.Bool
 	cut := func() {
@@ -179,19 +179,19 @@ func (ep *epoch) channel() (*amqp.Channel, error) {
 	return ch, nil
 }
 
-// closeChannel closes a channel in bounded time. What it held goes back to its
-// queue, counted as an attempt.
+// closeChannel closes a channel in bounded time. Its unsettled messages go back to their queue,
+// which counts as an attempt.
 func (ep *epoch) closeChannel(ch *amqp.Channel) {
 	_ = ep.guard(ch.Close)
 }
 
-// release closes a channel and waits for nothing: one that the broker has halted does
-// not answer, and stays until the connection ends, which others may still need.
+// release closes a channel without waiting. A channel that the broker has halted does not
+// answer and stays until the connection ends, which other channels may still need.
 func (ep *epoch) release(ch *amqp.Channel) {
 	go func() { _ = ch.Close() }() // ends with the connection at the latest
 }
 
-// close ends the connection in bounded time, even where a write is stuck.
+// close closes the connection in bounded time, even if a write blocks.
 func (ep *epoch) close() {
 	_ = ep.guard(ep.conn.Close)
 	_ = ep.raw.Close()

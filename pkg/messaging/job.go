@@ -12,46 +12,46 @@ import (
 	"go.uber.org/zap"
 )
 
-// A job is one delivery in the hands of a worker.
+// A job is one delivery that a worker handles.
 type job struct {
 	raw      amqp.Delivery
 	delivery *Delivery // nil between two jobs
 	attempt  int
 	inPlace  bool      // the broker does not count its attempts: the consumer does
-	began    time.Time // when it was taken
+	began    time.Time // when the worker took it
 	tried    time.Time // when its handler was called last
-	until    time.Time // no try in place lasts longer; zero before the first failure
-	tries    int       // in place, since until was set
-	givenUp  bool      // the consumer stops, or the subscription has ended, while it waited
-	alone    bool      // the handler is still to be called, for it alone
-	verdict  Verdict   // of one that was settled together with others, and is to be reported
+	until    time.Time // when tries in place must end; zero before the first failure
+	tries    int       // tries in place since until was set
+	givenUp  bool      // the consumer stopped or the subscription ended while it waited
+	alone    bool      // the handler is still to be called, with this message alone
+	verdict  Verdict   // set when it was settled together with others; to be reported
 	out      outcome
-	watch    *watch // the worker's
+	watch    *watch // of the worker
 }
 
-// An outcome is what a handler's error says, read once: the rest works with these
-// plain values and never calls the error again.
+// An outcome is what a handler's error says. The error is read once; after that its methods,
+// which are user code, are not called again.
 type outcome struct {
 	failed    bool
 	text      string        // of the error, at most maxReason bytes of UTF-8
 	permanent bool          // Permanent
-	done      bool          // failed, and to be acknowledged all the same
+	done      bool          // failed, but is to be acknowledged
 	away      bool          // Unavailable
 	back      bool          // GiveBack
-	pause     time.Duration // the least that UnavailableFor asks for, or what GiveBack does
+	pause     time.Duration // of UnavailableFor or GiveBack
 	inPlace   bool          // RetryInPlace
 	stopping  bool          // because of ErrStopping
 }
 
-// A hand is what a worker has taken together. A job in it has a delivery until it is
+// A hand has the jobs that a worker has taken together. A job in it has a delivery until it is
 // settled.
 type hand struct {
 	jobs  []job
 	watch *watch
 }
 
-// startWorker handles deliveries on a goroutine of its own, until the subscription
-// ends or drains. When user code ends that goroutine, another one goes on where it was.
+// startWorker handles deliveries on a goroutine of its own, until the subscription ends or
+// drains. When user code ends that goroutine, a new one continues with the same jobs.
 func (s *subscription) startWorker(ctx context.Context, h *hand) {
 	s.workers.Go(func() {
 		finished := false
@@ -69,8 +69,8 @@ func (s *subscription) startWorker(ctx context.Context, h *hand) {
 	})
 }
 
-// receive takes the next delivery, and for a batch those behind it. What the library
-// still buffers at the end is left to drain, or to the broker.
+// receive takes the next delivery, and for a batch those after it. At the end, deliveries in
+// the library's buffer are left for drain, or for the broker to deliver again.
 func (s *subscription) receive(h *hand) bool {
 	h.jobs = h.jobs[:0]
 	if isDone(s.stop) || isDone(s.draining) {
@@ -107,8 +107,8 @@ func (s *subscription) take(h *hand, d amqp.Delivery) {
 	s.tellDelivered(&h.jobs[len(h.jobs)-1])
 }
 
-// tellDelivered tells observers of a delivery. One that ends this goroutine has made the
-// attempt fail.
+// tellDelivered tells observers of a delivery. When one of them ends this goroutine the attempt
+// has failed.
 func (s *subscription) tellDelivered(j *job) {
 	to := s.conn.config.observers
 	if len(to.deliver) == 0 {
@@ -119,9 +119,9 @@ func (s *subscription) tellDelivered(j *job) {
 	j.out = outcome{}
 }
 
-// call calls the handler with its deadline, and reads the error that it returns. This is
-// where user code runs: a panic is an error like any other, also one of a method of the
-// returned error, and so is the end of the goroutine (runtime.Goexit).
+// call calls the handler with its deadline and classifies the error. A panic of the handler or
+// of a method of the error is an error like any other, and so is the end of the goroutine
+// (runtime.Goexit).
 func (s *subscription) call(ctx context.Context, j *job) {
 	j.alone = false
 	j.tried = time.Now()
@@ -147,12 +147,12 @@ func (s *subscription) call(ctx context.Context, j *job) {
 	}()
 	out := classify(s.handle(ctx, j.delivery))
 	returned = true
-	out.away = out.away && (!cut || ctx.Err() == nil) // else it had too little time to know
+	out.away = out.away && (!cut || ctx.Err() == nil) // with a shortened deadline the handler may have had too little time
 	j.out = out
 }
 
-// crashed is the outcome of a handler that did not return. Go gives no panic for one
-// that has ended its goroutine.
+// crashed is the outcome of a handler that did not return. panicked is nil when it has ended
+// its goroutine.
 func (s *subscription) crashed(j *job, panicked any) outcome {
 	text := "handler ended its goroutine (runtime.Goexit)"
 	if panicked != nil {
@@ -163,8 +163,8 @@ func (s *subscription) crashed(j *job, panicked any) outcome {
 	return outcome{failed: true, text: clean(text)}
 }
 
-// maxErrors bounds how many errors an error may wrap, in all: one that wraps itself
-// would keep errors.As busy for ever.
+// maxErrors is how many errors an error may wrap in all: with an error that wraps itself
+// errors.As would never end.
 const maxErrors = 1000
 
 // classify reads an error. It may panic, since the methods of the error are user code.
@@ -195,7 +195,7 @@ func classify(err error) outcome {
 	return o
 }
 
-// countErrors counts an error and all that it wraps, and says false when there are too many.
+// countErrors counts an error and all that it wraps. It returns false when there are too many.
 func countErrors(err error, left *int) bool {
 	if err == nil {
 		return true

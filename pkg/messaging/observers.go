@@ -12,8 +12,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// observers are those of a Conn, by what they want to know: looked up once, so that a
-// kind of event that nobody observes costs nothing.
+// observers has the observers of a Conn by kind of event. They are sorted once, so that a kind
+// of event without an observer costs nothing.
 type observers struct {
 	log *zap.Logger // of panics
 
@@ -30,9 +30,9 @@ type observers struct {
 	overdue    []OverdueObserver
 }
 
-// A kind of event: how an observer of it is kept, and its method, with any signature. The
-// names stand in the calls, since the linker would keep every method of a program in which
-// one is looked up by a variable.
+// A kind of event: how an observer of it is added, and the method with its name, with any
+// signature. The calls have constant names: when a program looks up a method by a variable,
+// the linker keeps every method of the program.
 type kind struct {
 	keep   func(o *observers, observer Observer) bool
 	method func(v reflect.Value) reflect.Value
@@ -93,7 +93,7 @@ func keep[O any](list *[]O, observer Observer) bool {
 	return ok
 }
 
-// newObservers looks up what each observer implements.
+// newObservers sorts observers by the interfaces that they implement.
 func newObservers(all []Observer, log *zap.Logger) *observers {
 	o := &observers{log: log}
 	for _, observer := range all {
@@ -104,7 +104,7 @@ func newObservers(all []Observer, log *zap.Logger) *observers {
 	return o
 }
 
-// checkObservers names the first one that is wrong.
+// checkObservers is an error that names the first invalid observer.
 func checkObservers(all []Observer) error {
 	for i, observer := range all {
 		if err := checkObserver(observer); err != nil {
@@ -114,7 +114,8 @@ func checkObservers(all []Observer) error {
 	return nil
 }
 
-// checkObserver refuses what would never be called, whole or in part.
+// checkObserver refuses an observer that would never be called, or one of whose methods would
+// never be called.
 func checkObserver(observer Observer) error {
 	v := reflect.ValueOf(observer)
 	if observer == nil || v.Kind() == reflect.Pointer && v.IsNil() {
@@ -125,7 +126,7 @@ func checkObserver(observer Observer) error {
 		if k.keep(&observers{}, observer) {
 			found = true
 		} else if method := k.method(v); method.IsValid() {
-			return fmt.Errorf("is a %T: its %s has the name of an observer's method, and another signature", observer, method.Type())
+			return fmt.Errorf("is a %T: its %s has the name of an observer's method, but another signature", observer, method.Type())
 		}
 	}
 	if !found {
@@ -134,7 +135,7 @@ func checkObserver(observer Observer) error {
 	return nil
 }
 
-// tell calls observers on the path of a message.
+// tell calls observers on the goroutine that handles the message.
 func tell[O, E any](log *zap.Logger, list []O, method func(O, E), e E) {
 	for _, o := range list {
 		tellOne(log, o, method, e)
@@ -155,8 +156,8 @@ func logPanic(log *zap.Logger, observer, p any) {
 		zap.String("panic", fmt.Sprint(p)), zap.ByteString("stack", debug.Stack()))
 }
 
-// tellAside calls observers of what is rare, on a goroutine that they may even end, and
-// waits for them: a connection or a consumer goes on in any case.
+// tellAside calls observers of rare events on a goroutine of its own and waits for them. If one
+// ends its goroutine (runtime.Goexit), the connection or consumer goes on.
 func tellAside[O, E any](log *zap.Logger, list []O, method func(O, E), e E) {
 	for _, o := range list {
 		done := make(chan struct{})
@@ -196,9 +197,9 @@ func (o *observers) isOverdue(e OverdueEvent) {
 	tellAside(o.log, o.overdue, OverdueObserver.OnOverdue, e)
 }
 
-// publishing gives the message as it goes out, with headers that observers may add to,
-// and whom to tell its outcome. By value, so that without an observer no message is moved
-// to the heap.
+// publishing gives the message as it is sent, with the headers that observers have added, and a
+// function to call with the outcome. The message is passed by value, so that without an
+// observer it is not allocated.
 func (o *observers) publishing(ctx context.Context, route Route, m Message, call bool) (Message, func(ConfirmEvent)) {
 	headers := make(map[string]any, len(m.Headers)+2)
 	maps.Copy(headers, m.Headers)
@@ -226,8 +227,8 @@ func (o *observers) publishingOne(ctx context.Context, observer PublishObserver,
 	return observer.OnPublish(ctx, e)
 }
 
-// confirmed tells the outcome of a publish or a call. done, which may be nil, is what
-// publishing gave.
+// confirmed reports the outcome of a publish or a call. done, which may be nil, is the function
+// that publishing gave.
 func (o *observers) confirmed(done func(ConfirmEvent), e ConfirmEvent) {
 	tell(o.log, o.confirm, ConfirmObserver.OnConfirm, e)
 	if done != nil {
@@ -235,7 +236,7 @@ func (o *observers) confirmed(done func(ConfirmEvent), e ConfirmEvent) {
 	}
 }
 
-// settled tells the verdict on a job.
+// settled reports the verdict on a job.
 func (o *observers) settled(delivery *Delivery, verdict Verdict, out outcome, began time.Time) {
 	if len(o.settle) == 0 {
 		return
@@ -250,34 +251,34 @@ func (o *observers) settled(delivery *Delivery, verdict Verdict, out outcome, be
 	tell(o.log, o.settle, SettleObserver.OnSettle, e)
 }
 
-// logObserver is the observer that Config.Logger is.
+// logObserver is the observer that logs to Config.Logger.
 type logObserver struct{ log *zap.Logger }
 
-// OnConnect logs what has worked; what has not is logged once for each reason, see trouble.
+// OnConnect logs a success. Failures are logged once for each reason, see trouble.
 func (o logObserver) OnConnect(e ConnectEvent) {
 	if e.Err == nil {
 		o.log.Info("connected", zap.String("connection", e.Connection), zap.String("node", e.Node), zap.String("broker_version", e.BrokerVersion))
 	}
 }
 
-// OnDisconnect logs what nobody wanted.
+// OnDisconnect logs the loss of a connection.
 func (o logObserver) OnDisconnect(e DisconnectEvent) {
 	if !errors.Is(e.Err, ErrClosed) {
 		o.log.Warn("connection lost", zap.String("connection", e.Connection), zap.Error(e.Err))
 	}
 }
 
-// OnBlock logs both ends of a block.
+// OnBlock logs the beginning and the end of a block.
 func (o logObserver) OnBlock(e BlockEvent) {
 	if e.Blocked {
 		o.log.Warn("the broker blocks the connection", zap.String("connection", e.Connection), zap.String("reason", e.Reason))
 	} else {
-		o.log.Info("the broker blocks the connection no longer", zap.String("connection", e.Connection))
+		o.log.Info("the broker does not block the connection any more", zap.String("connection", e.Connection))
 	}
 }
 
-// OnSettle logs what was not handled. What goes back because something is away is logged
-// once, when that begins.
+// OnSettle logs messages that were not handled. It does not log each message that goes back
+// because something is away: that is logged once, when it begins.
 func (o logObserver) OnSettle(e SettleEvent) {
 	if e.Verdict == Acked || e.Verdict == Away {
 		return

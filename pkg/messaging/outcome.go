@@ -59,7 +59,7 @@ func (s *session) settle(c *Confirmation) bool {
 	}
 	s.mu.Unlock()
 	if !settled {
-		c.tell()
+		c.report()
 	}
 	return true
 }

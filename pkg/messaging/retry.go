@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// defaultLimit is the broker's own.
+	// defaultLimit is the broker's default.
 	defaultLimit = 20
 	// firstRetryDelay doubles with each attempt, to lastRetryDelay.
 	firstRetryDelay = 100 * time.Millisecond
@@ -27,13 +27,13 @@ func (q Queue) inPlace() time.Duration {
 	return max(q.Retry.InPlace, 0)
 }
 
-// brokerDelays says whether the broker delays what is rejected. It must not on a queue
-// that keeps order: later messages would overtake.
+// brokerDelays says whether the broker delays rejected messages. On a queue that keeps order it
+// must not: later messages would overtake them.
 func (q Queue) brokerDelays() bool {
 	return q.Type == Quorum && q.Retry.MinDelay > 0 && q.inPlace() == 0 && !q.SingleActiveConsumer
 }
 
-// kept is how long the consumer keeps a failed message, beside the time of its handler.
+// kept is how long the consumer keeps a failed message, in addition to the time of its handler.
 func (q Queue) kept() time.Duration {
 	if window := q.inPlace(); window > 0 || q.brokerDelays() {
 		return window
@@ -41,9 +41,8 @@ func (q Queue) kept() time.Duration {
 	return q.Retry.MaxDelay
 }
 
-// retries is what a consumer does about a failed attempt, by its queue's description:
-// the table at Handler. A job whose attempts the broker does not count is tried again in
-// place.
+// retries says what a consumer does after a failed attempt, by its queue's description: see the
+// table at Handler. A job whose attempts the broker does not count is retried in place.
 type retries struct {
 	Retry
 	window  time.Duration // the handler is called again in place, for this long
@@ -55,7 +54,7 @@ func retriesOf(q Queue) retries {
 	r.delayed = r.window == 0 && q.Type == Quorum && !q.brokerDelays()
 	if r.Limit == 0 {
 		r.Limit = defaultLimit
-		if r.window > 0 && q.Type != Quorum { // there is time for as many as there is
+		if r.window > 0 && q.Type != Quorum { // only the time limits them
 			r.Limit = Unlimited
 		}
 	}
@@ -68,14 +67,14 @@ func (r retries) delay(attempt int) time.Duration {
 	if r.MinDelay == 0 {
 		return min(firstRetryDelay<<min(attempt-1, 10), lastRetryDelay)
 	}
-	if int64(attempt) > int64(r.MaxDelay/r.MinDelay) { // and no product that is too large
+	if int64(attempt) > int64(r.MaxDelay/r.MinDelay) { // this way the product cannot overflow
 		return r.MaxDelay
 	}
 	return r.MinDelay * time.Duration(attempt)
 }
 
-// finish calls the handler of a job again, in place, for as long as its queue wants it,
-// and then settles the job.
+// finish calls the handler of a job again in place, as often as is needed, and then settles
+// the job.
 func (s *subscription) finish(ctx context.Context, j *job) {
 	for s.again(ctx, j) {
 		s.call(ctx, j)
@@ -83,7 +82,7 @@ func (s *subscription) finish(ctx context.Context, j *job) {
 	s.settle(ctx, j)
 }
 
-// again waits before another try in place, and says whether there shall be one.
+// again says whether there is to be another try in place, and waits before it.
 func (s *subscription) again(ctx context.Context, j *job) bool {
 	switch {
 	case s.config.autoAck, !j.out.failed, j.out.permanent, j.out.done, j.out.back, s.stopping(ctx, j):
@@ -108,8 +107,8 @@ func (s *subscription) again(ctx context.Context, j *job) bool {
 	}
 }
 
-// againInTime tries again as RetryInPlace asks: all tries together have the handler's
-// timeout. When it is over, the error is as any other.
+// againInTime is again for RetryInPlace: all tries together have the handler's timeout. After
+// that the error counts as any other.
 func (s *subscription) againInTime(ctx context.Context, j *job) bool {
 	if j.until.IsZero() {
 		j.until = j.tried.Add(s.config.timeout)
@@ -120,9 +119,9 @@ func (s *subscription) againInTime(ctx context.Context, j *job) bool {
 	return time.Now().Add(delay).Before(j.until) && s.waitInPlace(ctx, j, delay)
 }
 
-// againCounted counts the attempts itself.
+// againCounted is again for a queue whose attempts the consumer counts.
 func (s *subscription) againCounted(ctx context.Context, j *job) bool {
-	j.until = time.Time{} // of tries that were no attempt
+	j.until = time.Time{} // it was for tries that are not attempts
 	if s.isLast(j) {
 		return false
 	}
@@ -134,7 +133,8 @@ func (s *subscription) againCounted(ctx context.Context, j *job) bool {
 	return true
 }
 
-// againInWindow makes the error permanent when the time is over.
+// againInWindow is again for a queue with retries in place for some time. After that time it
+// makes the error permanent.
 func (s *subscription) againInWindow(ctx context.Context, j *job) bool {
 	now := time.Now()
 	if j.until.IsZero() {
@@ -151,8 +151,8 @@ func (s *subscription) againInWindow(ctx context.Context, j *job) bool {
 	return s.waitInPlace(ctx, j, delay)
 }
 
-// waitInPlace keeps a message between two tries. It ends early, and the job is given up,
-// when the consumer stops or the subscription has ended.
+// waitInPlace waits between two tries. It returns false, and the job is given up, when the
+// consumer stops or the subscription ends first.
 func (s *subscription) waitInPlace(ctx context.Context, j *job, d time.Duration) bool {
 	if !j.out.away {
 		s.log.Warn("attempt failed, trying again in place", zap.String("message_id", j.delivery.ID),
@@ -162,7 +162,7 @@ func (s *subscription) waitInPlace(ctx context.Context, j *job, d time.Duration)
 	return !j.givenUp
 }
 
-// wait says false when the consumer stops, or the subscription ends, before the time is over.
+// wait waits. It returns false when the consumer stops or the subscription ends first.
 func (s *subscription) wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -242,7 +242,7 @@ func (s *session) end(reason *amqp.Error) error {
 	close(s.ended)
 	s.mu.Unlock()
 	for _, c := range left {
-		c.tell()
+		c.report()
 	}
 	if open > 0 && closesConnection(reason) {
 		s.isolate(s.lane, s.own, reason)

@@ -8,23 +8,23 @@ import (
 )
 
 const (
-	// maxBacklog is how many bytes may wait for the socket before publishers wait
-	// too. It bounds when they wait, not what they bring: those that see room at the
-	// same time add a message each, whole and of any size.
+	// maxBacklog is how many bytes may wait in the buffer before publishers wait too. The
+	// buffer may become larger: publishers that see room at the same time add one message
+	// each, of any size.
 	maxBacklog = 256 << 10
-	// chunk is how many bytes are written at once, each time with a new deadline: a
-	// slow network has time for any backlog as long as it takes some of it.
+	// chunk is how many bytes are written at once. Each write has a new deadline, so a slow
+	// network may take any time for the whole buffer as long as it makes progress.
 	chunk = 256 << 10
-	// maxSpare is the largest buffer that is kept for the next round.
+	// maxSpare is the size of the largest buffer that is kept for reuse.
 	maxSpare = 1 << 20
 )
 
-// A socket is the TCP connection to the broker with a buffer before it. The client
-// library flushes after every message and holds its locks meanwhile; here that
-// only fills the buffer, and one goroutine writes what has piled up with one
-// system call. So a Write never blocks, and many small messages cost few writes.
+// A socket is the TCP connection to the broker with a write buffer. The client library flushes
+// after every message and holds its locks meanwhile. Here a flush only fills the buffer, and
+// one goroutine writes all that is in it with one system call. So a Write never blocks, and
+// many small messages need few system calls.
 //
-// An error of the goroutine closes the connection; later writes report it.
+// An error of the goroutine closes the connection; later writes return it.
 type socket struct {
 	net.Conn
 	timeout time.Duration
@@ -37,7 +37,7 @@ type socket struct {
 	mu      sync.Mutex
 	pending []byte
 	err     error
-	drained chan struct{} // for those who wait for room; nil while nobody does
+	drained chan struct{} // closed when there is room; nil while nothing waits for that
 }
 
 func newSocket(conn net.Conn, timeout time.Duration) *socket {
@@ -52,8 +52,8 @@ func newSocket(conn net.Conn, timeout time.Duration) *socket {
 	return s
 }
 
-// Write buffers. It takes everything, so that nobody who holds a lock waits here;
-// publishers wait for room before they begin.
+// Write puts b into the buffer. It never waits for room, because its caller holds locks of the
+// library; publishers wait for room before they call the library.
 func (s *socket) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,7 @@ func (s *socket) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// full gives a channel to wait on while there is no room, else nil.
+// full gives a channel that is closed when there is room, or nil if there is room now.
 func (s *socket) full() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +83,7 @@ func (s *socket) full() <-chan struct{} {
 	return s.drained
 }
 
-// take empties the buffer, and leaves spare for what comes next.
+// take takes the contents of the buffer. spare becomes the new, empty buffer.
 func (s *socket) take(spare []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *socket) take(spare []byte) []byte {
 	return batch
 }
 
-// release lets those go on who wait for room.
+// release wakes the publishers that wait for room.
 func (s *socket) release() {
 	if s.drained != nil {
 		close(s.drained)
@@ -134,7 +134,7 @@ func (s *socket) write(batch []byte) error {
 	return nil
 }
 
-// fail ends the connection, which its reader notices.
+// fail closes the connection; the library's reader notices that.
 func (s *socket) fail(err error) {
 	s.mu.Lock()
 	s.err, s.pending = err, nil
@@ -143,8 +143,8 @@ func (s *socket) fail(err error) {
 	_ = s.Conn.Close()
 }
 
-// Close closes the connection at once; what is buffered is lost. The library
-// closes after the broker has answered connection.close, behind everything else.
+// Close closes the connection at once; what is in the buffer is lost. The library calls it
+// after the broker has answered connection.close, which was sent after everything else.
 func (s *socket) Close() error {
 	s.once.Do(func() { close(s.closing) })
 	err := s.Conn.Close()

@@ -17,8 +17,8 @@ type subscription struct {
 	ch          *amqp.Channel
 	acks        *acks
 	queueName   string
-	concurrency int // of this subscription: a probe has 1
-	prefetch    int // and a few
+	concurrency int // of this subscription; 1 for a probe
+	prefetch    int // of this subscription; small for a probe
 	deliveries  <-chan amqp.Delivery
 	cancel      func(noWait bool) error // sends basic.cancel
 	workers     sync.WaitGroup
@@ -28,14 +28,14 @@ type subscription struct {
 	stopOnce sync.Once
 	why      error         // of stop: nil when the consumer drains
 	stop     chan struct{} // no worker takes another message
-	ended    chan struct{} // from now on nothing may be settled
+	ended    chan struct{} // closed when nothing may be settled any more
 
 	mu        sync.Mutex
-	returning []amqp.Delivery // after the cancel, or with the closing channel: see drain
+	returning []amqp.Delivery // to be given back, see drain
 }
 
-// subscribe runs one subscription on a channel of its own until it ends. It says
-// whether there was one, and why it ended.
+// subscribe runs one subscription on a channel of its own until it ends. It says whether the
+// broker accepted the subscription, and why it ended.
 func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 	ch, err := ep.channel()
 	if err != nil {
@@ -70,12 +70,13 @@ func (c *Consumer) subscribe(ctx context.Context, ep *epoch) (bool, error) {
 	return true, err
 }
 
-// isOrderly says whether a subscription was ended by its own consumer.
+// isOrderly says whether the consumer itself has ended its subscription.
 func isOrderly(err error) bool {
 	return errors.Is(err, errHandedOver) || errors.Is(err, errBack) || errors.Is(err, errAway)
 }
 
-// subscription makes one that does not consume yet: a probe, while something is away.
+// subscription makes a subscription that does not consume yet. While something is away it is a
+// probe.
 func (c *Consumer) subscription(ep *epoch) *subscription {
 	s := &subscription{
 		Consumer: c, ep: ep, queueName: c.queue.Name, concurrency: c.config.concurrency, prefetch: c.config.prefetch,
@@ -87,7 +88,7 @@ func (c *Consumer) subscription(ep *epoch) *subscription {
 	return s
 }
 
-// work handles deliveries until the subscription ends, and says why it did.
+// work handles deliveries until the subscription ends, and says why it ended.
 func (s *subscription) work(lost <-chan error) error {
 	handlers, cancel := context.WithCancelCause(s.handlers)
 	defer cancel(nil)
@@ -112,8 +113,9 @@ func (s *subscription) work(lost <-chan error) error {
 	return s.drain(lost, cancel)
 }
 
-// watchChannel says why a channel is gone. After a cancel by the broker (the queue was
-// deleted, its node is gone, or a consumer timeout) the channel is not safe to use.
+// watchChannel reports why a channel cannot be used any more: it was closed, or the broker has
+// cancelled the consumer (the queue was deleted, its node is gone, or a consumer timeout),
+// after which a channel is not safe to use.
 func watchChannel(closed <-chan *amqp.Error, cancelled <-chan string, lost chan<- error) {
 	for {
 		select {
@@ -125,7 +127,7 @@ func watchChannel(closed <-chan *amqp.Error, cancelled <-chan string, lost chan<
 			lost <- reason
 			return
 		case _, ok := <-cancelled:
-			if !ok { // the channel is closed, as the other one says
+			if !ok { // the channel is closed, which closed reports
 				cancelled = nil
 				continue
 			}
@@ -135,7 +137,7 @@ func watchChannel(closed <-chan *amqp.Error, cancelled <-chan string, lost chan<
 	}
 }
 
-// prepare declares what is ours alone and sets the prefetch.
+// prepare declares an exclusive queue and sets the prefetch.
 func (s *subscription) prepare() error {
 	if s.queue.Exclusive {
 		if err := s.declareOwn(); err != nil {
@@ -166,11 +168,12 @@ func (s *subscription) consume() error {
 
 // declareOwn declares an exclusive queue and binds it.
 func (s *subscription) declareOwn() error {
-	// A subscription before this one has left it on the same connection. Another
-	// connection's goes with it; until the broker has noticed, it refuses (405).
+	// An earlier subscription on this connection has left the queue. The queue of an earlier
+	// connection is deleted with that; until the broker has noticed its loss it refuses this
+	// declare (405).
 	if s.ownEpoch == s.ep {
 		if _, err := s.ch.QueueDelete(s.ownQueue, false, false, false); err != nil {
-			return fmt.Errorf("delete the exclusive queue of before: %w", err)
+			return fmt.Errorf("delete the earlier exclusive queue: %w", err)
 		}
 	}
 	q, err := s.ch.QueueDeclare(s.queue.Name, false, false, true, false, s.queue.arguments())
@@ -190,7 +193,7 @@ func (s *subscription) declareOwn() error {
 	return nil
 }
 
-// leave lets no worker take another message. The first reason counts.
+// leave stops the workers from taking messages. The first reason counts.
 func (s *subscription) leave(why error) {
 	s.stopOnce.Do(func() {
 		s.why = why
@@ -198,8 +201,8 @@ func (s *subscription) leave(why error) {
 	})
 }
 
-// lose ends the subscription with its channel: the broker delivers again what was in
-// hand, and handlers hear why.
+// lose ends the subscription after its channel was closed: the broker delivers unsettled
+// messages again, and the contexts of the handlers are cancelled with the reason.
 func (s *subscription) lose(reason error, cancel context.CancelCauseFunc) error {
 	s.setState(fmt.Errorf("queue %q: not subscribed: %w", s.queue.Name, reason))
 	close(s.ended)
@@ -212,19 +215,19 @@ func (s *subscription) lose(reason error, cancel context.CancelCauseFunc) error 
 	return reason
 }
 
-// drain ends the subscription without counting an attempt for anything that was
-// not tried. A dropped channel counts one for every unsettled message; only
-// cancel, then nack, then close does not.
+// drain ends the subscription so that messages that were not tried have no attempt more. To
+// close the channel counts as an attempt for every unsettled message; only cancel, then nack,
+// then close does not.
 //
-// A queue that keeps order is different: from a cancel on the next consumer gets the
-// messages behind those that are in hand. So the handler finishes. Where the prefetch is 1
-// its ack is sent right behind a cancel (see settle). Whatever is not acknowledged then
-// goes back with the closing channel: that counts an attempt, and is the one way that
-// keeps it in its place.
+// A queue that keeps order is different: after a cancel the next consumer gets the messages
+// after the unsettled ones. So the handler finishes first. If the prefetch is 1 its ack is
+// sent directly after a cancel (see settle). Messages that are not acknowledged then go back
+// when the channel is closed: that counts as an attempt, and is the only way to keep their
+// place.
 func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) error {
 	if !s.keepsOrder {
 		if err := s.ep.guard(func() error { return s.cancel(false) }); err != nil {
-			_ = s.ep.raw.Close() // it is lost, and says so now
+			_ = s.ep.raw.Close() // so that the loss is noticed now
 		}
 		s.setState(fmt.Errorf("queue %q: draining", s.queueName))
 	}
@@ -252,12 +255,12 @@ func (s *subscription) drain(lost <-chan error, cancel context.CancelCauseFunc) 
 	return s.why
 }
 
-// giveAllBack returns what is left in hand, behind the cancel.
+// giveAllBack gives back all unsettled messages, after the cancel.
 func (s *subscription) giveAllBack(held []job) error {
 	for _, j := range held {
 		s.returning = append(s.returning, j.raw)
 	}
-	for d := range s.deliveries { // what the library had buffered; it closes after a cancel
+	for d := range s.deliveries { // those that the library had buffered; the channel is closed after a cancel
 		s.returning = append(s.returning, d)
 	}
 	for _, d := range s.returning {
