@@ -168,7 +168,7 @@ func TestMaxMessageSize(t *testing.T) {
 	others := p.PublishAsync(within(t, time.Minute), messaging.Route{Key: "jobs"}, message(t, "x"))
 	err := p.Publish(within(t, time.Minute), messaging.Route{Key: "jobs"}, m)
 	require.ErrorIs(t, err, messaging.ErrInvalid)
-	require.ErrorContains(t, err, "Message.Body: has 101 bytes, the broker takes at most 100")
+	require.ErrorContains(t, err, "Message.Body: has 101 bytes, the broker accepts at most 100")
 	require.NoError(t, others.Wait(within(t, time.Minute)))
 	m.Body = m.Body[:100]
 	require.NoError(t, p.Publish(within(t, time.Minute), messaging.Route{Key: "jobs"}, m))

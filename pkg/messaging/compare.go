@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// compareExternal finds what is missing of other people's entities, or not as described.
+// compareExternal finds external entities that are missing or differ from their description.
 func (v *verifyRun) compareExternal(t Topology) {
 	exchanges := byName(v.exchanges, func(x mgmtExchange) string { return x.Name })
 	for _, want := range t.Exchanges {
@@ -32,14 +32,14 @@ func (v *verifyRun) compareExternal(t Topology) {
 	}
 }
 
-// compareDescription compares what the description of an external queue says, wherever
-// its owner has set it.
+// compareDescription compares an external queue with its description, whether its owner has set
+// the settings by arguments or by a policy.
 func (v *verifyRun) compareDescription(want Queue, q mgmtQueue) {
 	have := map[string]any{}
 	for key, value := range q.Effective {
 		have["x-"+key] = value
 	}
-	maps.Copy(have, q.Arguments) // beat the policy
+	maps.Copy(have, q.Arguments) // they override the policy
 	have[argumentType] = q.Type
 	said := want.described()
 	differ := v.of("queue", want.Name)
@@ -118,7 +118,7 @@ func (v *verifyRun) compareQueues(t Topology) {
 	}
 }
 
-// isOthers says whether a binding is to an external entity, whose owner may have made it.
+// isOthers says whether a binding is to an external entity: its owner may have made it.
 func (t Topology) isOthers(b Binding) bool {
 	if b.ToExchange {
 		x, _ := t.exchange(b.Destination)

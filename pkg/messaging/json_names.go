@@ -11,18 +11,18 @@ import (
 	"unicode"
 )
 
-// encoding/json takes "Amount" for a field "amount" as well, and of both the later one.
-// Here a name is that of a field letter by letter, or nothing. So names that are no field
-// are overwritten before encoding/json sees them; it passes over them then. (Version 2 of
-// encoding/json does this by itself. In Go 1.26 it is an experiment.)
+// encoding/json also accepts "Amount" for a field "amount", and if both are there it uses the
+// later one. Here names are case-sensitive: names that are not exactly those of a field are
+// overwritten before encoding/json sees them, so that it ignores them. (Version 2 of
+// encoding/json is case-sensitive. In Go 1.26 it is an experiment.)
 
-// A shape is what a Go type takes of JSON as far as names go. The nil one takes any.
+// A shape has the names that a Go type accepts in JSON. A nil shape accepts all.
 type shape struct {
 	fields map[string]*shape // of a struct; nil for another type
 	elem   *shape            // of a list or a map
 }
 
-// shapes keeps those of types that were asked for.
+// shapes caches the shapes of types.
 var shapes sync.Map // of reflect.Type
 
 func shapeOf(t reflect.Type) *shape {
@@ -34,7 +34,7 @@ func shapeOf(t reflect.Type) *shape {
 	return s
 }
 
-// shapesOf are those of one type and of what is in it. A type may be in itself.
+// shapesOf makes the shapes of a type and of the types in it. A type may contain itself.
 type shapesOf map[reflect.Type]*shape
 
 func (known shapesOf) of(t reflect.Type) *shape {
@@ -65,8 +65,8 @@ func decodesItself(t reflect.Type) bool {
 	return p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// addFields adds the fields of a struct and, behind them, those of the structs that are
-// embedded in it, as encoding/json finds them: of two with one name the outer one counts.
+// addFields adds the fields of a struct and then those of its embedded structs, as encoding/json
+// finds them: of two fields with the same name the outer one counts.
 func (known shapesOf) addFields(s *shape, t reflect.Type) {
 	seen := map[reflect.Type]bool{t: true}
 	for level := []reflect.Type{t}; len(level) > 0; {
@@ -99,8 +99,8 @@ func (known shapesOf) addFields(s *shape, t reflect.Type) {
 	}
 }
 
-// fieldName is the name of a field in JSON; "" for one that has none there. Instead of a
-// name it gives the struct whose fields are taken for those of the outer one.
+// fieldName gives the name of a field in JSON, or "" if it is not in JSON. For an embedded
+// struct it gives the struct, whose fields count as those of the outer one.
 func fieldName(f reflect.StructField) (name string, embedded reflect.Type) {
 	t := f.Type
 	if f.Anonymous && t.Kind() == reflect.Pointer {
@@ -126,9 +126,9 @@ func notInNames(r rune) bool {
 	return !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
 }
 
-// exactNames gives a JSON text in which every name that its struct has no field for is
-// overwritten with commas, which no field's name can have. Text that is not JSON comes
-// back in any state: encoding/json refuses it all the same.
+// exactNames gives the JSON text with every name for which the struct has no field overwritten
+// with commas, which are in no field's name. A text that is not JSON may be changed in any
+// way; encoding/json refuses it all the same.
 func exactNames(body []byte, s *shape) []byte {
 	if s == nil {
 		return body
@@ -138,18 +138,18 @@ func exactNames(body []byte, s *shape) []byte {
 	return w.body
 }
 
-// maxJSONDepth is how deep encoding/json goes.
+// maxJSONDepth is the depth that encoding/json allows.
 const maxJSONDepth = 10000
 
-// A nameWalk goes once through a JSON text. Its methods say false where they find none.
+// A nameWalk goes once through a JSON text. Its methods return false when the text is not JSON.
 type nameWalk struct {
 	body   []byte
 	at     int
-	copied bool // the body, which is the delivery's
+	copied bool // the text was copied, since it belongs to the delivery
 }
 
-// next is the first byte of what comes next, and 0 at the end. Where commas and colons
-// are is left to encoding/json.
+// next gives the first byte of the next token, and 0 at the end. It skips commas and colons;
+// encoding/json checks where they are.
 func (w *nameWalk) next() byte {
 	for ; w.at < len(w.body); w.at++ {
 		switch c := w.body[w.at]; c {
@@ -241,7 +241,7 @@ func (w *nameWalk) end(c byte) bool {
 	return true
 }
 
-// text passes over a string.
+// text skips a string.
 func (w *nameWalk) text() bool {
 	for i := w.at + 1; i < len(w.body); i++ {
 		switch w.body[i] {
@@ -255,7 +255,7 @@ func (w *nameWalk) text() bool {
 	return false
 }
 
-// literal passes over a number, true, false or null.
+// literal skips a number, true, false or null.
 func (w *nameWalk) literal() bool {
 	n := bytes.IndexAny(w.body[w.at:], " \t\r\n,:[]{}\"")
 	if n < 0 {

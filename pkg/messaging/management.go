@@ -17,28 +17,27 @@ import (
 	"go.uber.org/zap"
 )
 
-// Admin is how tools that set the broker up reach it. Services have no such
-// rights and no such settings.
+// Admin has the addresses and the login for tools that set up the broker. Services do not have
+// these rights and do not need it.
 type Admin struct {
-	// AMQPURL is any node, "amqp://host:5672/vhost" or "amqps://...".
+	// AMQPURL is the URL of any node, "amqp://host:5672/vhost" or "amqps://...".
 	AMQPURL string
-	// ManagementURL is the root of the management plugin, "http://host:15672".
+	// ManagementURL is the root URL of the management plugin, "http://host:15672".
 	ManagementURL string
-	// User and Password replace those in AMQPURL, and are used for both. The user needs
-	// the tag "policymaker" and all rights in the virtual host, or "management" where
-	// nothing is changed, or "administrator" where there are users to be applied or
-	// verified.
+	// User and Password replace those in AMQPURL, and are used for both URLs. The user needs
+	// all rights in the virtual host and the tag "policymaker". To change nothing the tag
+	// "management" is enough; to apply or verify users the tag "administrator" is needed.
 	User, Password string
-	// VHost replaces that in AMQPURL. It must exist.
+	// VHost replaces the virtual host in AMQPURL. It must exist.
 	VHost string
 	// TLS is used for amqps and https URLs.
 	TLS *tls.Config
-	// Logger defaults to none.
+	// Logger is for log lines. Without one nothing is logged.
 	Logger *zap.Logger
 }
 
-// complete checks the settings and fills in what AMQPURL says. Errors name the
-// field and never repeat a URL, which may hold a password.
+// complete checks the settings and fills in those that are in AMQPURL. Errors name the field and
+// never have a URL, which may have a password.
 func (a Admin) complete() (Admin, error) {
 	uri, err := parseURL(a.AMQPURL)
 	if err != nil {
@@ -71,8 +70,8 @@ func (a Admin) complete() (Admin, error) {
 	return a, nil
 }
 
-// Bounds of one attempt at a request to the management API, beside its context. A busy
-// broker answers late, and an attempt that is given up is work for it all the same.
+// Limits of one attempt at a request to the management API, in addition to its context. They are
+// long, because a busy broker answers late and also works on a request that was given up.
 const (
 	mgmtTimeout     = 2 * time.Minute
 	mgmtDialTimeout = 10 * time.Second
@@ -80,7 +79,7 @@ const (
 	mgmtAttempts    = 4
 )
 
-// mgmtClient speaks the part of the management API that this package needs.
+// mgmtClient has the part of the management API that this package needs.
 type mgmtClient struct {
 	root           string
 	vhost          string
@@ -102,11 +101,11 @@ func (a Admin) management() *mgmtClient {
 
 func (c *mgmtClient) close() { c.http.CloseIdleConnections() }
 
-// mgmtError is an answer that is not a success.
+// mgmtError is an answer with an error status.
 type mgmtError struct {
 	status int
 	reason string
-	tag    string // that the user needs for it
+	tag    string // the tag that the user needs for the request
 }
 
 func (e *mgmtError) Error() string {
@@ -120,7 +119,7 @@ func (e *mgmtError) Error() string {
 	return text
 }
 
-// neededTag is the tag that a request takes.
+// neededTag is the tag that a request needs.
 func neededTag(method string, path []string) string {
 	switch {
 	case path[0] == "users" || path[0] == "permissions" || path[len(path)-1] == "permissions":
@@ -196,7 +195,7 @@ func (c *mgmtClient) bindings(ctx context.Context) (list []mgmtBinding, err erro
 	return list, c.do(ctx, http.MethodGet, nil, &list, "bindings", c.vhost)
 }
 
-// exchangeKinds are those that the broker has.
+// exchangeKinds gives the exchange kinds that the broker has.
 func (c *mgmtClient) exchangeKinds(ctx context.Context) ([]ExchangeKind, error) {
 	var overview struct {
 		Kinds []struct {
@@ -245,9 +244,9 @@ func (c *mgmtClient) putPermission(ctx context.Context, u User) error {
 	return c.do(ctx, http.MethodPut, body, nil, "permissions", c.vhost, u.Name)
 }
 
-// do makes one request, and again when it has failed in a way that may pass: all of them
-// may be repeated. Every error names the method and the path; request bodies, which may
-// hold a password, are never part of one.
+// do makes a request. It repeats a request that has failed for a reason that may go away; all
+// requests may be repeated. Every error names the method and the path. Request bodies, which
+// may have a password, are never in an error.
 func (c *mgmtClient) do(ctx context.Context, method string, in, out any, path ...string) error {
 	for i, part := range path {
 		path[i] = url.PathEscape(part)
@@ -269,8 +268,8 @@ func (c *mgmtClient) do(ctx context.Context, method string, in, out any, path ..
 	}
 }
 
-// mayPass says whether a request that has failed may be answered the next time: nobody
-// has answered, or somebody who is overloaded or starts. A certificate stays as it is.
+// mayPass says whether a failed request may succeed the next time: there was no answer, or the
+// server is overloaded or starts. A refused certificate is not such a reason.
 func mayPass(err error) bool {
 	var answer *mgmtError
 	if errors.As(err, &answer) {
@@ -286,7 +285,7 @@ func (c *mgmtClient) roundTrip(ctx context.Context, method, target string, in, o
 			return fmt.Errorf("encode the request: %w", err)
 		}
 	}
-	// Without statistics an answer is what the broker has stored, not what it last measured.
+	// Without statistics the answer comes from the broker's own data and is never out of date.
 	req, err := http.NewRequestWithContext(ctx, method, target+"?disable_stats=true", &body)
 	if err != nil {
 		return fmt.Errorf("make the request: %w", err)
@@ -296,7 +295,7 @@ func (c *mgmtClient) roundTrip(ctx context.Context, method, target string, in, o
 	resp, err := c.http.Do(req)
 	if err != nil {
 		var asURL *url.Error
-		if errors.As(err, &asURL) { // repeats the URL
+		if errors.As(err, &asURL) { // its text has the URL
 			err = asURL.Err
 		}
 		return err
@@ -310,14 +309,14 @@ func (c *mgmtClient) roundTrip(ctx context.Context, method, target string, in, o
 		var problem struct {
 			Reason string `json:"reason"`
 		}
-		_ = json.Unmarshal(answer, &problem) // a proxy's answer need not be JSON: the status says enough
+		_ = json.Unmarshal(answer, &problem) // the answer of a proxy may not be JSON: then the status is enough
 		return &mgmtError{status: resp.StatusCode, reason: strings.Join(strings.Fields(problem.Reason), " ")}
 	}
 	if out == nil {
 		return nil
 	}
 	decoder := json.NewDecoder(bytes.NewReader(answer))
-	decoder.UseNumber() // a float64 has no room for a large length
+	decoder.UseNumber() // a float64 does not have every large integer
 	if err := decoder.Decode(out); err != nil {
 		return fmt.Errorf("decode the answer: %w", err)
 	}

@@ -15,44 +15,43 @@ import (
 const (
 	// maxShortString is the length of AMQP's type shortstr, in bytes.
 	maxShortString = 255
-	// maxWait is the longest time that the broker takes for a message and as an
-	// argument of a queue. It takes longer ones in a policy, of which some kill the queue.
+	// maxWait is the longest time that the broker accepts in a message or an argument of a
+	// queue. In a policy it accepts longer ones, some of which crash the queue.
 	maxWait = 10 * 365 * 24 * time.Hour
-	// maxPrefetch is what basic.qos has room for. Its 0 means no bound.
+	// maxPrefetch is the largest number in basic.qos, where 0 means no limit.
 	maxPrefetch = math.MaxUint16
-	// maxMessageSize is the largest max_message_size that a broker can be given.
+	// maxMessageSize is the largest max_message_size that a broker can have.
 	maxMessageSize = 512 << 20
 )
 
-// defaultMaxMessageSize is the size in bytes of the largest body that a broker takes
-// if it is not configured otherwise (max_message_size).
+// defaultMaxMessageSize is the broker's default of max_message_size, in bytes.
 const defaultMaxMessageSize = 16 << 20
 
-// Validate says whether AMQP, the client library and the broker can carry the message
-// to a route, with a body of at most 16 MiB. Publishers and callers check it by
-// themselves, with [Config.MaxMessageSize] as the limit: this is for those who keep a
-// message to publish it later. The error is an [ErrInvalid] that names the field.
+// Validate says whether AMQP, the client library and the broker can carry the message to a
+// route, with a body of at most 16 MiB. Publishers and callers do this check too, with
+// [Config.MaxMessageSize] as the limit. Validate is for a message that is stored and published
+// later. The error is an [ErrInvalid] that names the field.
 func (m Message) Validate(route Route) error {
 	return validate(route, &m, limits{size: defaultMaxMessageSize})
 }
 
-// validate refuses a message as Message.Validate does, and leaves the headers in it as
-// they go out.
+// validate refuses a message as Message.Validate does, and sets its headers to those that are
+// sent.
 func (c *Conn) validate(route Route, m *Message) error {
 	return validate(route, m, limits{size: c.config.MaxMessageSize})
 }
 
-// limits are those that are not the same for every message.
+// limits are the limits that differ between messages.
 type limits struct {
-	size int // of the body
-	// received marks a message that is passed on as it came: what another client has
-	// sent may hold what is refused of our own, although AMQP carries it.
+	size int // the largest size of the body
+	// received marks a message of another client that is published again unchanged. AMQP
+	// carries some values in it that are refused in our own messages.
 	received bool
 }
 
-// validate refuses what cannot be carried: some of it would cost the channel or the
-// connection, and with it the outcome of every other message that is on its way; some
-// would arrive as something else; some would end the connection of every consumer.
+// validate refuses messages that cannot be carried. For some of them the broker would close the
+// channel or the connection, so that the outcome of all other messages on their way would be
+// unknown. Others would arrive changed, or would end the connection of every consumer.
 func validate(route Route, m *Message, l limits) error {
 	if err := invalidField(route, m, l); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -67,7 +66,7 @@ func invalidField(route Route, m *Message, l limits) error {
 	if err := checkName(route.Exchange); err != nil {
 		return fmt.Errorf("Route.Exchange: %w", err)
 	}
-	if err := checkText(route.Key); err != nil { // also for a message that is passed on
+	if err := checkText(route.Key); err != nil { // also for a message of another client
 		return fmt.Errorf("Route.Key: %w", err)
 	}
 	for _, f := range [...]struct{ name, value string }{
@@ -81,13 +80,13 @@ func invalidField(route Route, m *Message, l limits) error {
 	}
 	switch {
 	case m.ReplyTo == directReplyTo:
-		return errors.New("Message.ReplyTo: direct reply-to works from a Caller only")
+		return errors.New("Message.ReplyTo: only a Caller can use direct reply-to")
 	case m.Expiration < 0:
 		return errors.New("Message.Expiration: must not be negative")
 	case m.Expiration > maxWait:
-		return fmt.Errorf("Message.Expiration: the broker takes at most %s", maxWait)
+		return fmt.Errorf("Message.Expiration: the broker accepts at most %s", maxWait)
 	case len(m.Body) > l.size:
-		return fmt.Errorf("Message.Body: has %d bytes, the broker takes at most %d", len(m.Body), l.size)
+		return fmt.Errorf("Message.Body: has %d bytes, the broker accepts at most %d", len(m.Body), l.size)
 	}
 	if err := checkTime(m.Timestamp); err != nil {
 		return fmt.Errorf("Message.Timestamp: %w", err)
@@ -100,10 +99,9 @@ func invalidField(route Route, m *Message, l limits) error {
 	return nil
 }
 
-// checkText says what is wrong with a value of AMQP's type shortstr. The broker closes
-// the connection over one that is not UTF-8: at once in every method but basic.publish,
-// and there where a stream takes the message. A zero byte is what AMQP forbids, and what
-// PostgreSQL cannot keep.
+// checkText says what is wrong with a value of AMQP's type shortstr. When one is not UTF-8 the
+// broker closes the connection: in every method except basic.publish, and there too if a
+// stream gets the message. AMQP forbids a zero byte, and PostgreSQL cannot store it.
 func checkText(s string) error {
 	switch {
 	case len(s) > maxShortString:
@@ -116,9 +114,8 @@ func checkText(s string) error {
 	return nil
 }
 
-// checkName says what is wrong with the name of a queue or an exchange, whoever has
-// declared it. The broker leaves line ends out when it declares, and not when it
-// publishes and consumes.
+// checkName says what is wrong with the name of a queue or an exchange of any owner. The broker
+// removes line ends from names when they are declared, but not when publishing or consuming.
 func checkName(s string) error {
 	if err := checkText(s); err != nil {
 		return err
@@ -129,7 +126,7 @@ func checkName(s string) error {
 	return nil
 }
 
-// checkNewName says what is wrong with the name of what is to be declared.
+// checkNewName says what is wrong with the name of an entity that is to be declared.
 func checkNewName(s string) error {
 	if strings.HasPrefix(s, "amq.") {
 		return errors.New(`names that begin with "amq." are the broker's own`)
@@ -137,8 +134,8 @@ func checkNewName(s string) error {
 	return checkName(s)
 }
 
-// checkPathName says what is wrong with a name that is the last part of a URL of the
-// management API, where "." and ".." mean something else, also percent-encoded.
+// checkPathName says what is wrong with a name that is the last part of a URL of the management
+// API, where "." and ".." have another meaning, even if they are percent-encoded.
 func checkPathName(s string) error {
 	if s == "." || s == ".." {
 		return errors.New("cannot be part of a URL of the management API")
@@ -146,8 +143,8 @@ func checkPathName(s string) error {
 	return checkName(s)
 }
 
-// checkTime says what is wrong with a time. JSON has no year beyond these, and streams
-// count milliseconds.
+// checkTime says what is wrong with a time. JSON allows no other years, and streams count
+// milliseconds.
 func checkTime(t time.Time) error {
 	if y := t.Year(); y < 0 || y > 9999 {
 		return fmt.Errorf("the year %d is not between 0 and 9999", y)
@@ -163,7 +160,7 @@ func checkWait(d time.Duration) error {
 	case d%time.Millisecond != 0:
 		return errors.New("must be whole milliseconds, at least 1 ms")
 	case d > maxWait:
-		return fmt.Errorf("the broker takes at most %s", maxWait)
+		return fmt.Errorf("the broker accepts at most %s", maxWait)
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 // maxConnectionName leaves room for what makes a consumer's tag unique: see uniqueTag.
 const maxConnectionName = maxShortString - 37
 
-// validate names the setting that is wrong. It never repeats a URL, which may
-// hold a password.
+// validate is an error that names the invalid setting. It never has a URL, which may have a
+// password.
 func (c Config) validate() error {
 	if len(c.URLs) == 0 {
 		return errors.New("messaging: URLs: at least one is needed")
@@ -28,7 +28,7 @@ func (c Config) validate() error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("messaging: URLs: number %d is %w", i+1, err)
-		case c.byURL() && uri.Username != c.user(): // who is in every message, and must be who logs in
+		case c.byURL() && uri.Username != c.user(): // every message carries this user, who must be the one who logs in
 			return fmt.Errorf("messaging: URLs: number %d has another user than the first", i+1)
 		case c.ByCertificate && uri.Scheme != "amqps":
 			return fmt.Errorf("messaging: ByCertificate: URL number %d is without TLS", i+1)
@@ -84,7 +84,7 @@ func (c Config) validateLogin() error {
 	return nil
 }
 
-// checkCredentials says what is wrong with a user and a password that are not in a URL.
+// checkCredentials says what is wrong with a user and a password outside of a URL.
 func checkCredentials(user, password string) error {
 	switch {
 	case user == "" && password != "":
@@ -100,17 +100,17 @@ func checkCredentials(user, password string) error {
 	return nil
 }
 
-// errNoURL is the end of a sentence about a URL, which is not repeated.
+// errNoURL is the end of an error text about a URL, which the text does not have.
 var errNoURL = errors.New("not an AMQP URL: '#', '?', '/', '@' and '%' in a user, a password or a virtual host are percent-encoded there, but not in settings of their own")
 
-// knownParameters are those in the query of a URL that the client library reads.
+// knownParameters are the query parameters of a URL that the client library uses.
 var knownParameters = map[string]bool{
 	"cacertfile": true, "certfile": true, "keyfile": true, "server_name_indication": true,
 	"auth_mechanism": true, "heartbeat": true, "connection_timeout": true, "channel_max": true,
 }
 
-// parseURL reads an AMQP URL. One in which a password is not percent-encoded may be a
-// URL all the same, of a host whose name is a piece of the password.
+// parseURL parses an AMQP URL. A URL whose password is not percent-encoded may still be valid:
+// then a part of the password is taken for the host.
 func parseURL(text string) (amqp.URI, error) {
 	uri, err := amqp.ParseURI(text)
 	if err != nil || strings.Contains(text, "#") || uri.Port < 1 || uri.Port > math.MaxUint16 {

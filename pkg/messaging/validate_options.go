@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// validateListen names what is wrong with a queue of this process alone.
+// validateListen says what is wrong with a queue for Listen.
 func validateListen(q Queue, bindings []Binding) error {
 	if !q.Exclusive {
 		return errors.New("messaging: Listen: the queue must be exclusive")
@@ -23,8 +23,8 @@ func validateListen(q Queue, bindings []Binding) error {
 	return nil
 }
 
-// validateStream names what is wrong with what is to be read, and from where. A queue that
-// is no stream is refused, since reading would take its messages out.
+// validateStream says what is wrong with a stream and an offset. A queue that is not a stream is
+// refused, since reading would remove its messages.
 func validateStream(q Queue, from Offset) error {
 	if q.Type != Stream {
 		return fmt.Errorf("messaging: Stream: the queue %.80q is of type %q", q.Name, q.Type)

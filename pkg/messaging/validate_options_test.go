@@ -84,7 +84,7 @@ func TestWhatCannotBeDisturbsNobody(t *testing.T) {
 		{"listen: a destination", listen(listener, messaging.Binding{Source: "amq.topic", Destination: "jobs"}), "Destination: is the queue that listens"},
 		{"listen: a match of times", listen(listener, messaging.Binding{Source: "amq.headers", Match: map[string]any{"x-match": "all", "at": time.Now()}}), "Match:"},
 		{"listen: the broker's name", listen(named(listener, "amq.mine")), "Name: names that begin with"},
-		{"listen: a queue that lives too long", listen(messaging.Queue{Type: messaging.Classic, Exclusive: true, Expires: 11 * 365 * 24 * time.Hour}), "Expires: the broker takes at most"},
+		{"listen: a queue that lives too long", listen(messaging.Queue{Type: messaging.Classic, Exclusive: true, Expires: 11 * 365 * 24 * time.Hour}), "Expires: the broker accepts at most"},
 		{"listen: nobody who handles", func() error { _, err := conn.Listen(listener, nil, nil); return err }, "the handler is nil"},
 		{"stream: a long name", read(named(stream, long), messaging.FirstOffset()), "Name: has 256 bytes"},
 		{"stream: no name", read(named(stream, ""), messaging.FirstOffset()), "Name:"},

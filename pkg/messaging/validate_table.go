@@ -14,14 +14,14 @@ import (
 	"example.com/orderflow/pkg/messaging/internal/plain"
 )
 
-// What a table of headers or arguments may hold. Beyond it the client library's reader
-// ends the connection of every consumer that gets the message, at each redelivery.
+// The limits of a table of headers or arguments. With a larger one the client library's reader
+// closes the connection of every consumer that gets the message, at each redelivery.
 const (
-	// maxHeaders is how many bytes of headers a message may have. All its properties
-	// travel in one frame, of 128 KiB by the broker's default, and what is not a header
-	// needs less than the rest.
+	// maxHeaders is how many bytes of headers a message may have. All its properties are
+	// sent in one frame, of 128 KiB by the broker's default; 4 KiB are enough for those that
+	// are not headers.
 	maxHeaders = 124 << 10
-	// maxNesting is how deep lists and tables may lie in each other.
+	// maxNesting is how deep lists and tables may be nested.
 	maxNesting = 32
 	// maxElements is how many elements each of them may have.
 	maxElements = 8192
@@ -29,8 +29,8 @@ const (
 	maxNames = maxElements - 64
 )
 
-// carriedHeaders checks headers and gives them as they go out. The map that it is given
-// is not changed, and given back when nothing in it has to change.
+// carriedHeaders checks headers and gives them as they are sent. It does not change the map, and
+// returns the same map when nothing in it has to change.
 func carriedHeaders(headers map[string]any, received bool) (map[string]any, error) {
 	if len(headers) == 0 {
 		return headers, nil
@@ -43,7 +43,7 @@ func carriedHeaders(headers map[string]any, received bool) (map[string]any, erro
 	w := tableWalk{received: received}
 	for _, name := range [...]string{"CC", "BCC"} {
 		keys, _ := listOf(headers[name])
-		for _, key := range keys { // the broker repeats them where it dead-letters
+		for _, key := range keys { // the broker puts them into a header when it dead-letters
 			s, _ := key.(string)
 			w.size += lengthPrefix + len(s)
 		}
@@ -52,8 +52,9 @@ func carriedHeaders(headers map[string]any, received bool) (map[string]any, erro
 	return out, err
 }
 
-// checkReserved refuses values under the broker's own names over which it closes the
-// channel, or over which a stream closes the connection, of its publisher or its reader.
+// checkReserved refuses values, under names that the broker uses, for which the broker would
+// close the channel, or for which a stream would close the connection of its publisher or
+// reader.
 func checkReserved(headers map[string]any) error {
 	for _, name := range [...]string{"CC", "BCC"} {
 		value, given := headers[name]
@@ -84,7 +85,7 @@ func checkReserved(headers map[string]any) error {
 	return nil
 }
 
-// listOf gives any slice as a list, but not one of bytes.
+// listOf gives any slice except a slice of bytes as a list.
 func listOf(value any) (list []any, ok bool) {
 	if list, ok = value.([]any); !ok {
 		value, _ = plain.Value(value)
@@ -93,16 +94,16 @@ func listOf(value any) (list []any, ok bool) {
 	return list, ok
 }
 
-// lengthPrefix is a field's type and the length of what follows.
+// lengthPrefix is the size of a field's type and length.
 const lengthPrefix = 5
 
-// A tableWalk goes once through a table and everything in it.
+// A tableWalk goes once through a table and all values in it.
 type tableWalk struct {
 	size     int  // on the wire, at most
 	received bool // see limits
 }
 
-// table checks a table and gives it as it goes out, and says whether that is another one.
+// table checks a table and gives it as it is sent, and says whether that differs.
 func (w *tableWalk) table(t map[string]any, depth, room int) (out amqp.Table, changed bool, err error) {
 	if err := w.container(len(t), depth, room); err != nil {
 		return nil, false, err
@@ -162,13 +163,13 @@ func (w *tableWalk) container(elements, depth, room int) error {
 	return nil
 }
 
-// value checks one value, and says whether it goes out as another one.
+// value checks one value and gives it as it is sent, and says whether that differs.
 func (w *tableWalk) value(value any, depth int) (carried any, changed bool, err error) {
 	carried = value
 	switch v := value.(type) {
 	case amqp.Table:
 		return w.table(v, depth+1, maxElements)
-	case map[string]any: // the library knows its own type only
+	case map[string]any: // the library accepts only its own type
 		t, _, err := w.table(v, depth+1, maxElements)
 		return t, true, err
 	case []any:
@@ -176,16 +177,16 @@ func (w *tableWalk) value(value any, depth int) (carried any, changed bool, err 
 	case string:
 		w.size += lengthPrefix + len(v)
 		if !w.received && !utf8.ValidString(v) {
-			return nil, false, errors.New("is not UTF-8: bytes are a []byte")
+			return nil, false, errors.New("is not UTF-8: use a []byte for bytes")
 		}
 	case []byte:
 		w.size += lengthPrefix + len(v)
 	default:
-		if converted, ok := plain.Value(value); ok { // a map or a slice of another type
+		if converted, ok := plain.Value(value); ok { // another map or slice type
 			carried, _, err = w.value(converted, depth)
 			return carried, true, err
 		}
-		w.size += 9 // the longest of the others: int64, float64, time
+		w.size += 9 // the largest of the other types: int64, float64, time
 		if carried, err = w.scalar(value); err != nil {
 			return nil, false, err
 		}
@@ -201,7 +202,7 @@ func (w *tableWalk) fits() error {
 	return nil
 }
 
-// scalar checks what has a fixed size. The library would cut an int to 32 bits.
+// scalar checks a value of a fixed size. The library would send an int as 32 bits.
 func (w *tableWalk) scalar(value any) (any, error) {
 	switch v := value.(type) {
 	case nil, bool, byte, int8, int16, int32, int64, uint16, uint32:
@@ -220,7 +221,7 @@ func (w *tableWalk) scalar(value any) (any, error) {
 		return value, checkTime(v)
 	case amqp.Decimal:
 		if !w.received {
-			return nil, errors.New("a decimal ends the connection where a stream takes the message")
+			return nil, errors.New("with a decimal the broker closes the connection when a stream gets the message")
 		}
 		return value, nil
 	default:
@@ -235,7 +236,8 @@ func signed(n uint64) (any, error) {
 	return int64(n), nil
 }
 
-// checkFloat refuses what Erlang has no number for: the broker ends the connection.
+// checkFloat refuses numbers that Erlang does not have: for them the broker closes the
+// connection.
 func checkFloat(f float64) error {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return fmt.Errorf("%v is no number for the broker", f)

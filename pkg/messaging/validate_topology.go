@@ -10,9 +10,9 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Validate reports everything that the broker would refuse, or accept and then not
-// honour, each by the field's name: names, values and combinations of them, and dead
-// letters that no queue would get. Nothing is sent to the broker.
+// Validate reports, by the names of fields, all that the broker would refuse, or accept and
+// ignore: names, values, combinations of them, and dead-letter routes that lead to no queue.
+// Nothing is sent to the broker.
 func (t Topology) Validate() error {
 	return errors.Join(t.validateExchanges(), t.validateQueues(), t.validateBindings(),
 		t.validatePolicyNames(), validateUsers(t.Users), validateTypes(t.Types))
@@ -70,21 +70,21 @@ func (t Topology) validateBindings() error {
 	return errors.Join(errs...)
 }
 
-// validatePolicyNames refuses names of which two policies would have one: the second
-// would take the place of the first.
+// validatePolicyNames refuses two policies with the same name: the second would replace the
+// first.
 func (t Topology) validatePolicyNames() error {
 	var errs []error
 	of := map[string]string{}
 	for _, p := range t.policies() {
 		if before, taken := of[p.Name]; taken && before != p.Pattern {
-			errs = append(errs, fmt.Errorf("policy %q: is the name of two, for %s and for %s", p.Name, before, p.Pattern))
+			errs = append(errs, fmt.Errorf("policy %q: two have this name, for %s and for %s", p.Name, before, p.Pattern))
 		}
 		of[p.Name] = p.Pattern
 	}
 	return errors.Join(errs...)
 }
 
-// coreKinds are those that need no plugin.
+// coreKinds are the exchange kinds that need no plugin.
 var coreKinds = []ExchangeKind{Direct, Fanout, Topic, Headers, ModulusHash}
 
 func (x Exchange) validate() error {
@@ -140,8 +140,8 @@ func (b Binding) validate() error {
 
 var matches = []string{"all", "any", "all-with-x", "any-with-x"}
 
-// validateMatch reports arguments that an exchange of this kind does not look at, and
-// their lack where it needs them. The kind may be unknown, and a plugin's.
+// validateMatch reports arguments that an exchange of this kind ignores, and missing arguments
+// that it needs. The kind may be unknown or a plugin's.
 func (b Binding) validateMatch(source ExchangeKind) error {
 	_, given := b.Match["x-match"]
 	switch {
@@ -157,14 +157,14 @@ func (b Binding) wrong(field, rule string) error {
 	return fmt.Errorf("binding %.80s -> %.80s: %s: %s", b.Source, b.Destination, field, rule)
 }
 
-// match is the argument table as it goes out.
+// match gives the argument table as it is sent.
 func (b Binding) match() (amqp.Table, error) { return carriedArguments(b.Match) }
 
-// Validate reports what the broker would refuse or quietly not honour, by field.
+// Validate reports, by field, what the broker would refuse or ignore.
 func (q Queue) Validate() error { return q.validate(!q.External) }
 
-// validate checks the description of a queue that is to be declared, which is whole, or
-// of one that exists: then it may be incomplete, and what is in it must be right.
+// validate checks the description of a queue. A queue that is to be declared needs a complete
+// (whole) description. For a queue that exists fields may be left out.
 func (q Queue) validate(whole bool) error {
 	on := func(types ...QueueType) bool { return slices.Contains(types, q.Type) || q.Type == "" && !whole }
 	quorum, classic, stream := on(Quorum), on(Classic), q.Type == Stream
@@ -213,13 +213,13 @@ func (q Queue) validate(whole bool) error {
 	return errors.Join(errs...)
 }
 
-// validateValues reports each name and time of a queue that cannot be.
+// validateValues reports each invalid name and time of a queue.
 func (q Queue) validateValues(whole bool) error {
 	name := checkName(q.Name)
 	if whole {
 		name = checkNewName(q.Name)
 	}
-	if whole && name == nil { // it names a policy too
+	if whole && name == nil { // it is also the name of a policy
 		name = checkPathName(q.Name)
 	}
 	values := []struct {
@@ -253,7 +253,7 @@ func (q Queue) validateValues(whole bool) error {
 
 func (q Queue) wrong(what string) error { return fmt.Errorf("queue %.80q: %s", q.Name, what) }
 
-// validateUsers refuses names and tags that the management API would read otherwise.
+// validateUsers refuses names and tags that the management API would take for something else.
 func validateUsers(users []User) error {
 	var errs []error
 	seen := map[string]User{}

@@ -9,23 +9,23 @@ import (
 	"strings"
 )
 
-// Difference is one thing in which the broker is not what the topology says.
+// Difference is one difference between the broker and the topology.
 type Difference struct {
 	// Entity is "exchange", "queue", "binding", "policy", "user".
 	Entity string `json:"entity"`
-	// Name of the exchange, queue, policy or user; a binding's is
+	// Name is the name of the exchange, queue, policy or user. For a binding it is
 	// "source -> destination key routing.key".
 	Name string `json:"name"`
-	// Field is the broker's name of the setting. Empty when all of the entity is
+	// Field is the broker's name of the setting. It is empty when the whole entity is
 	// missing or undeclared.
 	Field string `json:"field,omitempty"`
-	// Want and Have are JSON values for settings with a type, and empty for a
-	// setting that should not be or is not there.
+	// Want and Have are the values, in JSON for settings that have a type. Want is empty for
+	// a setting that should not exist, Have for one that does not exist.
 	Want string `json:"want,omitempty"`
 	Have string `json:"have,omitempty"`
 }
 
-// What Want and Have say about whole entities.
+// The values of Want and Have for whole entities.
 const (
 	entityDeclared   = "declared"
 	entityMissing    = "missing"
@@ -33,7 +33,7 @@ const (
 	entityPresent    = "present"
 )
 
-// String is the difference as one line for people.
+// String gives the difference as one line of text.
 func (d Difference) String() string {
 	value := func(s string) string {
 		if s == "" {
@@ -47,19 +47,18 @@ func (d Difference) String() string {
 	return fmt.Sprintf("%s %q: %s: want %s, have %s", d.Entity, d.Name, d.Field, value(d.Want), value(d.Have))
 }
 
-// Verify compares the broker with the topology and reports every difference, in a
-// stable order; none means that the broker is as declared. Nothing is changed.
+// Verify compares the broker with the topology and reports every difference, in a stable order.
+// It changes nothing.
 //
-// It reads what is in effect, not what was written: a policy that another one
-// beats, an operator's policy that lowers a limit and a queue argument that beats
-// the policy are all found. So are exchanges, queues, bindings and policies that
-// the topology does not have, except for the broker's own, those of exclusive queues,
-// and bindings to external entities. Those are compared with as much as their
-// description says. If the topology has users, their tags and rights are compared, and other
-// users with rights in the virtual host are reported, except for a.User.
-// Passwords cannot be compared.
+// It compares the settings that are in effect. So it also finds a policy that another policy
+// overrides, an operator policy that lowers a limit, and a queue argument that overrides the
+// policy. It reports exchanges, queues, bindings and policies that the topology does not have,
+// except for the broker's own, those of exclusive queues, and bindings to external entities.
+// Of external entities only the fields that are set in their description are compared. If the
+// topology has users, their tags and rights are compared, and other users with rights in the
+// virtual host are reported, except for a.User. Passwords cannot be compared.
 //
-// The error is about reaching the broker, or a topology that is not valid.
+// There is an error when the broker cannot be reached or the topology is not valid.
 func Verify(ctx context.Context, a Admin, t Topology) ([]Difference, error) {
 	if err := t.Validate(); err != nil {
 		return nil, fmt.Errorf("verify topology: %w", err)
@@ -99,7 +98,7 @@ func Verify(ctx context.Context, a Admin, t Topology) ([]Difference, error) {
 	return v.found, nil
 }
 
-// verifyRun is what the broker has, and the differences found in it so far.
+// verifyRun has the entities of the broker and the differences found so far.
 type verifyRun struct {
 	policies    []mgmtPolicy
 	exchanges   []mgmtExchange
@@ -111,7 +110,7 @@ type verifyRun struct {
 	found []Difference
 }
 
-// bindingKey is what makes a binding another one.
+// bindingKey identifies a binding.
 type bindingKey struct {
 	source, destination string
 	toExchange          bool
@@ -123,7 +122,7 @@ func (b Binding) identity() bindingKey {
 	for name, value := range b.Match {
 		switch v := value.(type) {
 		case nil:
-			listed[name] = "undefined" // as the management API says it
+			listed[name] = "undefined" // as in the management API
 		case float32:
 			listed[name] = float64(v)
 		default:
@@ -133,8 +132,8 @@ func (b Binding) identity() bindingKey {
 	return bindingKey{b.Source, b.Destination, b.ToExchange, b.Key, canonical(listed)}
 }
 
-// comparePolicies finds policies that nobody declared. The declared ones are
-// compared by what they do to their queue or exchange, except for those of links.
+// comparePolicies finds policies that the topology does not have. Its own policies are compared
+// by the settings in effect on their queue or exchange, except for those of links.
 func (v *verifyRun) comparePolicies(t Topology) {
 	declared := v.policiesOfOthers(t)
 	for _, x := range t.Exchanges {
@@ -142,7 +141,7 @@ func (v *verifyRun) comparePolicies(t Topology) {
 			continue
 		}
 		declared[x.mgmtPolicy().Name] = len(x.mgmtPolicy().Definition) > 0
-		if x.Federated { // its queues may not be there yet
+		if x.Federated { // its queues may not exist yet
 			links := x.linkPolicy()
 			declared[links.Name] = true
 			v.compareTables("policy", links.Name, links.Definition, v.policy(links.Name).Definition)
@@ -160,7 +159,7 @@ func (v *verifyRun) comparePolicies(t Topology) {
 	}
 }
 
-// policiesOfOthers are in effect on external entities, by name.
+// policiesOfOthers has the policies that are in effect on external entities, by name.
 func (v *verifyRun) policiesOfOthers(t Topology) map[string]bool {
 	others := map[string]bool{}
 	for _, x := range v.exchanges {
@@ -234,7 +233,7 @@ func (v *verifyRun) policy(name string) mgmtPolicy {
 	return v.policies[i]
 }
 
-// canonical is a value as JSON, so that 5, int64(5) and 5.0 are equal; empty for nil.
+// canonical gives a value as JSON, so that 5, int64(5) and 5.0 are equal. It is empty for nil.
 func canonical(value any) string {
 	if value == nil {
 		return ""
@@ -246,7 +245,8 @@ func canonical(value any) string {
 	return string(text)
 }
 
-// numbersAsValues gives numbers that were read from JSON a type, and so one form.
+// numbersAsValues converts numbers that were read from JSON to Go numbers, so that equal
+// numbers have the same form.
 func numbersAsValues(value any) any {
 	switch v := value.(type) {
 	case json.Number:
@@ -272,7 +272,7 @@ func numbersAsValues(value any) any {
 	return value
 }
 
-// orNil makes the empty string no value at all.
+// orNil gives nil for the empty string.
 func orNil(s string) any {
 	if s == "" {
 		return nil
@@ -295,10 +295,10 @@ func byName[T any](list []T, name func(T) string) map[string]T {
 	return m
 }
 
-// isBrokersOwn says whether the broker made and named it.
+// isBrokersOwn says whether the broker has made an entity with this name by itself.
 func isBrokersOwn(name string) bool { return name == "" || strings.HasPrefix(name, "amq.") }
 
-// bindingName is a binding as text that no other binding has.
+// bindingName gives a text that identifies a binding.
 func bindingName(b Binding) string {
 	name := b.Source + " -> " + b.Destination
 	if b.ToExchange {
