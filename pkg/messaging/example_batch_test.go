@@ -10,7 +10,7 @@ import (
 )
 
 // Batches: a handler takes many messages at once, for example into one database
-// transaction. A message that fails alone has a verdict of its own.
+// transaction. Each message may have an error of its own.
 func Example_batch() {
 	queue := messaging.Queue{
 		Name: "work", Type: messaging.Quorum, Overflow: messaging.RejectPublish,

@@ -7,9 +7,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Publisher confirms, three ways: wait for each message, send many and wait for
-// all, or send on and collect the outcomes later. The broker confirms when every
-// queue has the message; for a quorum queue, when a majority has it on disk.
+// Publisher confirms, in three ways: wait for each message, send a batch and wait for all, or
+// go on sending and collect the outcomes later. The broker confirms a message when every
+// queue has it; for a quorum queue, when a majority has it on disk.
 func Example_publisherConfirms() {
 	ledger := messaging.Queue{Name: "ledger", Type: messaging.Quorum}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{ledger}})
@@ -17,13 +17,13 @@ func Example_publisherConfirms() {
 	publisher := must(conn.Publisher())
 	route := messaging.Route{Key: ledger.Name}
 
-	// One by one: simple, and as slow as the round trip.
+	// One by one: simple, but each message takes a round trip.
 	check(publisher.Publish(ctx, route, newNote("one")))
 
 	// A batch: one round trip for all, an error for those that failed.
 	check(publisher.PublishBatch(ctx, route, []messaging.Message{newNote("two"), newNote("three")}))
 
-	// Asynchronously: never waits for the broker, as long as the window has room.
+	// Asynchronously: does not wait for the broker while the window has room.
 	var confirmations []*messaging.Confirmation
 	for range 97 {
 		confirmations = append(confirmations, publisher.PublishAsync(ctx, route, newNote("more")))

@@ -8,8 +8,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Fire and forget: no confirm, not persistent, and gone when nobody has taken it
-// in time. Right for what is worth nothing a moment later, such as a heartbeat.
+// Fire and forget: no confirm, not persistent, and dropped when it was not consumed in time.
+// This is for messages that are soon out of date, such as a heartbeat.
 func Example_fireAndForget() {
 	beats := messaging.Queue{Name: "beats", Type: messaging.Classic, MaxLength: 100, Overflow: messaging.DropHead}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{beats}})
@@ -19,8 +19,8 @@ func Example_fireAndForget() {
 	beat := newNote("still alive")
 	beat.Transient = true
 	beat.Expiration = 50 * time.Millisecond
-	check(publisher.Publish(ctx, messaging.Route{Key: beats.Name}, beat))       // written, and perhaps arrived
-	check(publisher.Publish(ctx, messaging.Route{Key: "nobody is here"}, beat)) // dropped, and no error
+	check(publisher.Publish(ctx, messaging.Route{Key: beats.Name}, beat))       // sent, and may be lost
+	check(publisher.Publish(ctx, messaging.Route{Key: "nobody is here"}, beat)) // dropped without an error
 
 	waitUntilEmpty := func() {
 		for must(conn.QueueState(ctx, beats.Name)).Messages > 0 {

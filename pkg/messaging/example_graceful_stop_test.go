@@ -9,9 +9,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Graceful stop: Drain takes no more messages, lets the running handlers finish
-// and gives back the rest, which costs those no attempt. Closing the connection
-// at once would.
+// Graceful stop: Drain takes no more messages, waits for the running handlers and gives back
+// the rest. That does not count as an attempt. To close the connection at once would count
+// as one.
 func Example_gracefulStop() {
 	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{jobs}})
@@ -23,7 +23,7 @@ func Example_gracefulStop() {
 
 	started, finish := make(chan struct{}), make(chan struct{})
 	consumer := must(conn.Consume(jobs, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error {
-		close(started) // one handler only will run
+		close(started) // only one handler will run
 		<-finish
 		return nil
 	}), messaging.Prefetch(5)))

@@ -7,9 +7,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Headers: a headers exchange looks at the headers and not at the key. With
-// x-match=all the message must have every argument of the binding, with any one of
-// them is enough.
+// Headers: a headers exchange routes by headers and not by the key. With x-match=all the
+// message must have all arguments of the binding as headers, with x-match=any one of them.
 func Example_headers() {
 	email := messaging.Queue{Name: "email", Type: messaging.Quorum}
 	pager := messaging.Queue{Name: "pager", Type: messaging.Quorum}
@@ -29,8 +28,8 @@ func Example_headers() {
 		m.Headers = map[string]any{"channel": channel, "urgency": urgency}
 		check(publisher.Publish(ctx, messaging.Route{Exchange: "notify"}, m))
 	}
-	send("outage", "email", "high")    // for email one of two is not enough
-	send("on call", "pager", "normal") // for the pager it is
+	send("outage", "email", "high")    // email needs both headers
+	send("on call", "pager", "normal") // the pager needs one of them
 	send("receipt", "email", "normal")
 
 	fmt.Println("email:", receive(ctx, conn, email, 1))

@@ -7,8 +7,8 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// The examples share these helpers, so that each shows its pattern only. What goes
-// wrong ends the process.
+// The examples share these helpers, so that each shows only its pattern. An error ends the
+// process.
 
 var note = messaging.MessageType{Name: "note.v1", Owner: owner}
 

@@ -9,7 +9,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// journal is an observer: it has the methods for what it wants to know, and no others.
+// journal is an observer: it has only the methods for the events that it wants.
 type journal struct{ lines chan string }
 
 func (j journal) OnSubscribe(e messaging.SubscribeEvent) {
@@ -24,8 +24,8 @@ func (j journal) OnSettle(e messaging.SettleEvent) {
 	j.lines <- fmt.Sprintln("attempt", e.Delivery.Attempt, e.Verdict, "error:", e.Err)
 }
 
-// Observers: what happens to connections, subscriptions and messages is told to whoever
-// implements the method for it. Metrics, traces and logs are made so.
+// Observers: an observer is called for the events of connections, subscriptions and messages
+// whose methods it has. Metrics, traces and logs are made this way.
 func Example_observers() {
 	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum}
 	j := journal{lines: make(chan string, 100)}

@@ -6,9 +6,8 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// The topologies of two teams, of which one uses an exchange of the other one. Each is
-// valid by itself, and both together are what is on the broker. Where they contradict each
-// other, the error names the field.
+// The topologies of two teams, of which one uses an exchange of the other. Each is valid by
+// itself, and Merge joins them. If they contradict each other the error names the field.
 func ExampleMerge() {
 	orders := messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: "orders", Kind: messaging.Topic, Alternate: "amq.fanout"}},

@@ -8,9 +8,9 @@ import (
 )
 
 // Point to point: one producer, one queue, one consumer. The default exchange
-// routes to the queue that the key names, without a binding. It needs the right
-// to write to amq.default, which reaches every queue: in a system of several
-// services an exchange of one's own is better.
+// routes to the queue that the key names, without a binding. The user needs the right to
+// write to amq.default, with which it can publish to every queue. So in a system of several
+// services an exchange of your own is better.
 func Example_pointToPoint() {
 	jobs := messaging.Queue{Name: "jobs", Type: messaging.Quorum}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{jobs}})

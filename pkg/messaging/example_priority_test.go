@@ -7,9 +7,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Priorities: a quorum queue has 0 to 31 always, a classic queue those that it was
-// declared with. Either way only what waits in the queue is put in order, and not
-// what a consumer has prefetched.
+// Priorities: a quorum queue always has 0 to 31, a classic queue those that it was declared
+// with. They order only the messages that wait in the queue, not those that a consumer has
+// prefetched.
 func Example_priority() {
 	quorum := messaging.Queue{Name: "quorum", Type: messaging.Quorum}
 	classic := messaging.Queue{Name: "classic", Type: messaging.Classic, MaxPriority: 10}

@@ -9,8 +9,8 @@ import (
 )
 
 // Publish and subscribe: a fanout exchange copies each message to every queue
-// that is bound. Each subscriber has a queue of its own, which the server names
-// and which is gone with its connection.
+// that is bound. Each subscriber has an exclusive queue, which the broker names and which is
+// deleted with its connection.
 func Example_publishSubscribe() {
 	news := messaging.Exchange{Name: "news", Kind: messaging.Fanout}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Exchanges: []messaging.Exchange{news}})

@@ -7,8 +7,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Routing: a direct exchange takes a message to the bindings whose key equals its
-// routing key. A queue may be bound by several keys.
+// Routing: a direct exchange routes a message to the bindings whose key equals its routing
+// key. A queue may be bound with several keys.
 func Example_routing() {
 	urgent := messaging.Queue{Name: "log.urgent", Type: messaging.Quorum}
 	all := messaging.Queue{Name: "log.all", Type: messaging.Quorum}

@@ -8,23 +8,23 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// RPC with a callback queue: the older way. The caller has an exclusive queue,
-// names it in reply_to and tells the answers apart by correlation id. Unlike
-// direct reply-to, answers wait in the queue while the caller is busy.
+// RPC with a callback queue, which is the older way. The caller has an exclusive queue, names
+// it in reply_to and matches answers by the correlation id. Unlike with direct reply-to,
+// answers wait in the queue while the caller is busy.
 func Example_rpcCallbackQueue() {
 	calls := messaging.Queue{Name: "calls", Type: messaging.Classic}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{calls}})
 	defer done()
 	publisher := must(conn.Publisher())
 
-	// The server answers to wherever the request says.
+	// The server answers to the reply_to of the request.
 	must(conn.Consume(calls, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, name string) error {
 		answer := newNote("hello " + name)
 		answer.CorrelationID = d.CorrelationID
 		return publisher.Publish(ctx, messaging.Route{Key: d.ReplyTo}, answer, messaging.AllowUnroutable())
 	})))
 
-	// The caller's queue has a name, since it must be known before it is consumed.
+	// The caller's queue has a name of its own, since requests need it before it is consumed.
 	callback := messaging.Queue{Name: "answers-for-me", Type: messaging.Classic, Exclusive: true}
 	answers := make(chan *messaging.Delivery, 1)
 	subscribed := make(chan struct{}, 1)

@@ -18,9 +18,9 @@ type quoteReply struct {
 	Cents int `json:"cents"`
 }
 
-// RPC over direct reply-to: the answer comes straight to the caller's channel,
-// through no queue. The call's deadline is its context's; it travels with the
-// request, which expires in the queue when the caller has given up.
+// RPC over direct reply-to: the answer comes directly to the caller's channel, without a
+// queue. The deadline of the context is sent with the request, which expires in its queue at
+// that time.
 func Example_rpc() {
 	calls := messaging.Queue{Name: "quotes", Type: messaging.Classic, MaxLength: 1000}
 	quote := messaging.Procedure[quoteRequest, quoteReply]{

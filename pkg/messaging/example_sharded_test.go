@@ -9,10 +9,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Sharded: x-modulus-hash spreads keys over queues, and a key is always in the
-// same one. With a single active consumer on each, the events of one key are
-// handled in order, while different keys are handled in parallel, however many
-// replicas there are.
+// Sharded: x-modulus-hash spreads keys over queues; messages with the same key go to the same
+// queue. Each queue has a single active consumer. So the events of one key are handled in
+// order, while different keys are handled in parallel, with any number of replicas.
 func Example_sharded() {
 	topology := messaging.Sharded(messaging.Exchange{Name: "payments"}, 4, messaging.Queue{Type: messaging.Quorum})
 	ctx, conn, done := messagingtest.ForExample(topology)

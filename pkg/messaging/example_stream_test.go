@@ -7,8 +7,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Stream replay: reading takes nothing out, so everything can be read again, from
-// the start, from a time, or from where one was.
+// Stream replay: reading removes nothing, so messages can be read again, from the start, from
+// a time, or from the last position.
 func Example_streamReplay() {
 	audit := messaging.Queue{Name: "audit", Type: messaging.Stream}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{audit}})

@@ -11,8 +11,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// A whole program, for a user without any rights to manage the broker: it makes a work
-// queue with its dead-letter queue, publishes, and consumes with three attempts.
+// A whole program, for a user without rights to manage the broker: it declares a work queue
+// and its dead-letter queue, publishes, and consumes with three attempts.
 func Example() {
 	ctx := context.Background()
 	conn, err := messaging.Connect(ctx, messaging.Config{URLs: []string{messagingtest.ExampleURL()}})

@@ -9,8 +9,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Programs of others often send plain text, and no type. A codec for bytes makes and
-// reads it; here at both ends of a call.
+// Other programs often send plain text without a type. BytesCodec encodes and decodes it; here
+// at both ends of a call.
 func Example_plainText() {
 	queue := messaging.Queue{Name: "shout", Type: messaging.Classic}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{queue}})

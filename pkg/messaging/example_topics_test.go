@@ -8,8 +8,8 @@ import (
 )
 
 // Topics: a topic exchange matches routing keys by pattern. "*" stands for one
-// word, "#" for any number of words. A message goes to a queue once, however many
-// of its bindings match.
+// word, "#" for any number of words. A queue gets a message once, even if several of its
+// bindings match.
 func Example_topics() {
 	europe := messaging.Queue{Name: "europe", Type: messaging.Quorum}
 	express := messaging.Queue{Name: "express", Type: messaging.Quorum}

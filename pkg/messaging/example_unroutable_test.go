@@ -8,9 +8,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Unroutable messages: a confirm says only that the broker took the message, and
-// it confirms one that goes nowhere too. Publishing is mandatory here, so such a
-// message comes back; an exchange with an alternate sends it there instead.
+// Unroutable messages: the broker also confirms a message that no queue gets. This package
+// publishes with the mandatory flag, so such a message comes back as an error. An exchange
+// with an alternate exchange routes it there instead.
 func Example_unroutable() {
 	unrouted := messaging.Queue{Name: "unrouted", Type: messaging.Quorum}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{

@@ -9,9 +9,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Work queue: consumers compete for the messages of one durable queue, and each
-// message is handled by one of them. The prefetch is small, so that a slow worker
-// does not sit on work that another one could do.
+// Work queue: several consumers share the messages of one durable queue, and each message is
+// handled by one of them. The prefetch is small, so that a slow consumer does not hold
+// messages that another one could handle.
 func Example_workQueue() {
 	tasks := messaging.Queue{Name: "tasks", Type: messaging.Quorum}
 	ctx, conn, done := messagingtest.ForExample(messaging.Topology{Queues: []messaging.Queue{tasks}})

@@ -83,7 +83,7 @@ func TestMessageValidate(t *testing.T) {
 		{"a larger integer of the machine's size", header(uint(math.MaxUint)), "more than AMQP's largest integer"},
 		{"not a number", header(math.NaN()), `"h": NaN is no number`},
 		{"infinity", header(float32(math.Inf(-1))), `"h": -Inf is no number`},
-		{"a decimal", header(amqp.Decimal{Value: 1}), `"h": a decimal`},
+		{"a decimal", header(amqp.Decimal{Value: 1}), `"h": with a decimal`},
 		{"text that is not UTF-8", header("a\xff"), `"h": is not UTF-8: use a []byte for bytes`},
 		{"bytes that are not UTF-8", header([]byte("a\xff")), ""},
 		{"text with a zero byte", header("a\x00"), ""},

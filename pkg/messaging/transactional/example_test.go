@@ -17,8 +17,8 @@ import (
 	"example.com/orderflow/pkg/messaging/transactional"
 )
 
-// Outbox and inbox: a payment comes in twice, as can happen with every message. It changes
-// an account once, and one event tells of it.
+// Outbox and inbox: a payment is delivered twice, as can happen with every message. It changes
+// an account once and causes one event.
 func Example() {
 	payments := messaging.Queue{Name: "payments", Type: messaging.Quorum}
 	booked := messaging.Queue{Name: "booked", Type: messaging.Quorum}
