@@ -16,7 +16,7 @@ import (
 
 // Acknowledgements go out in multiples, between rejections and parkings and past a
 // handler that does not come to its end. Each message still gets its own verdict.
-func TestAcknowledgementsInMultiplesTakeNothingAlong(t *testing.T) {
+func TestMultipleAcknowledgesOnlyHandledMessages(t *testing.T) {
 	t.Parallel()
 	const messages, slow = 2000, 700
 	b := messagingtest.Broker(t)

@@ -131,7 +131,7 @@ func TestAnOutageCountsNothing(t *testing.T) {
 
 // A message that alone is Unavailable while others are handled is parked at its limit,
 // and blocks nobody: also where it is one at a time, and where there are a few of them.
-func TestPoisonThatClaimsAnOutage(t *testing.T) {
+func TestAMessageThatIsAlwaysUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		poison  int

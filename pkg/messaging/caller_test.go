@@ -67,7 +67,7 @@ func TestACallFailsAlone(t *testing.T) {
 		refused string
 	}{
 		"to an exchange that is missing":                      {messaging.Route{Exchange: "missing"}, "404"},
-		"over which the broker closes the connection":         {unspeakable, "541"},
+		"over which the broker closes the connection":         {missingExchange, "541"},
 		"to a queue without a leader":                         {messaging.Route{Key: "frozen"}, ""},
 		"to a queue without a leader, behind an exchange":     {messaging.Route{Exchange: "cold"}, ""},
 		"to an exchange into which nobody may publish at all": {messaging.Route{Exchange: "amq.rabbitmq.trace"}, "403"},
@@ -98,7 +98,7 @@ func TestACallFailsAlone(t *testing.T) {
 					require.NotErrorIs(t, err, messaging.ErrConnectionLost)
 					require.ErrorContains(t, err, c.refused)
 				}
-				goOn(t, answered, 20)
+				awaitMore(t, answered, 20)
 			}
 			stop()
 			began := time.Now()
@@ -165,7 +165,7 @@ func TestAReplyThatCannotBeSent(t *testing.T) {
 		var remote *messaging.RemoteError
 		require.ErrorAs(t, err, &remote, what)
 		require.Equal(t, messaging.CodeUnavailable, remote.Code, what)
-		goOn(t, answered, 10)
+		awaitMore(t, answered, 10)
 	}
 	stop()
 

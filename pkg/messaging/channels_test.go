@@ -132,7 +132,7 @@ func TestALimitOfChannelsIsReachedOnce(t *testing.T) {
 func TestALaneThatGetsNoConnectionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	routes := wells(t, raw(t, b))
+	routes := laneRoutes(t, raw(t, b))
 	limited := messaging.User{Name: "limited-" + b.VHost, Write: ".*", Read: ".*"}
 	t.Cleanup(func() { b.Management(t, "DELETE", "/api/users/"+limited.Name, nil, nil) })
 	require.NoError(t, messaging.ApplyUsers(within(t, 30*time.Second), b.Admin(), []messaging.User{limited}, func(string) (string, error) { return "x", nil }))

@@ -40,7 +40,7 @@ func newSilentHost(t *testing.T) *silentHost {
 	return s
 }
 
-func TestAHostThatSaysNothing(t *testing.T) {
+func TestAHostThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	t.Run("is passed over", func(t *testing.T) {
 		t.Parallel()

@@ -21,11 +21,11 @@ func TestConsumeRefusesWhatCannotWork(t *testing.T) {
 		queue   messaging.Queue
 		options []messaging.ConsumeOption
 	}{
-		"Concurrency":         {jobs, []messaging.ConsumeOption{messaging.Concurrency(0)}},
-		"Retry.Limit":         {messaging.Queue{Name: "jobs", Retry: messaging.Retry{Limit: -2}}, nil},
-		"Name":                {messaging.Queue{Type: messaging.Quorum}, nil},
-		"is for Stream":       {messaging.Queue{Name: "audit", Type: messaging.Stream}, nil},
-		"exclusive queue is ": {messaging.Queue{Name: "mine", Exclusive: true}, nil},
+		"Concurrency": {jobs, []messaging.ConsumeOption{messaging.Concurrency(0)}},
+		"Retry.Limit": {messaging.Queue{Name: "jobs", Retry: messaging.Retry{Limit: -2}}, nil},
+		"Name":        {messaging.Queue{Type: messaging.Quorum}, nil},
+		"use Stream":  {messaging.Queue{Name: "audit", Type: messaging.Stream}, nil},
+		"use Listen":  {messaging.Queue{Name: "mine", Exclusive: true}, nil},
 	} {
 		_, err := c.Consume(try.queue, ignore, try.options...)
 		require.ErrorContains(t, err, want)

@@ -337,7 +337,7 @@ func TestShardsSpreadOverReplicas(t *testing.T) {
 	t.Logf("shares of the replicas: %v", shared)
 }
 
-func TestListenHearsEverything(t *testing.T) {
+func TestListenGetsEveryMessage(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	require.NoError(t, raw(t, b).ExchangeDeclare("news", "fanout", true, false, false, false, nil))

@@ -86,8 +86,8 @@ func unacknowledged(t *testing.T, b *messagingtest.BrokerInfo) string {
 	return "no queue"
 }
 
-// scene is a consumer with two messages in hand, "tried" and "untouched".
-type scene struct {
+// twoInHand is a consumer that has two messages, "tried" and "untouched".
+type twoInHand struct {
 	ledger
 	broker   *messagingtest.BrokerInfo
 	conn     *messaging.Conn
@@ -99,7 +99,7 @@ type scene struct {
 }
 
 // consume starts a consumer: the first one, and the one after a stop.
-func (s *scene) consume(t *testing.T) {
+func (s *twoInHand) consume(t *testing.T) {
 	t.Helper()
 	var err error
 	s.consumer, err = s.conn.Consume(s.queue, messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
@@ -134,12 +134,12 @@ func TestWhatTheBrokerCounts(t *testing.T) {
 		}
 	}
 	untilDone := first(func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
-	stop := func(t *testing.T, s *scene) {
+	stop := func(t *testing.T, s *twoInHand) {
 		t.Helper()
 		require.NoError(t, s.consumer.Stop(within(t, 20*time.Second)))
 		s.consume(t)
 	}
-	lose := func(t *testing.T, s *scene) { t.Helper(); s.broker.CloseAllConnections(t) }
+	lose := func(t *testing.T, s *twoInHand) { t.Helper(); s.broker.CloseAllConnections(t) }
 	single := func(q *messaging.Queue) { q.SingleActiveConsumer = true }
 	twice := func(q *messaging.Queue) { q.Retry.Limit = 1 }
 	nowhere := func(q *messaging.Queue) { q.DeadLetter = nil }
@@ -151,7 +151,7 @@ func TestWhatTheBrokerCounts(t *testing.T) {
 	)
 	cases := map[string]struct {
 		handle    func(ctx context.Context, d *messaging.Delivery) error
-		strike    func(t *testing.T, s *scene) // while both are in hand
+		event     func(t *testing.T, s *twoInHand) // while both are in hand
 		queue     func(q *messaging.Queue)
 		verdicts  verdicts
 		tried     deliveries
@@ -175,7 +175,7 @@ func TestWhatTheBrokerCounts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := messagingtest.Broker(t)
-			s := &scene{broker: b, queue: workQueue(t, b, c.queue), handle: c.handle, inHand: make(chan struct{})}
+			s := &twoInHand{broker: b, queue: workQueue(t, b, c.queue), handle: c.handle, inHand: make(chan struct{})}
 			s.deliveries, s.verdicts = map[string][]counts{}, map[string][]messaging.Verdict{}
 			config := b.Config()
 			config.Observers = []messaging.Observer{s}
@@ -196,8 +196,8 @@ func TestWhatTheBrokerCounts(t *testing.T) {
 				return n == fmt.Sprint(prefetch), n + " are in hand"
 			})
 			close(s.inHand)
-			if c.strike != nil {
-				c.strike(t, s)
+			if c.event != nil {
+				c.event(t, s)
 			}
 			messagingtest.Eventually(t, 30*time.Second, s.has(`"tried"`, c.verdicts))
 			messagingtest.Eventually(t, 30*time.Second, s.has(`"untouched"`, verdicts{acked}))

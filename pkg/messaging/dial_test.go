@@ -64,9 +64,9 @@ func TestConnectWaitsBehindALimit(t *testing.T) {
 	}
 }
 
-// breaksOff is the broker behind a wire that breaks when the client has sent its login,
+// brokenHandshakes is a proxy to the broker that closes the connection after the client's login,
 // as it does when a node stops.
-func breaksOff(t *testing.T, b *messagingtest.BrokerInfo) string {
+func brokenHandshakes(t *testing.T, b *messagingtest.BrokerInfo) string {
 	t.Helper()
 	u, err := url.Parse(b.URL)
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestAHandshakeThatBreaksOffIsNoRefusal(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	config := b.Config()
-	config.URLs, config.MaxBackoff = []string{breaksOff(t, b)}, 10*time.Millisecond
+	config.URLs, config.MaxBackoff = []string{brokenHandshakes(t, b)}, 10*time.Millisecond
 	_, err := messaging.Connect(within(t, 2*time.Second), config)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "the handshake broke off")

@@ -18,9 +18,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// unspeakable is an exchange that does not exist, and of which the broker cannot say
+// missingExchange is an exchange that does not exist, and of which the broker cannot say
 // so: its text is cut in the middle of a character, and it closes the connection (541).
-var unspeakable = messaging.Route{Exchange: strings.Repeat("é", 115)}
+var missingExchange = messaging.Route{Exchange: strings.Repeat("é", 115)}
 
 // observed connects with a log to look into.
 func observed(t *testing.T, b *messagingtest.BrokerInfo, config messaging.Config) (*messaging.Conn, *observer.ObservedLogs) {
@@ -30,9 +30,9 @@ func observed(t *testing.T, b *messagingtest.BrokerInfo, config messaging.Config
 	return b.Connect(t, config), log
 }
 
-// steady publishes from goroutines until it is stopped, and counts what is confirmed.
+// publishSteadily publishes from goroutines until it is stopped, and counts what is confirmed.
 // No message may fail.
-func steady(t *testing.T, p *messaging.Publisher, routes ...messaging.Route) (confirmed *atomic.Int64, stop func()) {
+func publishSteadily(t *testing.T, p *messaging.Publisher, routes ...messaging.Route) (confirmed *atomic.Int64, stop func()) {
 	t.Helper()
 	confirmed = new(atomic.Int64)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -57,8 +57,8 @@ func steady(t *testing.T, p *messaging.Publisher, routes ...messaging.Route) (co
 	return confirmed, stop
 }
 
-// goOn requires that many more are confirmed.
-func goOn(t *testing.T, confirmed *atomic.Int64, more int64) {
+// awaitMore waits until that many more are confirmed.
+func awaitMore(t *testing.T, confirmed *atomic.Int64, more int64) {
 	t.Helper()
 	want := confirmed.Load() + more
 	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
@@ -67,13 +67,13 @@ func goOn(t *testing.T, confirmed *atomic.Int64, more int64) {
 	})
 }
 
-// wells declares queues and gives routes to them: two by the default exchange, and two
+// laneRoutes declares queues and gives routes to them: two by the default exchange, and two
 // by exchanges.
-func wells(t *testing.T, ch *amqp.Channel) []messaging.Route {
+func laneRoutes(t *testing.T, ch *amqp.Channel) []messaging.Route {
 	t.Helper()
-	routes := []messaging.Route{{Key: "well1"}, {Key: "well2"}, {Exchange: "well3"}, {Exchange: "well4"}}
+	routes := []messaging.Route{{Key: "q1"}, {Key: "q2"}, {Exchange: "q3"}, {Exchange: "q4"}}
 	for n := range routes {
-		name := fmt.Sprint("well", n+1)
+		name := fmt.Sprint("q", n+1)
 		declare(t, ch, name, 20)
 		require.NoError(t, ch.ExchangeDeclare(name, "fanout", true, false, false, false, nil))
 		require.NoError(t, ch.QueueBind(name, "", name, false, nil))
@@ -85,14 +85,14 @@ func TestARefusedMessageStopsNoOtherLane(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	p := publisher(t, b.Connect(t, b.Config()))
-	confirmed, stop := steady(t, p, wells(t, raw(t, b))...)
+	confirmed, stop := publishSteadily(t, p, laneRoutes(t, raw(t, b))...)
 	for n := range 50 {
 		err := p.Publish(within(t, 20*time.Second), messaging.Route{Exchange: "missing", Key: fmt.Sprint(n)}, message(t, n))
 		require.ErrorIs(t, err, messaging.ErrRefused)
 		require.NotErrorIs(t, err, messaging.ErrConnectionLost, "which one it was is known")
 		require.ErrorContains(t, err, "no exchange 'missing'")
 	}
-	goOn(t, confirmed, 100)
+	awaitMore(t, confirmed, 100)
 	stop()
 }
 
@@ -129,7 +129,7 @@ func TestManyAtOnceToAnExchangeThatIsMissing(t *testing.T) {
 func TestOneOfSeveralInALaneIsRefused(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	routes := wells(t, raw(t, b))
+	routes := laneRoutes(t, raw(t, b))
 	p := publisher(t, b.Connect(t, b.Config()))
 	ctx := within(t, 30*time.Second)
 	route := routes[2]
@@ -165,17 +165,17 @@ func TestAMessageThatCostsTheConnectionStopsNoOtherLane(t *testing.T) {
 	b := messagingtest.Broker(t)
 	conn, log := observed(t, b, b.Config())
 	p := publisher(t, conn)
-	confirmed, stop := steady(t, p, wells(t, raw(t, b))...)
+	confirmed, stop := publishSteadily(t, p, laneRoutes(t, raw(t, b))...)
 	for range 5 {
-		err := p.Publish(within(t, 20*time.Second), unspeakable, message(t, "x"))
+		err := p.Publish(within(t, 20*time.Second), missingExchange, message(t, "x"))
 		require.ErrorIs(t, err, messaging.ErrRefused)
 		require.NotErrorIs(t, err, messaging.ErrConnectionLost)
 		require.ErrorContains(t, err, "541")
 	}
-	goOn(t, confirmed, 100)
+	awaitMore(t, confirmed, 100)
 	stop()
 	for _, lost := range log.FilterMessage("connection lost").All() {
-		require.Equal(t, "publish to exchange "+unspeakable.Exchange, lost.ContextMap()["connection"])
+		require.Equal(t, "publish to exchange "+missingExchange.Exchange, lost.ContextMap()["connection"])
 	}
 }
 
@@ -185,7 +185,7 @@ func TestAMessageThatCostsTheConnectionStopsNoOtherLane(t *testing.T) {
 func TestAMessageThatCostsTheSharedConnectionDoesSoOnce(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
-	routes := wells(t, raw(t, b))
+	routes := laneRoutes(t, raw(t, b))
 	conn, log := observed(t, b, b.Config())
 	p := publisher(t, conn)
 	ctx := within(t, 60*time.Second)
@@ -197,15 +197,15 @@ func TestAMessageThatCostsTheSharedConnectionDoesSoOnce(t *testing.T) {
 	err := p.Publish(ctx, routes[0], fatal)
 	require.ErrorIs(t, err, messaging.ErrRefused)
 	require.ErrorIs(t, err, messaging.ErrConnectionLost)
-	confirmed, stop := steady(t, p, routes[1:]...)
-	goOn(t, confirmed, 20)
+	confirmed, stop := publishSteadily(t, p, routes[1:]...)
+	awaitMore(t, confirmed, 20)
 	for range 3 {
 		err = p.Publish(ctx, routes[0], fatal)
 		require.ErrorIs(t, err, messaging.ErrRefused)
 		require.NotErrorIs(t, err, messaging.ErrConnectionLost)
 		require.NoError(t, p.Publish(ctx, routes[0], message(t, "another one")))
 	}
-	goOn(t, confirmed, 20)
+	awaitMore(t, confirmed, 20)
 	stop()
 	shared := log.FilterMessage("connection lost").FilterField(zap.String("connection", "publish"))
 	require.Equal(t, 1, shared.Len())
@@ -226,20 +226,20 @@ func TestAHaltedChannelStopsNoOtherLane(t *testing.T) {
 			declare(t, ch, "frozen", 20)
 			require.NoError(t, ch.ExchangeDeclare("cold", "fanout", true, false, false, false, nil))
 			require.NoError(t, ch.QueueBind("frozen", "", "cold", false, nil))
-			routes := wells(t, ch)
+			routes := laneRoutes(t, ch)
 			b.Freeze(t, "frozen")
 			config := b.Config()
 			config.CallTimeout = time.Second // it would cost the connection
 			conn, log := observed(t, b, config)
 			p := publisher(t, conn)
-			confirmed, stop := steady(t, p, routes...)
+			confirmed, stop := publishSteadily(t, p, routes...)
 
 			other := publisher(t, conn)
 			hurry := within(t, 2*time.Second)
 			late := other.PublishAsync(hurry, frozen, message(t, "x"))
 			require.ErrorIs(t, other.Publish(hurry, frozen, message(t, "y")), context.DeadlineExceeded)
 			require.ErrorIs(t, late.Wait(hurry), context.DeadlineExceeded)
-			goOn(t, confirmed, 100)
+			awaitMore(t, confirmed, 100)
 			require.ErrorIs(t, other.Close(hurry), context.DeadlineExceeded)
 			require.ErrorIs(t, late.Wait(within(t, 5*time.Second)), messaging.ErrConnectionLost)
 			select {
@@ -249,7 +249,7 @@ func TestAHaltedChannelStopsNoOtherLane(t *testing.T) {
 			}
 			more := time.Now().Add(3 * config.CallTimeout)
 			for time.Now().Before(more) {
-				goOn(t, confirmed, 20)
+				awaitMore(t, confirmed, 20)
 			}
 			stop()
 			require.Zero(t, log.FilterMessage("connection lost").FilterField(zap.String("connection", "publish")).Len())
@@ -268,7 +268,7 @@ func TestAFloodedQueueThatFreezesStopsNoOtherLane(t *testing.T) {
 	ch := raw(t, b)
 	declare(t, ch, "frozen", 20)
 	p := publisher(t, b.Connect(t, b.Config()))
-	confirmed, stop := steady(t, p, wells(t, ch)...)
+	confirmed, stop := publishSteadily(t, p, laneRoutes(t, ch)...)
 	flood, cancel := context.WithCancel(t.Context())
 	var sent atomic.Int64
 	var flooding sync.WaitGroup
@@ -289,10 +289,10 @@ func TestAFloodedQueueThatFreezesStopsNoOtherLane(t *testing.T) {
 		<-time.After(200 * time.Millisecond)
 		return sent.Load() == n, "still sending"
 	})
-	goOn(t, confirmed, 500)
+	awaitMore(t, confirmed, 500)
 	stop()
 	thaw()
-	goOn(t, &sent, 100)
+	awaitMore(t, &sent, 100)
 	cancel()
 	flooding.Wait()
 }

@@ -17,15 +17,15 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// diary is an observer that notes all it is told, by connection, exchange or queue.
-type diary struct {
+// eventLog is an observer that notes all events, by connection, exchange or queue.
+type eventLog struct {
 	mu    sync.Mutex
 	about map[string][]string
 }
 
-func newDiary() *diary { return &diary{about: map[string][]string{}} }
+func newEventLog() *eventLog { return &eventLog{about: map[string][]string{}} }
 
-func (d *diary) note(about, format string, args ...any) {
+func (d *eventLog) note(about, format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.about[about] = append(d.about[about], fmt.Sprintf(format, args...))
@@ -45,41 +45,41 @@ func word(err error) string {
 	}
 }
 
-func (d *diary) OnConnect(e messaging.ConnectEvent) {
+func (d *eventLog) OnConnect(e messaging.ConnectEvent) {
 	d.note(e.Connection, "connect: %s, version %t", word(e.Err), e.BrokerVersion != "")
 }
 
-func (d *diary) OnDisconnect(e messaging.DisconnectEvent) {
+func (d *eventLog) OnDisconnect(e messaging.DisconnectEvent) {
 	d.note(e.Connection, "disconnect: %s, after a while %t", word(e.Err), e.Lasted > 0)
 }
 
-func (d *diary) OnSubscribe(e messaging.SubscribeEvent) {
+func (d *eventLog) OnSubscribe(e messaging.SubscribeEvent) {
 	d.note(e.Queue, "subscribe: tag %q", e.ConsumerTag)
 }
 
-func (d *diary) OnCancel(e messaging.CancelEvent) {
+func (d *eventLog) OnCancel(e messaging.CancelEvent) {
 	d.note(e.Queue, "cancel: tag %q, %s", e.ConsumerTag, word(e.Err))
 }
 
-func (d *diary) OnPublish(_ context.Context, e messaging.PublishEvent) func(messaging.ConfirmEvent) {
+func (d *eventLog) OnPublish(_ context.Context, e messaging.PublishEvent) func(messaging.ConfirmEvent) {
 	d.note(e.Route.Key, "publish: %s, call %t", e.Message.Body, e.Call)
 	return nil
 }
 
-func (d *diary) OnConfirm(e messaging.ConfirmEvent) {
+func (d *eventLog) OnConfirm(e messaging.ConfirmEvent) {
 	d.note(e.Route.Key, "confirm: %s, %s, id %t, took %t", word(e.Err), e.Type, e.MessageID != "", e.Took > 0)
 }
 
-func (d *diary) OnDeliver(e messaging.DeliverEvent) {
+func (d *eventLog) OnDeliver(e messaging.DeliverEvent) {
 	d.note(e.Delivery.Queue, "deliver: %s, attempt %d", e.Delivery.Body, e.Delivery.Attempt)
 }
 
-func (d *diary) OnSettle(e messaging.SettleEvent) {
+func (d *eventLog) OnSettle(e messaging.SettleEvent) {
 	d.note(e.Delivery.Queue, "settle: %s, %s, %v, took %t", e.Delivery.Body, e.Verdict, e.Err, e.Took > 0)
 }
 
-// reads waits for what was noted.
-func (d *diary) reads(t *testing.T, about string, want ...string) {
+// requireEvents waits until exactly these events are noted.
+func (d *eventLog) requireEvents(t *testing.T, about string, want ...string) {
 	t.Helper()
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
 		d.mu.Lock()
@@ -96,10 +96,10 @@ func TestObserversAreToldOfAWholeLife(t *testing.T) {
 	proxy := messagingtest.NewProxy(t, b)
 	config := b.Config()
 	config.URLs = []string{proxy.URL}
-	d := newDiary()
+	d := newEventLog()
 	config.Observers = []messaging.Observer{d}
 	conn := b.Connect(t, config)
-	d.reads(t, "publish", "connect: fine, version true")
+	d.requireEvents(t, "publish", "connect: fine, version true")
 
 	p := publisher(t, conn)
 	send := func(body any) {
@@ -107,9 +107,9 @@ func TestObserversAreToldOfAWholeLife(t *testing.T) {
 	}
 	send(1)
 	published := []string{"publish: 1, call false", "confirm: fine, work.v1, id true, took true"}
-	d.reads(t, "jobs", published...)
+	d.requireEvents(t, "jobs", published...)
 	require.ErrorIs(t, p.Publish(within(t, 20*time.Second), messaging.Route{Key: "nowhere"}, message(t, 2)), messaging.ErrUnroutable)
-	d.reads(t, "nowhere", "publish: 2, call false", "confirm: unroutable, work.v1, id true, took true")
+	d.requireEvents(t, "nowhere", "publish: 2, call false", "confirm: unroutable, work.v1, id true, took true")
 
 	first := true
 	consumer, err := conn.Consume(queue, messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error {
@@ -123,16 +123,16 @@ func TestObserversAreToldOfAWholeLife(t *testing.T) {
 	told := append(published, `subscribe: tag "me"`,
 		"deliver: 1, attempt 1", "settle: 1, rejected, not now, took true",
 		"deliver: 1, attempt 2", "settle: 1, acked, <nil>, took true")
-	d.reads(t, "jobs", told...)
+	d.requireEvents(t, "jobs", told...)
 
 	proxy.Cut()
 	told = append(told, `cancel: tag "me", failed`)
-	d.reads(t, "jobs", told...)
+	d.requireEvents(t, "jobs", told...)
 	proxy.Restore()
 	told = append(told, `subscribe: tag "me"`)
-	d.reads(t, "jobs", told...)
+	d.requireEvents(t, "jobs", told...)
 	require.NoError(t, consumer.Drain(within(t, 20*time.Second)))
-	d.reads(t, "jobs", append(told, `cancel: tag "me", fine`)...)
+	d.requireEvents(t, "jobs", append(told, `cancel: tag "me", fine`)...)
 
 	require.NoError(t, conn.Close(within(t, 20*time.Second)))
 	for _, connection := range []string{"publish", "consume jobs"} {
@@ -154,16 +154,16 @@ func TestObserversAreToldOfStreamsAndCalls(t *testing.T) {
 	stream := messaging.Queue{Name: "log", Type: messaging.Stream}
 	require.NoError(t, messaging.Apply(within(t, 30*time.Second), b.Admin(), messaging.Topology{Queues: []messaging.Queue{stream}}))
 	config := b.Config()
-	d := newDiary()
+	d := newEventLog()
 	config.Observers = []messaging.Observer{d}
 	conn := b.Connect(t, config)
 	publishTo(t, b.Connect(t, b.Config()), "log", "x")
 	for _, err := range conn.Stream(within(t, 20*time.Second), stream, messaging.FirstOffset()) {
 		require.NoError(t, err)
-		d.reads(t, "log", `subscribe: tag ""`)
+		d.requireEvents(t, "log", `subscribe: tag ""`)
 		break
 	}
-	d.reads(t, "log", `subscribe: tag ""`, `cancel: tag "", fine`)
+	d.requireEvents(t, "log", `subscribe: tag ""`, `cancel: tag "", fine`)
 
 	_, err := b.Connect(t, b.Config()).Consume(messaging.Queue{Name: "calls", Type: messaging.Classic},
 		messaging.Serve(publisher(t, conn), upper, func(context.Context, *messaging.Delivery, string) (string, error) {
@@ -172,7 +172,7 @@ func TestObserversAreToldOfStreamsAndCalls(t *testing.T) {
 	require.NoError(t, err)
 	_, err = messaging.Call(within(t, 20*time.Second), conn.Caller(), upper, "x")
 	require.ErrorContains(t, err, "no")
-	d.reads(t, upper.Route.Key, `publish: "x", call true`, "confirm: fine, "+upper.Request.Name+", id true, took true")
+	d.requireEvents(t, upper.Route.Key, `publish: "x", call true`, "confirm: fine, "+upper.Request.Name+", id true, took true")
 }
 
 // onOverdue is an observer of handlers that ignore their context.

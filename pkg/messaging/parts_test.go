@@ -120,7 +120,7 @@ func TestTopologyValidateOfPartsAndArguments(t *testing.T) {
 		"an argument that is no type": {exchange(messaging.Exchange{Name: "x", Kind: messaging.Direct, Arguments: map[string]any{"x-a": struct{}{}}}), `exchange "x": Arguments: "x-a": AMQP has no type`},
 		"arguments of a queue":        {queue(messaging.Queue{Name: "q", Type: messaging.Quorum, Arguments: map[string]any{"x-quorum-initial-group-size": 3}}), ""},
 		"an argument as well":         {queue(messaging.Queue{Name: "q", Type: messaging.Quorum, MessageTTL: time.Second, Arguments: map[string]any{"x-message-ttl": 5}}), `queue "q": Arguments: "x-message-ttl": there is a field for this argument`},
-		"the type as well":            {queue(messaging.Queue{Name: "q", Type: messaging.Quorum, Arguments: map[string]any{"x-queue-type": "classic"}}), `queue "q": Arguments: "x-queue-type": is what`},
+		"the type as well":            {queue(messaging.Queue{Name: "q", Type: messaging.Quorum, Arguments: map[string]any{"x-queue-type": "classic"}}), `queue "q": Arguments: "x-queue-type": there is a field`},
 		"a number that is none":       {queue(messaging.Queue{Name: "q", Type: messaging.Quorum, Arguments: map[string]any{"x-a": math.NaN()}}), `queue "q": Arguments: "x-a": NaN`},
 		"an external queue":           {queue(messaging.Queue{Name: "amq.theirs", External: true}), ""},
 		"and its dead letters":        {queue(messaging.Queue{Name: "q", External: true, Type: messaging.Quorum, DeadLetter: &messaging.DeadLetter{Exchange: "theirs", Key: "q"}}), ""},

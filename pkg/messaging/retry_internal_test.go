@@ -93,7 +93,7 @@ func TestMarksOfAnError(t *testing.T) {
 	}
 }
 
-func TestCountsThatAreBelieved(t *testing.T) {
+func TestCountsOfTheBroker(t *testing.T) {
 	t.Parallel()
 	type counts struct {
 		attempt, acquired int

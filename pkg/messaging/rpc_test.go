@@ -184,7 +184,7 @@ func TestCall(t *testing.T) {
 }
 
 // A user who can read requests can answer them, but not as the server.
-func TestAStrangersAnswerIsNotTaken(t *testing.T) {
+func TestAnAnswerOfAnotherUserIsRefused(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	declareCalls(t, raw(t, b))

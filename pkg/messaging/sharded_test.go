@@ -42,7 +42,7 @@ func TestConsumeAllStartsAllOrNone(t *testing.T) {
 	nothing := messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil })
 	bad := append(shards.Queues[:2:2], messaging.Queue{Name: "audit", Type: messaging.Stream})
 	_, err := conn.ConsumeAll(bad, nothing)
-	require.ErrorContains(t, err, "is for Stream")
+	require.ErrorContains(t, err, "use Stream")
 
 	group, err := conn.ConsumeAll(shards.Queues, nothing)
 	require.NoError(t, err)

@@ -107,8 +107,8 @@ func TestBrokenUserCodeIsAnAttempt(t *testing.T) {
 	}
 }
 
-// Every worker is replaced, however often its handler ends the goroutine.
-func TestGoexitLeavesNobodyDeaf(t *testing.T) {
+// A worker is replaced each time its handler ends the goroutine.
+func TestGoexitReplacesTheWorker(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(q *messaging.Queue){
 		"quorum":                 func(*messaging.Queue) {},
@@ -148,30 +148,30 @@ func TestGoexitLeavesNobodyDeaf(t *testing.T) {
 	}
 }
 
-// A rude observer panics wherever it can, and ends goroutines that are not its own.
-type rude struct{ told atomic.Int32 }
+// A brokenObserver panics, or ends the goroutine that calls it, in every method.
+type brokenObserver struct{ told atomic.Int32 }
 
-func (r *rude) fail() {
+func (r *brokenObserver) fail() {
 	if r.told.Add(1)%2 == 0 {
-		panic("rude")
+		panic("brokenObserver")
 	}
 	runtime.Goexit()
 }
 
-func (r *rude) OnPublish(context.Context, messaging.PublishEvent) func(messaging.ConfirmEvent) {
+func (r *brokenObserver) OnPublish(context.Context, messaging.PublishEvent) func(messaging.ConfirmEvent) {
 	if r.told.Add(1)%2 == 0 {
-		panic("rude")
+		panic("brokenObserver")
 	}
-	return func(messaging.ConfirmEvent) { panic("rude") }
+	return func(messaging.ConfirmEvent) { panic("brokenObserver") }
 }
 
-func (*rude) OnConfirm(messaging.ConfirmEvent)         { panic("rude") }
-func (r *rude) OnConnect(messaging.ConnectEvent)       { r.fail() }
-func (r *rude) OnDisconnect(messaging.DisconnectEvent) { r.fail() }
-func (r *rude) OnSubscribe(messaging.SubscribeEvent)   { r.fail() }
-func (r *rude) OnCancel(messaging.CancelEvent)         { r.fail() }
-func (*rude) OnDeliver(messaging.DeliverEvent)         { panic("rude") }
-func (r *rude) OnSettle(messaging.SettleEvent)         { r.fail() }
+func (*brokenObserver) OnConfirm(messaging.ConfirmEvent)         { panic("brokenObserver") }
+func (r *brokenObserver) OnConnect(messaging.ConnectEvent)       { r.fail() }
+func (r *brokenObserver) OnDisconnect(messaging.DisconnectEvent) { r.fail() }
+func (r *brokenObserver) OnSubscribe(messaging.SubscribeEvent)   { r.fail() }
+func (r *brokenObserver) OnCancel(messaging.CancelEvent)         { r.fail() }
+func (*brokenObserver) OnDeliver(messaging.DeliverEvent)         { panic("brokenObserver") }
+func (r *brokenObserver) OnSettle(messaging.SettleEvent)         { r.fail() }
 
 // Observers are user code too.
 func TestObserversThatPanic(t *testing.T) {
@@ -179,7 +179,7 @@ func TestObserversThatPanic(t *testing.T) {
 	b := messagingtest.Broker(t)
 	queue := declare(t, raw(t, b), "jobs", 20)
 	config := b.Config()
-	config.Observers = []messaging.Observer{&rude{}}
+	config.Observers = []messaging.Observer{&brokenObserver{}}
 	conn := b.Connect(t, config)
 	handled := make(chan string, 10)
 	subscribed := 0

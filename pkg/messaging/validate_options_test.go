@@ -16,7 +16,7 @@ import (
 
 // What can never work is refused before the wire, by every way in, with the name of
 // what is wrong. A consumer of the same Conn notices nothing of it.
-func TestWhatCannotBeDisturbsNobody(t *testing.T) {
+func TestInvalidOptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	declare(t, raw(t, b), "jobs", 20)
@@ -158,7 +158,7 @@ func TestTheLargestOptions(t *testing.T) {
 	require.Equal(t, strings.Repeat("é", 127), next(t, handled))
 }
 
-func TestStreamOffsetsThatSayLittle(t *testing.T) {
+func TestStreamOffsetsOfZeroValues(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	stream := messaging.Queue{Name: "log", Type: messaging.Stream}

@@ -67,7 +67,7 @@ func TestMessageValidate(t *testing.T) {
 		{"a content type that is not UTF-8", func(_ *messaging.Route, m *messaging.Message) { m.ContentType = "\xff" }, "Message.ContentType"},
 		{"a content encoding with a zero byte", func(_ *messaging.Route, m *messaging.Message) { m.ContentEncoding = "\x00" }, "Message.ContentEncoding"},
 		{"a long reply-to", func(_ *messaging.Route, m *messaging.Message) { m.ReplyTo = long }, "Message.ReplyTo"},
-		{"direct reply-to", func(_ *messaging.Route, m *messaging.Message) { m.ReplyTo = "amq.rabbitmq.reply-to" }, "Message.ReplyTo: direct"},
+		{"direct reply-to", func(_ *messaging.Route, m *messaging.Message) { m.ReplyTo = "amq.rabbitmq.reply-to" }, "Message.ReplyTo: only a Caller"},
 		{"an answer's way back", func(_ *messaging.Route, m *messaging.Message) { m.ReplyTo = "amq.rabbitmq.reply-to.g1h2" }, ""},
 		{"expired before it is sent", func(_ *messaging.Route, m *messaging.Message) { m.Expiration = -1 }, "Message.Expiration: must not be negative"},
 		{"expires after ten years", func(_ *messaging.Route, m *messaging.Message) { m.Expiration = 10 * 365 * 24 * time.Hour }, ""},

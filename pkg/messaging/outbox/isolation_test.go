@@ -29,8 +29,8 @@ func (f *fixture) put(t *testing.T, key string, route messaging.Route, mutate fu
 	return m.ID
 }
 
-// only waits until just these keys wait, and all of them are held back for the reason.
-func (f *fixture) only(t *testing.T, reason string, keys ...string) {
+// requireHeld waits until just these keys wait, and all of them are held back for the reason.
+func (f *fixture) requireHeld(t *testing.T, reason string, keys ...string) {
 	t.Helper()
 	messagingtest.Eventually(t, 60*time.Second, func() (bool, string) {
 		rows, err := f.pool.Query(t.Context(), `SELECT key, coalesce(last_error, '') FROM outbox ORDER BY id`)
@@ -46,15 +46,15 @@ func (f *fixture) only(t *testing.T, reason string, keys ...string) {
 	})
 }
 
-// unspeakable is an exchange that does not exist, and of which the broker cannot say
+// missingExchange is an exchange that does not exist, and of which the broker cannot say
 // so: its text is cut in the middle of a character, and it closes the connection (541).
-var unspeakable = messaging.Route{Exchange: strings.Repeat("é", 115), Key: "k"}
+var missingExchange = messaging.Route{Exchange: strings.Repeat("é", 115), Key: "k"}
 
 func TestAMessageThatCostsTheConnectionIsHeldBackAlone(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
-	f.put(t, "bad1", unspeakable, nil)
-	f.put(t, "bad2", unspeakable, nil)
+	f.put(t, "bad1", missingExchange, nil)
+	f.put(t, "bad2", missingExchange, nil)
 	f.put(t, "bad1", messaging.Route{Key: "events"}, nil)
 	for n := range 100 {
 		f.add(t, fmt.Sprint("key", n), "events", n)
@@ -99,7 +99,7 @@ func TestOneOfManyToAnExchangeIsHeldBackAlone(t *testing.T) {
 				}
 			}
 			f.relay(t, publisher(t, f.conn))
-			f.only(t, c.reason, "bad20x", "bad20", "bad40x", "bad40")
+			f.requireHeld(t, c.reason, "bad20x", "bad20", "bad40x", "bad40")
 			for _, d := range f.received(t, "events") {
 				delete(ids, d.MessageId)
 			}
@@ -156,7 +156,7 @@ func TestARelayWithoutWhatItNeeds(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- relay.Run(ctx) }()
 	f.put(t, "refused", messaging.Route{Exchange: "missing"}, nil) // which is logged
-	f.only(t, "404", "refused")
+	f.requireHeld(t, "404", "refused")
 	stop()
 	require.NoError(t, <-done)
 }

@@ -206,7 +206,7 @@ func TestJSON(t *testing.T) {
 	f.requireRows(t, 1, 1, 1)
 }
 
-func TestNoEffectIsNoHandler(t *testing.T) {
+func TestNilFunctionsAreNilHandlers(t *testing.T) {
 	t.Parallel()
 	db := transactional.New(nil, nil, nil)
 	require.Nil(t, db.Handler(nil))
