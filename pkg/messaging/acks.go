@@ -37,7 +37,7 @@ type acks struct {
 	held  []uint64 // acknowledged, not sent yet
 	sent  time.Time
 	timer *time.Timer
-	err   error // of a sending that nobody waited for
+	err   error // of a send that flush has done
 }
 
 func newAcks(ch acknowledger, prefetch int) *acks {

@@ -67,8 +67,8 @@ func (b *ackBook) Ack(tag uint64, multiple bool) error {
 	return nil
 }
 
-// Whatever the order in which up to 30 workers settle, and however: nothing is
-// acknowledged that was not, nothing is left, nothing twice.
+// In whatever order and way up to 30 workers settle: each handled message is acknowledged once,
+// and no other one.
 func TestAcksInAnyOrder(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(50) {
@@ -113,7 +113,7 @@ func TestAcksInAnyOrder(t *testing.T) {
 	}
 }
 
-// One message that stays unsettled under many others costs them a frame each and no
+// While one message stays unsettled, each later acknowledgement takes a frame of its own and no
 // memory.
 func TestAcksAboveOneThatIsNotSettled(t *testing.T) {
 	t.Parallel()
@@ -151,18 +151,18 @@ func TestAcksRememberTheirError(t *testing.T) {
 	require.ErrorIs(t, a.ack(time.Unix(0, 0), 2), closed)
 }
 
-// nobody takes acknowledgements and does nothing.
-type nobody struct{}
+// ignoreAcks accepts acknowledgements and does nothing.
+type ignoreAcks struct{}
 
-func (nobody) Ack(uint64, bool) error { return nil }
+func (ignoreAcks) Ack(uint64, bool) error { return nil }
 
-// One unsettled message under 40,000 others, and none: the same work for each.
+// 40,000 messages with and without an earlier unsettled one: the time for each is the same.
 func BenchmarkAcks(b *testing.B) {
 	for name, from := range map[string]uint64{"in order": 1, "above one": 2} {
 		b.Run(name, func(b *testing.B) {
 			now := time.Unix(0, 0)
 			for b.Loop() {
-				a := newAcks(nobody{}, 200)
+				a := newAcks(ignoreAcks{}, 200)
 				for tag := from; tag <= 40_000; tag++ {
 					if err := a.ack(now, tag); err != nil {
 						b.Fatal(err)
@@ -175,8 +175,8 @@ func BenchmarkAcks(b *testing.B) {
 	}
 }
 
-// A run of deliveries that are done together leaves in one frame, and never takes along
-// what is not settled.
+// A run of deliveries that are done together is acknowledged in one frame, which never covers
+// an unsettled one.
 func TestARunOfAcksIsOneFrame(t *testing.T) {
 	t.Parallel()
 	book := newAckBook()

@@ -14,8 +14,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Acknowledgements go out in multiples, between rejections and parkings and past a
-// handler that does not come to its end. Each message still gets its own verdict.
+// Acknowledgements are sent with "multiple", although other messages are rejected and parked
+// and one handler does not return. Each message still gets its own verdict.
 func TestMultipleAcknowledgesOnlyHandledMessages(t *testing.T) {
 	t.Parallel()
 	const messages, slow = 2000, 700

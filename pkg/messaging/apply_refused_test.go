@@ -18,7 +18,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// definitions are all that a virtual host has: exchanges, queues, bindings, policies.
+// definitions gives all entities of a virtual host: exchanges, queues, bindings, policies.
 func definitions(t *testing.T, b *messagingtest.BrokerInfo) map[string]any {
 	t.Helper()
 	var all map[string]any
@@ -96,8 +96,8 @@ func TestARefusedApplyChangesNothing(t *testing.T) {
 	}
 }
 
-// The policies of what is there change last. Of those nothing stays either when the broker
-// refuses one; what is new is there by then.
+// The policies of existing entities change last. When the broker refuses one of them the others
+// are restored; the new entities exist by then.
 func TestARefusedPolicyPutsTheOthersBack(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -114,8 +114,8 @@ func TestARefusedPolicyPutsTheOthersBack(t *testing.T) {
 	require.ElementsMatch(t, before, definitions(t, b)["policies"])
 }
 
-// Policies that Apply has not written are nobody's business, also where one has the name
-// that ours would have if it said something.
+// Apply leaves policies alone that it has not written, also one with the name that ours would
+// have if it had settings.
 func TestApplyLeavesOthersPoliciesAlone(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -132,7 +132,8 @@ func TestApplyLeavesOthersPoliciesAlone(t *testing.T) {
 	require.Equal(t, before, definitions(t, b)["policies"])
 }
 
-// What an Apply has made before its context ended is whole, and the next one goes on.
+// Entities that an Apply has made before its context ended are complete, and the next Apply
+// makes the rest.
 func TestAnApplyThatEndsEarlyLeavesNoQueueWithoutItsSettings(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -153,7 +154,7 @@ func TestAnApplyThatEndsEarlyLeavesNoQueueWithoutItsSettings(t *testing.T) {
 	}
 }
 
-// slow is the management API behind a proxy that may do anything with a request.
+// slow gives the management API behind a proxy that calls before for each request.
 func slow(t *testing.T, b *messagingtest.BrokerInfo, before func(n int64, w http.ResponseWriter, r *http.Request) (answered bool)) messaging.Admin {
 	t.Helper()
 	target, err := url.Parse(b.ManagementURL)

@@ -15,8 +15,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// What a consumer does not know about its queue never loses a message: the broker's own
-// dead-lettering decides.
+// An incomplete description of a queue never loses a message: the broker dead-letters it as the
+// queue is set up.
 func TestAnIncompleteDescriptionLosesNothing(t *testing.T) {
 	t.Parallel()
 	for name, queue := range map[string]messaging.Queue{
@@ -145,7 +145,7 @@ func TestAStopEndsTheDelay(t *testing.T) {
 	}
 }
 
-// The number of an attempt is the broker's, never the publisher's.
+// The number of an attempt comes from the broker, never from the publisher.
 func TestForgedCountsChangeNothing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -199,8 +199,8 @@ func TestForgedCountsChangeNothing(t *testing.T) {
 	}
 }
 
-// What another client has sent is parked as it came, with its reason, also where it holds
-// what is refused of our own.
+// A message of another client is parked unchanged, with the reason, also if it has values that
+// are refused in our own messages.
 func TestParkingKeepsWhatOthersSend(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

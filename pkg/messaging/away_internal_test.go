@@ -45,7 +45,7 @@ func TestAPauseThatWasAskedFor(t *testing.T) {
 	}
 }
 
-// A message is to blame when it fails again although one that began in between succeeded.
+// A message has failed alone when it fails again although one that began in between succeeded.
 func TestWhichMessageHasFailedAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

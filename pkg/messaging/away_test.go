@@ -71,8 +71,8 @@ func (o *outage) counted() (most int64) {
 	return most
 }
 
-// An outage counts nothing, and what waits is handled when it is over. Meanwhile the
-// consumer tries seldom, and says what is away.
+// An outage does not count attempts, and the messages are handled when it is over. Meanwhile
+// the consumer tries seldom, and reports what is away.
 func TestAnOutageCountsNothing(t *testing.T) {
 	t.Parallel()
 	const messages = 30
@@ -129,8 +129,8 @@ func TestAnOutageCountsNothing(t *testing.T) {
 	}
 }
 
-// A message that alone is Unavailable while others are handled is parked at its limit,
-// and blocks nobody: also where it is one at a time, and where there are a few of them.
+// A message that is always Unavailable while others are handled is parked at its limit and does
+// not block the others: also with one message at a time, and with several such messages.
 func TestAMessageThatIsAlwaysUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -187,7 +187,7 @@ func TestAMessageThatIsAlwaysUnavailable(t *testing.T) {
 	}
 }
 
-// UnavailableFor asks for a longer pause, and nobody who stops waits for it.
+// UnavailableFor asks for a longer pause. A consumer that stops does not wait for its end.
 func TestAPauseThatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(q *messaging.Queue){

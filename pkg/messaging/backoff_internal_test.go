@@ -49,7 +49,7 @@ func TestBackoffEndsEarly(t *testing.T) {
 	})
 }
 
-// After the broker has refused one more, no more are asked for than there were, for a minute.
+// After the broker has refused a channel, for a minute no more are opened than there were.
 func TestALimitOfChannelsIsRemembered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestALimitOfChannelsIsRemembered(t *testing.T) {
 	})
 }
 
-// A handler's error is read once: of what it says in one text, the stronger part counts.
+// A handler's error is read once; of several marks the strongest counts.
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
@@ -113,7 +113,7 @@ func TestTruncateKeepsCharacters(t *testing.T) {
 	require.Equal(t, "\uFFFD", clean("\xff"))
 }
 
-// What a caller waits for no longer is never sent.
+// A request whose caller does not wait any more is never sent.
 func TestRemaining(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

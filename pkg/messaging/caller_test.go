@@ -59,7 +59,7 @@ func calling(t *testing.T, caller *messaging.Caller) (answered *atomic.Int64, st
 	return answered, stop
 }
 
-// What happens to the call of one exchange or queue disturbs no other one.
+// A call to one exchange or queue that fails does not affect other calls.
 func TestACallFailsAlone(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -136,7 +136,7 @@ func TestCloseFailsTheOpenCalls(t *testing.T) {
 	}
 }
 
-// An answer that cannot be sent is an answer all the same, and no other one is lost.
+// When an answer cannot be sent the caller gets an error, and no other answer is lost.
 func TestAReplyThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -193,7 +193,7 @@ func TestAReplyThatCannotBeSent(t *testing.T) {
 	require.ErrorIs(t, failed.Load().(error), messaging.ErrInvalid)
 }
 
-// A server that may not answer says so in its log; the caller's deadline tells it.
+// A server without the right to answer logs that, and the call ends at its deadline.
 func TestAServerThatMayNotAnswer(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

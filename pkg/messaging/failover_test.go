@@ -28,8 +28,8 @@ func newSequences() *sequences {
 	return &sequences{window: make(chan struct{}, 200), events: map[string][]int{}, by: map[string]int{}}
 }
 
-// handler handles for a replica, in a few milliseconds. One that finds somebody to
-// tell at inHand does not end before its context.
+// handler is the handler of a replica and takes a few milliseconds. If the test waits at inHand
+// it does not end before its context.
 func (s *sequences) handler(replica string, inHand chan<- struct{}) messaging.Handler {
 	return messaging.JSON(func(ctx context.Context, d *messaging.Delivery, number int) error {
 		s.note(replica, d.Key, number)
@@ -58,7 +58,7 @@ func (s *sequences) note(replica, key string, number int) {
 }
 
 // publish publishes the events of the keys, round after round, until ctx is done,
-// and gives the number of rounds. What is in doubt is published again.
+// and gives the number of rounds. A message with an unknown outcome is published again.
 func (s *sequences) publish(ctx context.Context, t *testing.T, p *messaging.Publisher, exchange string, keys ...string) (rounds int) {
 	t.Helper()
 	for ; ctx.Err() == nil; rounds++ {
@@ -125,7 +125,7 @@ func (s *sequences) inOrder(t *testing.T, n int, keys ...string) {
 }
 
 // Two replicas share the shards, and the network of one is cut three times under
-// load, each time with a message in its hands. The other one takes over.
+// load, each time while it handles a message. The other one takes over.
 func TestOrderAcrossFailOver(t *testing.T) {
 	t.Parallel()
 	const cuts = 3

@@ -125,7 +125,7 @@ func TestManyAtOnceToAnExchangeThatIsMissing(t *testing.T) {
 }
 
 // Of several messages to one exchange the broker refuses one and does not say which.
-// Whoever publishes those again one by one finds it.
+// To publish them again one by one shows which it is.
 func TestOneOfSeveralInALaneIsRefused(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -179,9 +179,9 @@ func TestAMessageThatCostsTheConnectionStopsNoOtherLane(t *testing.T) {
 	}
 }
 
-// A message that costs the connection, to a queue to which others go as well: those
-// that share the connection learn once that the outcome is not known. From then on the
-// lane of that queue is alone.
+// A message that costs the connection, to a queue that gets other messages as well. Messages
+// in other lanes on this connection get an unknown outcome once. After that the lane of the
+// queue has a connection of its own.
 func TestAMessageThatCostsTheSharedConnectionDoesSoOnce(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -260,8 +260,8 @@ func TestAHaltedChannelStopsNoOtherLane(t *testing.T) {
 	}
 }
 
-// A queue stops confirming in the middle of a flood. On one connection with the others
-// the broker would soon read nothing from it.
+// A queue stops confirming while many messages are sent to it. If its lane shared a connection
+// with others, the broker would soon read nothing more from that connection.
 func TestAFloodedQueueThatFreezesStopsNoOtherLane(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

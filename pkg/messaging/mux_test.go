@@ -10,7 +10,7 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// A mistake in the program is one at its start.
+// Mistakes in the program are found when it starts.
 func TestMuxRefuses(t *testing.T) {
 	t.Parallel()
 	ignore := messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error { return nil })
@@ -73,7 +73,7 @@ func TestMux(t *testing.T) {
 	}
 }
 
-// Any owner is said, and the exchange counts all the same.
+// With AnyOwner every user may send the type; the exchange is checked all the same.
 func TestMuxTakesATypeOfAnyOwner(t *testing.T) {
 	t.Parallel()
 	mux := messaging.NewMux("operator")

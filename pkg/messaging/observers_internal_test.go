@@ -116,7 +116,7 @@ func TestAPanicOfAnObserverIsLogged(t *testing.T) {
 	}
 }
 
-// What an observer is told of a failure is text: the error is user code.
+// An observer gets only the text of a handler's error: the error itself is user code.
 func TestASettleEventHasTheTextOfTheError(t *testing.T) {
 	t.Parallel()
 	var got []SettleEvent

@@ -165,7 +165,7 @@ func (r *applyRun) writePolicy(ctx context.Context, p mgmtPolicy) error {
 	err := r.api.deletePolicy(ctx, p.Name)
 	var answer *mgmtError
 	if errors.As(err, &answer) && answer.status == http.StatusNotFound {
-		return nil // somebody was faster, or an attempt whose answer was lost
+		return nil // deleted already: by another process, or by an attempt whose answer was lost
 	}
 	return err
 }

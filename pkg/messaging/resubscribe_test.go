@@ -91,7 +91,7 @@ func TestConsumerTimeout(t *testing.T) {
 	b := messagingtest.Broker(t)
 	queue := messaging.Queue{Name: "jobs", Type: messaging.Quorum, ConsumerTimeout: time.Second}
 	require.NoError(t, messaging.Apply(within(t, 30*time.Second), b.Admin(), messaging.Topology{Queues: []messaging.Queue{queue}}))
-	queue.ConsumerTimeout = 0 // nobody told this consumer, or Consume would refuse it
+	queue.ConsumerTimeout = 0 // left out of the description, or Consume would refuse it
 	h := holdOne(t, b, queue)
 	require.Equal(t, 1, next(t, h.seen).Attempt)
 	before := channelOf(t, b, "jobs")

@@ -43,7 +43,7 @@ func TestAReplyThatCannotBeEncodedIsAnAnswerToo(t *testing.T) {
 	require.ErrorContains(t, err, messaging.CodeUnavailable)
 }
 
-// The caller of a function that takes too long for its server hears of it.
+// When the function takes longer than the server's timeout the caller gets an answer.
 func TestAServerOutOfTimeAnswers(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -55,7 +55,7 @@ func TestAServerOutOfTimeAnswers(t *testing.T) {
 	}
 }
 
-// What a server gives up because it goes away, another one answers.
+// A request that a server gives up because it stops is answered by another one.
 func TestAnUnfinishedRequestGoesToAnotherServer(t *testing.T) {
 	t.Parallel()
 	for name, leave := range map[string]func(*testing.T, *server, *messagingtest.Proxy){

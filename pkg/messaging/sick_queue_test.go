@@ -167,7 +167,7 @@ func TestASickQueueCostsItsOwnConsumerOnly(t *testing.T) {
 	empty(t, b, "busy")
 }
 
-// Whoever closes a Conn over a sick queue does not wait longer than its context.
+// To close a Conn with a consumer of a sick queue does not take longer than its context.
 func TestClosingOverASickQueue(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

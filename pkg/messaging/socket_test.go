@@ -12,8 +12,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// The network takes nothing more, and the broker has not asked for silence: what is
-// written piles up in front of the socket until there is no room.
+// The network accepts no more data although the broker does not block the connection: messages
+// fill the write buffer until there is no room.
 func TestPublishingIntoAFullSocket(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

@@ -17,8 +17,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// A message of somebody else that the client library cannot read costs the connection
-// that it comes by, each time. That is its own consumer's, and ends at the delivery limit.
+// A message of another client that the library cannot read costs the connection that it comes
+// over, each time. Only its own consumer is affected, and it ends at the delivery limit.
 func TestAMessageThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -149,7 +149,7 @@ func TestAnOutageOutlastsTheConsumerTimeout(t *testing.T) {
 	b := messagingtest.Broker(t)
 	queue := messaging.Queue{Name: "jobs", Type: messaging.Quorum, SingleActiveConsumer: true, ConsumerTimeout: 2 * time.Second}
 	require.NoError(t, messaging.Apply(within(t, 30*time.Second), b.Admin(), messaging.Topology{Queues: []messaging.Queue{queue}}))
-	queue.ConsumerTimeout = 0 // nobody told this consumer, or Consume would refuse it
+	queue.ConsumerTimeout = 0 // left out of the description, or Consume would refuse it
 	o := newOutage(t, b)
 	for i := range 3 {
 		publishTo(t, o.conn, "jobs", i)

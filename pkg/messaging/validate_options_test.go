@@ -14,8 +14,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// What can never work is refused before the wire, by every way in, with the name of
-// what is wrong. A consumer of the same Conn notices nothing of it.
+// Every call refuses invalid descriptions and options before anything is sent, and names the
+// field. A consumer of the same Conn is not affected.
 func TestInvalidOptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

@@ -127,7 +127,7 @@ func TestMessageValidate(t *testing.T) {
 	}
 }
 
-// Whoever asks keeps what they have: also numbers that go out as others.
+// Validate does not change the headers, also not numbers that are sent as another type.
 func TestValidateLeavesHeadersAlone(t *testing.T) {
 	t.Parallel()
 	m := message(t, "x")

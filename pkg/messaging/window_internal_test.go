@@ -50,7 +50,7 @@ func TestAFullWindowWaits(t *testing.T) {
 	})
 }
 
-// Who waits for a place hears why there will be none, and has taken none.
+// A message that waits for a place when the session ends gets the reason, and takes no place.
 func TestNoPlaceAfterTheEnd(t *testing.T) {
 	t.Parallel()
 	refused := &rejection{reason: &amqp.Error{Code: amqp.AccessRefused, Server: true, Recover: true}, route: Route{Key: "a"}}

@@ -66,7 +66,7 @@ func TestRecordAllRefuses(t *testing.T) {
 	require.Equal(t, []bool{true}, firsts, "nothing was written")
 }
 
-// Whoever records the same messages in another order waits, and is not caught in a deadlock.
+// Transactions that record the same messages in another order wait, without a deadlock.
 func TestRecordAllInAnyOrderAtOnce(t *testing.T) {
 	t.Parallel()
 	pool := newInbox(t)

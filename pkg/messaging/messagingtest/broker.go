@@ -62,7 +62,7 @@ func startBroker(ctx context.Context, changes ...testcontainers.ContainerCustomi
 	return testcontainers.GenericContainer(ctx, request)
 }
 
-// freePorts finds two ports that nobody listens on.
+// freePorts finds two ports that are not in use.
 func freePorts() (first, second string, err error) {
 	one, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

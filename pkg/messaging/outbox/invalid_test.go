@@ -54,8 +54,8 @@ func TestAnInvalidMessage(t *testing.T) {
 	require.Contains(t, reason, `unknown type "$odd"`)
 }
 
-// What PostgreSQL cannot keep is refused before the statement, which would abort the
-// transaction of whoever adds it.
+// A message that PostgreSQL cannot store is refused before the statement, which would abort the
+// caller's transaction.
 func TestWhatPostgreSQLCannotKeep(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

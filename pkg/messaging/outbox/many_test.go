@@ -55,7 +55,7 @@ func TestAddAll(t *testing.T) {
 	}
 }
 
-// One that cannot be sent keeps all of them out, before the statement.
+// If one message cannot be sent none is added, and no statement is executed.
 func TestAddAllWithAnInvalidMessage(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
