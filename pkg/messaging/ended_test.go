@@ -22,8 +22,8 @@ func soon(t *testing.T) context.Context {
 	return within(t, 300*time.Millisecond)
 }
 
-// requireEnded wants an error of a context, which says what was waited for, and which is
-// none of the errors that say what became of a message.
+// requireEnded requires an error of a context that says what the call waited for, and that is
+// none of the errors with an outcome of a message.
 func requireEnded(t *testing.T, err error, want string) {
 	t.Helper()
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -33,7 +33,7 @@ func requireEnded(t *testing.T, err error, want string) {
 	}
 }
 
-// An error of a context says why nothing had happened until then: here that no node answers.
+// An error of a context says what the call waited for: here that no node answers.
 func TestEndedWhileNoNodeAnswers(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

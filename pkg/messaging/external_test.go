@@ -28,7 +28,7 @@ func theirs(t *testing.T, b *messagingtest.BrokerInfo) messaging.Topology {
 	}
 }
 
-// What is somebody else's is used, and stays as it is.
+// External entities are used and not changed.
 func TestExternalEntities(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -54,8 +54,8 @@ func TestExternalEntities(t *testing.T) {
 	})))
 }
 
-// An external entity that is not there, or not as described, is refused before anything
-// is made, and reported.
+// An external entity that is missing or differs from its description is refused before anything
+// is made, and reported by Verify.
 func TestExternalEntitiesThatDiffer(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -110,7 +110,8 @@ func TestRawArguments(t *testing.T) {
 	require.Equal(t, []messaging.Difference{{Entity: "exchange", Name: "x", Field: "x-note", Want: `"theirs"`, Have: `"ours"`}}, differences)
 }
 
-// Any kind of exchange that the broker has will do. One that it does not have costs nothing.
+// Every exchange kind of the broker can be used. A kind that it does not have is an error that
+// changes nothing.
 func TestExchangeKindsOfTheBroker(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

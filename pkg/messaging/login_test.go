@@ -14,8 +14,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// A token that expires is renewed on the open connections: nothing is lost, and nobody
-// subscribes again. One that is not renewed costs the connection, which takes a new one.
+// A token that expires is renewed on the open connections: nothing is lost and no consumer
+// subscribes again. If it is not renewed the connection is lost, and the next one gets a new
+// token.
 func TestTokensAreRenewed(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.OAuthBroker(t)
@@ -65,8 +66,8 @@ func TestTokensAreRenewed(t *testing.T) {
 	}
 }
 
-// Credentials are asked for until they are there, and again for each connection. What goes
-// wrong in the function is an attempt that failed.
+// Credentials is called until it gives credentials, and again for each connection. An error or
+// a panic of it is a failed attempt.
 func TestCredentialsAsAFunction(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

@@ -88,8 +88,8 @@ func (d *eventLog) requireEvents(t *testing.T, about string, want ...string) {
 	})
 }
 
-// What happens to a connection, a subscription and a message is told, each in its order.
-func TestObserversAreToldOfAWholeLife(t *testing.T) {
+// Observers get the events of a connection, a subscription and a message, each in order.
+func TestObserversGetAllEvents(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	queue := declare(t, raw(t, b), "jobs", 20)
@@ -146,8 +146,8 @@ func TestObserversAreToldOfAWholeLife(t *testing.T) {
 	}
 }
 
-// A stream's reader subscribes too, and a call is a publish with an answer for its outcome.
-func TestObserversAreToldOfStreamsAndCalls(t *testing.T) {
+// A stream's reader subscribes too, and a call is a publish whose outcome is the answer.
+func TestObserversGetEventsOfStreamsAndCalls(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
 	declareCalls(t, raw(t, b))
@@ -180,8 +180,8 @@ type onOverdue func(e messaging.OverdueEvent)
 
 func (f onOverdue) OnOverdue(e messaging.OverdueEvent) { f(e) }
 
-// A handler that ignores its context is told of while it runs, and named by a drain that
-// waits for it.
+// A handler that ignores its context is reported while it runs, and a drain that waits for it
+// names its message.
 func TestAHandlerThatOutlivesItsDeadline(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

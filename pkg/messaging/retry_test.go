@@ -34,8 +34,8 @@ func (c *calls) attempts() []int {
 	return append([]int(nil), c.number...)
 }
 
-// One policy, whoever carries it out: the same number of attempts, and delays that are no
-// shorter than they should be.
+// The policy is the same whether the broker or the consumer applies it: the same number of
+// attempts, and delays that are not shorter than they should be.
 func TestOneRetryPolicyForEveryKindOfQueue(t *testing.T) {
 	t.Parallel()
 	const least = 200 * time.Millisecond
@@ -76,8 +76,8 @@ func TestOneRetryPolicyForEveryKindOfQueue(t *testing.T) {
 	}
 }
 
-// A message that is given back is no attempt, comes again after a while, and keeps nobody
-// from stopping.
+// To give a message back is not an attempt. The message comes again after a while, and the
+// consumer can stop meanwhile.
 func TestGiveBackIsNoAttempt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -26,7 +26,7 @@ func readOne(t *testing.T, conn *messaging.Conn, q messaging.Queue, from messagi
 	return nil, nil
 }
 
-// What cannot work is an error at once.
+// Invalid options are an error at once.
 func TestAStreamReaderThatCannotRead(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -42,7 +42,7 @@ func TestAStreamReaderThatCannotRead(t *testing.T) {
 	require.ErrorContains(t, err, "Retry")
 }
 
-// What the broker refuses, and waiting does not cure, ends the reading with its error.
+// A refusal of the broker that will not go away by waiting ends the reading with its error.
 func TestAStreamReaderThatIsRefused(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -72,7 +72,7 @@ func TestAStreamReaderThatIsRefused(t *testing.T) {
 	require.Equal(t, sent.ID, get(t, ch, "jobs").MessageId)
 }
 
-// A stream that is not there yet is waited for. Ready says so, and the log once.
+// A reader waits for a stream that does not exist yet. Ready says so, and one log line.
 func TestAStreamThatComesLater(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)

@@ -54,7 +54,7 @@ func body(t *testing.T, deliveries <-chan amqp.Delivery) string {
 	return string(d.Body)
 }
 
-// Tutorial 1, "Hello World!": one queue, and whoever is first.
+// Tutorial 1, "Hello World!": one queue.
 func TestTutorialHello(t *testing.T) {
 	t.Parallel()
 	b := messagingtest.Broker(t)
@@ -117,8 +117,8 @@ func TestTutorialWorkQueue(t *testing.T) {
 	empty(t, b, q.Name)
 }
 
-// Tutorials 3 to 5, logs by a fanout, a direct and a topic exchange: what is bound gets a
-// copy, and nobody keeps what nobody listens to.
+// Tutorials 3 to 5, logs over a fanout, a direct and a topic exchange: each bound queue gets a
+// copy, and a message without a bound queue is dropped.
 func TestTutorialLogs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ exchange, kind, binding, key, other string }{

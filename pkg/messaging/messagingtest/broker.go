@@ -26,14 +26,14 @@ const (
 	startTimeout  = 2 * time.Minute
 )
 
-// labels let `make test` and `make clean` find what a process that is gone has left.
+// labels let `make test` and `make clean` find the containers of processes that have ended.
 var labels = map[string]string{"messagingtest.owner": owner.Name()}
 
 var broker = &shared{start: func(ctx context.Context) (testcontainers.Container, error) { return startBroker(ctx) }}
 
-// startBroker starts a RabbitMQ, with changes to its container, further files for example.
+// startBroker starts a RabbitMQ, with changes to its container, for example more files.
 func startBroker(ctx context.Context, changes ...testcontainers.ContainerCustomizer) (testcontainers.Container, error) {
-	// A published port is drawn anew at each start of a container. Restart needs it to stay.
+	// By default Docker chooses another port at each start. Restart needs the same one.
 	amqpPort, managementPort, err := freePorts()
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ type BrokerInfo struct {
 	container     testcontainers.Container
 }
 
-// Broker gives the test a virtual host of its own, which is removed at its end.
+// Broker gives the test a virtual host of its own, which is removed at the end of the test.
 func Broker(t testing.TB) *BrokerInfo {
 	t.Helper()
 	b := newVHost(t)
@@ -100,9 +100,9 @@ func Broker(t testing.TB) *BrokerInfo {
 	return b
 }
 
-// TLSBroker starts a broker of its own that takes amqps only from clients with a
-// certificate of the same authority, by which they may log in as well: as the user of its
-// common name. The files are PEM.
+// TLSBroker starts a broker for one test. It accepts only amqps, and only clients with a
+// certificate of the same authority. They may also log in with it, as the user with its common
+// name. The files are PEM.
 func TLSBroker(t testing.TB, authority, certificate, key []byte) *BrokerInfo {
 	t.Helper()
 	const settings = `
@@ -150,7 +150,7 @@ auth_mechanisms.2 = EXTERNAL
 	}
 }
 
-// own is the virtual host "/" of a broker that no other test uses.
+// own gives the virtual host "/" of a broker that no other test uses.
 func own(t failer, c testcontainers.Container) *BrokerInfo {
 	t.Helper()
 	return &BrokerInfo{
@@ -179,12 +179,12 @@ func endpoint(t failer, c testcontainers.Container, port string) string {
 	return "127.0.0.1:" + mapped.Port()
 }
 
-// Config connects as the administrator.
+// Config gives settings to connect as the administrator.
 func (b *BrokerInfo) Config() messaging.Config {
 	return messaging.Config{URLs: []string{b.URL}, Name: "test"}
 }
 
-// Connect connects with the config, and closes the connection at the test's end.
+// Connect connects with the config, and closes the connection at the end of the test.
 func (b *BrokerInfo) Connect(t testing.TB, config messaging.Config) *messaging.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -16,13 +16,13 @@ import (
 	"github.com/testcontainers/testcontainers-go/network"
 )
 
-// ClusterInfo is a cluster of three brokers of a test's own.
+// ClusterInfo is a cluster of three brokers for one test.
 type ClusterInfo struct {
 	Nodes []*BrokerInfo
 }
 
-// Cluster starts three brokers that find each other, and waits until they have. It
-// takes half a minute on two cores.
+// Cluster starts three brokers and waits until they have formed a cluster. It takes half a
+// minute on two cores.
 func Cluster(t testing.TB) *ClusterInfo {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
@@ -74,7 +74,7 @@ func Cluster(t testing.TB) *ClusterInfo {
 	return c
 }
 
-// running is how many nodes there are, as one of them sees it.
+// running is how many nodes run, according to one of them.
 func (c *ClusterInfo) running(t testing.TB, node int) int {
 	t.Helper()
 	var nodes []struct {
@@ -90,7 +90,7 @@ func (c *ClusterInfo) running(t testing.TB, node int) int {
 	return n
 }
 
-// URLs are those of all nodes.
+// URLs gives the URLs of all nodes.
 func (c *ClusterInfo) URLs() []string {
 	var urls []string
 	for _, n := range c.Nodes {
@@ -119,7 +119,7 @@ func (c *ClusterInfo) Leader(t testing.TB, queue string) int {
 	return 0
 }
 
-// Kill ends a node at once (SIGKILL).
+// Kill kills a node (SIGKILL).
 func (c *ClusterInfo) Kill(t testing.TB, node int) {
 	t.Helper()
 	askDocker(t, func(ctx context.Context, docker *testcontainers.DockerClient) error {
@@ -128,7 +128,7 @@ func (c *ClusterInfo) Kill(t testing.TB, node int) {
 	})
 }
 
-// Stop ends a node in good order.
+// Stop stops a node normally (SIGTERM).
 func (c *ClusterInfo) Stop(t testing.TB, node int) {
 	t.Helper()
 	timeout := 30 * time.Second
@@ -150,7 +150,7 @@ func (c *ClusterInfo) Start(t testing.TB, node int) {
 	})
 }
 
-// askDocker is for what testcontainers has no word for.
+// askDocker calls Docker directly, for what testcontainers has no function for.
 func askDocker(t testing.TB, do func(context.Context, *testcontainers.DockerClient) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), startTimeout)

@@ -26,11 +26,11 @@ func startDatabase(ctx context.Context) (testcontainers.Container, error) {
 			Env:          map[string]string{"POSTGRES_PASSWORD": adminPassword},
 			Cmd:          []string{"postgres", "-c", "fsync=off", "-c", "max_connections=400"},
 			ExposedPorts: []string{"5432/tcp"},
-			// The official image starts once to initialise, and then for good.
+			// The official image starts PostgreSQL once to initialise it, and then again.
 			WaitingFor: wait.ForAll(
 				wait.ForLog("database system is ready to accept connections"),
-				// As endpoint does. The host that testcontainers finds is the gateway wherever
-				// there is a file /.dockerenv, and that may answer nobody.
+				// As endpoint does. If there is a file /.dockerenv, testcontainers takes the
+				// gateway for the host, which may not answer.
 				wait.ForSQL("5432/tcp", "pgx", func(_ string, port network.Port) string {
 					return fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/postgres", adminPassword, port.Num())
 				}),
@@ -39,14 +39,14 @@ func startDatabase(ctx context.Context) (testcontainers.Container, error) {
 	})
 }
 
-// Database gives the test a database of its own, by its URL.
+// Database gives the test the URL of a database of its own.
 func Database(t testing.TB) string {
 	t.Helper()
 	return newDatabase(t)
 }
 
-// DatabaseForExample is [Database] for an example, which has no testing.T. What goes wrong
-// ends the process.
+// DatabaseForExample is [Database] for an example, which has no testing.T. An error ends the
+// process.
 func DatabaseForExample() string { return newDatabase(&exampleT{}) }
 
 func newDatabase(t failer) string {

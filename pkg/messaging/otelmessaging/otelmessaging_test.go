@@ -180,7 +180,7 @@ func TestAPanicEndsItsSpan(t *testing.T) {
 	require.Contains(t, first.Attributes, attribute.String("error.type", "panic"))
 }
 
-// What leaves by an outbox belongs to the span in which it was added.
+// A message from an outbox belongs to the span in which it was added.
 func TestInject(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -191,7 +191,7 @@ func TestInject(t *testing.T) {
 	require.Equal(t, request.SpanContext().SpanID(), f.wait(t, "publish amq.default", 1)[0].Parent.SpanID())
 }
 
-// What travels is the propagator's to say, and the handler gets it.
+// The propagator decides what the headers carry, and the handler gets it.
 func TestPropagator(t *testing.T) {
 	t.Parallel()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(tracetest.NewInMemoryExporter()))
