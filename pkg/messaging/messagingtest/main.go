@@ -24,9 +24,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main runs the tests, removes their containers and fails when a goroutine is
-// left. It does not return.
-func Main(m *testing.M) {
+// Main runs the tests, removes their containers and fails when a goroutine is left, unless
+// one of these functions is in it: those of somebody else's package that never end. It does
+// not return.
+func Main(m *testing.M, endless ...string) {
 	code := m.Run()
 	for _, c := range []*shared{broker, database} {
 		if err := c.terminate(); err != nil {
@@ -36,11 +37,13 @@ func Main(m *testing.M) {
 	}
 	management.CloseIdleConnections()
 	if code == 0 {
-		if err := goleak.Find(
-			// The docker client of testcontainers keeps connections for the process's life.
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-		); err != nil {
+		// The docker client of testcontainers keeps connections for the process's life.
+		endless = append(endless, "net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop")
+		var ignored []goleak.Option
+		for _, function := range endless {
+			ignored = append(ignored, goleak.IgnoreAnyFunction(function))
+		}
+		if err := goleak.Find(ignored...); err != nil {
 			fmt.Fprintln(os.Stderr, "goroutines left:", err)
 			code = 1
 		}
