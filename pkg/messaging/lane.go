@@ -26,7 +26,7 @@ import (
 //	its connection was       a connection of its own, until the broker has confirmed
 //	closed over a message    something there; if that is closed too, it stays there
 type lane struct {
-	key     laneKey
+	key     Route // see laneOf
 	session current[session]
 	users   atomic.Int64 // messages that wait or are on their way
 	used    atomic.Int64 // when somebody took it last
@@ -46,8 +46,8 @@ type lane struct {
 	own    *link // its own connection; nil while it has none
 }
 
-func newLane(key laneKey) *lane {
-	return &lane{key: key, over: make(chan struct{}), alone: key.exchange != ""}
+func newLane(key Route) *lane {
+	return &lane{key: key, over: make(chan struct{}), alone: key.Exchange != ""}
 }
 
 func (l *lane) hold(now time.Time) {
@@ -62,14 +62,10 @@ func (l *lane) end(reason error) {
 
 // name is how connections and logs call it.
 func (l *lane) name() string {
-	switch {
-	case l.key.exchange == "":
-		return "publish to queue " + l.key.queue
-	case l.key.number == 0:
-		return "publish to exchange " + l.key.exchange
-	default:
-		return fmt.Sprintf("publish to exchange %s (lane %d)", l.key.exchange, l.key.number)
+	if l.key.Exchange != "" {
+		return "publish to exchange " + l.key.Exchange
 	}
+	return "publish to queue " + l.key.Key
 }
 
 // run keeps the lane's channel open, one session after another.

@@ -20,40 +20,33 @@ type lanes struct {
 	start func(*lane) // runs a new one
 
 	mu      sync.RWMutex
-	all     map[laneKey]*lane
+	all     map[Route]*lane
 	closed  bool
 	waiting atomic.Bool   // somebody waits for room
 	room    chan struct{} // for those; nil while nobody does
 }
 
 func newLanes(limit int, start func(*lane)) *lanes {
-	return &lanes{limit: limit, start: start, all: map[laneKey]*lane{}}
-}
-
-// A laneKey tells lanes apart: by an exchange and the number of [Lane], or by a queue on
-// the default exchange.
-type laneKey struct {
-	exchange string
-	number   int
-	queue    string
+	return &lanes{limit: limit, start: start, all: map[Route]*lane{}}
 }
 
 // laneOf is the part of a route that decides its lane. Answers by direct reply-to have
 // one lane: each has a key of its own, and none of them can refuse or wait.
-func laneOf(route Route, number int) laneKey {
+func laneOf(route Route) Route {
 	switch {
 	case route.Exchange != "":
-		return laneKey{exchange: route.Exchange, number: number}
+		return Route{Exchange: route.Exchange}
 	case strings.HasPrefix(route.Key, directReplyTo):
-		return laneKey{queue: directReplyTo}
+		return Route{Key: directReplyTo}
 	default:
-		return laneKey{queue: route.Key}
+		return route
 	}
 }
 
-// take gives the lane of a key. Whoever has it lets it go with release. When there is
+// take gives the lane of a route. Whoever has it lets it go with release. When there is
 // no room for a new one it waits until a lane is idle, until ctx is done.
-func (ls *lanes) take(ctx context.Context, key laneKey, now time.Time) (*lane, error) {
+func (ls *lanes) take(ctx context.Context, route Route, now time.Time) (*lane, error) {
+	key := laneOf(route)
 	for {
 		ls.mu.RLock()
 		l := ls.all[key]
@@ -78,7 +71,7 @@ func (ls *lanes) take(ctx context.Context, key laneKey, now time.Time) (*lane, e
 
 // add makes a lane if there is room, or somebody else has made it. Else it gives what
 // tells of room.
-func (ls *lanes) add(key laneKey, now time.Time) (*lane, <-chan struct{}, error) {
+func (ls *lanes) add(key Route, now time.Time) (*lane, <-chan struct{}, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.closed {

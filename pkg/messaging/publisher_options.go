@@ -54,7 +54,6 @@ func newPublisherConfig(opts []PublisherOption) (publisherConfig, error) {
 type publishConfig struct {
 	allowUnroutable bool
 	asReceived      bool // see limits
-	lane            int
 }
 
 // PublishOption is a setting of one publish. Nil is none.
@@ -71,16 +70,6 @@ func (f publishOption) applyPublish(c publishConfig) publishConfig { return f(c)
 // such a message comes back with [ErrUnroutable], unless its exchange has an alternate.
 func AllowUnroutable() PublishOption {
 	return publishOption(func(c publishConfig) publishConfig { c.allowUnroutable = true; return c })
-}
-
-// Lane sends a message to an exchange on a channel beside the usual one: 1 to 63, each has
-// its own; 0, the default, is the usual one. Messages of different lanes do not wait for
-// each other, and no order holds between them. It is for messages behind others to the same
-// exchange whose confirms are late, as those of one queue behind it may be; package outbox
-// does that. On the default exchange it changes nothing: each queue has its own channel.
-// Another number is an [ErrInvalid].
-func Lane(n int) PublishOption {
-	return publishOption(func(c publishConfig) publishConfig { c.lane = n; return c })
 }
 
 // asReceived passes on what somebody else has sent, as it came.

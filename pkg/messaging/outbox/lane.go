@@ -15,68 +15,41 @@ const (
 	patience      = time.Second
 	shortPatience = 50 * time.Millisecond
 	// maxLate is how many rows a lane may have on their way while one of them is late:
-	// with more than 32 of a channel at one queue the broker takes nothing more from it.
+	// the others would be as late.
 	maxLate = 16
-	// maxLanes is how many lanes the rows to one exchange may have. One queue behind it
-	// that does not confirm fills a lane after the other, and the rows to the other queues
-	// go by the next one.
-	maxLanes = 24
 )
 
 // A lane is what the rows to one exchange, or to one queue on the default exchange, have
 // in common: what the broker does to a channel over one of them it does to all of them,
 // and to no others. The goroutine of [Relay.Run] has it.
 type lane struct {
-	key       laneKey
+	route     messaging.Route
 	onTheWay  int        // rows that are being sent together
 	late      int        // rows that were so when their round was over
-	halted    bool       // the publisher takes no row for it while one is late
 	suspects  []*sending // the broker has refused one of these and does not say which
 	narrowing int        // suspects that are being sent again, one after the other
 }
 
-// A laneKey is an exchange and a number, see [messaging.Lane], or a queue on the default
-// exchange.
-type laneKey struct {
-	route  messaging.Route
-	number int
-}
-
-// lane gives the lane for a row: the first one to its exchange that is not full of rows
-// that are late. Nil says that it has to wait.
+// lane gives the lane of a route.
 func (r *Relay) lane(route messaging.Route) *lane {
-	lanes := 1
 	if route.Exchange != "" {
-		route.Key, lanes = "", maxLanes
+		route.Key = ""
 	}
-	for number := range lanes {
-		key := laneKey{route, number}
-		l := r.lanes[key]
-		if l == nil {
-			l = &lane{key: key}
-			r.lanes[key] = l
-		}
-		switch {
-		case !l.busy():
-			return l
-		case !l.full():
-			return nil // until it is known which row the broker refuses
-		}
+	l := r.lanes[route]
+	if l == nil {
+		l = &lane{route: route}
+		r.lanes[route] = l
 	}
-	return nil
+	return l
 }
 
 // busy says whether a lane takes no more rows for now.
 func (l *lane) busy() bool {
-	return len(l.suspects) > 0 || l.narrowing > 0 || l.full()
+	return len(l.suspects) > 0 || l.narrowing > 0 || l.late > 0 && l.onTheWay >= maxLate
 }
 
-// full says whether it takes none until one that is late has its outcome.
-func (l *lane) full() bool { return l.late > 0 && (l.halted || l.onTheWay >= maxLate) }
-
-// patience is short where it is known that a queue is late.
 func (l *lane) patience() time.Duration {
-	if l.late > 0 || l.key.number > 0 {
+	if l.late > 0 {
 		return shortPatience
 	}
 	return patience
@@ -127,7 +100,7 @@ func (r *Relay) send(round context.Context, s *sending) {
 	s.lane.onTheWay++
 	r.expect(s)
 	go func() {
-		c := r.pub.PublishAsync(round, s.route, s.message, messaging.Lane(s.lane.key.number))
+		c := r.pub.PublishAsync(round, s.route, s.message)
 		select {
 		case <-c.Done():
 		default:
@@ -151,7 +124,7 @@ func (r *Relay) narrow(l *lane) {
 	}
 	go func() {
 		for _, s := range suspects {
-			s.err = r.pub.Publish(r.life, s.route, s.message, messaging.Lane(l.key.number))
+			s.err = r.pub.Publish(r.life, s.route, s.message)
 			s.alone = true
 			r.results <- s
 		}
@@ -179,13 +152,12 @@ func (r *Relay) finish(s *sending) {
 		delete(r.sendings, s.id)
 		if s.late {
 			l.late--
-			l.halted = l.halted && l.late > 0
 			r.arrived.add(s)
 		}
 	}
 	r.narrow(l)
 	if l.onTheWay+l.late+l.narrowing+len(l.suspects) == 0 {
-		delete(r.lanes, l.key)
+		delete(r.lanes, l.route)
 	}
 }
 

@@ -50,8 +50,8 @@ const (
 // again alone, beside everything else, until it is found.
 //
 // A message whose confirm is late (its queue has lost its leader, say) holds back its
-// own key, and on the default exchange the others to its queue. Others to its exchange go by
-// further channels, see [messaging.Lane], until there are some 400 that are late. It stays on its way over many rounds, and this relay does
+// own key, and the others to its exchange, or on the default exchange to its queue, when
+// there are too many of them. It stays on its way over many rounds, and this relay does
 // not send it again. Its row is held back for a moment; then every other replica may
 // send it once, since this one may be gone.
 type Relay struct {
@@ -63,7 +63,7 @@ type Relay struct {
 	// The goroutine in Run has these.
 	life     context.Context // until Run returns
 	stop     context.CancelFunc
-	lanes    map[laneKey]*lane
+	lanes    map[messaging.Route]*lane
 	sendings map[int64]*sending // handed to the publisher, and without an outcome, by the row's id
 	expected int                // outcomes that will come
 	results  chan *sending
@@ -99,7 +99,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return errors.New("outbox: the relay has no publisher that waits for confirms")
 	}
 	r.life, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.lanes, r.sendings, r.arrived = map[laneKey]*lane{}, map[int64]*sending{}, outcomes{}
+	r.lanes, r.sendings, r.arrived = map[messaging.Route]*lane{}, map[int64]*sending{}, outcomes{}
 	r.results = make(chan *sending)
 	defer r.abandon()
 	poll := time.NewTicker(pollInterval)

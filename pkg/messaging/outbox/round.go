@@ -87,22 +87,17 @@ func (b *round) next(key string) {
 		return
 	}
 	o := b.queues[key][0]
-	if o.bad != nil {
-		b.out.failed = append(b.out.failed, failure{o, fmt.Errorf("decode the message: %w", o.bad)})
-		return
-	}
-	if b.sendings[o.id] != nil { // it is late
-		b.out.late = append(b.out.late, o.id)
-		return
-	}
 	l := b.lane(o.route)
-	if l == nil { // it would be
+	switch {
+	case o.bad != nil:
+		b.out.failed = append(b.out.failed, failure{o, fmt.Errorf("decode the message: %w", o.bad)})
+	case b.sendings[o.id] != nil, l.busy(): // it is late, or would be
 		b.out.late = append(b.out.late, o.id)
-		return
+	default:
+		s := &sending{row: o, lane: l, until: time.Now().Add(l.patience()), sent: make(chan struct{})}
+		b.running[o.id] = s
+		b.send(b.open, s)
 	}
-	s := &sending{row: o, lane: l, until: time.Now().Add(l.patience()), sent: make(chan struct{})}
-	b.running[o.id] = s
-	b.send(b.open, s)
 }
 
 // wait takes outcomes until all rows that have none are late.
@@ -171,7 +166,6 @@ func (b *round) leave() {
 		b.log.Warn("message not confirmed yet", zap.String("key", s.key), zap.Int64("outbox_id", s.id))
 	}
 	for _, s := range b.unsent {
-		s.lane.halted = s.lane.late > 0
 		if s.lane.late > 0 || len(b.out.done) > 0 { // it is its lane that waits, not all of them
 			b.out.late = append(b.out.late, s.id)
 		} else {
