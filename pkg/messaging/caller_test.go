@@ -150,7 +150,7 @@ func TestAReplyThatCannotBeSent(t *testing.T) {
 	odd := messaging.Procedure[string, string]{Route: messaging.Route{Key: "odd"}, Request: upper.Request, Reply: upper.Reply}
 	odd.Request.Exchange = ""
 	replies := map[string]func() (string, error){
-		"too large for the broker": func() (string, error) { return string(make([]byte, 17<<20)), nil },
+		"too large for the broker": func() (string, error) { return strings.Repeat("x", 17<<20), nil },
 		"a code that is no text":   func() (string, error) { return "", &messaging.RemoteError{Code: "caf\xe9"} },
 		"a code that is too large": func() (string, error) { return "", &messaging.RemoteError{Code: string(make([]byte, 200<<10))} },
 		"an error that is nil":     func() (string, error) { return "", (*messaging.RemoteError)(nil) },
@@ -185,7 +185,7 @@ func TestAReplyThatCannotBeSent(t *testing.T) {
 	strict := b.Connect(t, config)
 	_, err = strict.Consume(messaging.Queue{Name: "large", Type: messaging.Classic}, messaging.Serve(publisher(t, strict), large,
 		func(context.Context, *messaging.Delivery, string) (string, error) {
-			return string(make([]byte, 17<<20)), nil
+			return strings.Repeat("x", 17<<20), nil
 		}))
 	require.NoError(t, err)
 	_, err = messaging.Call(within(t, 20*time.Second), caller, large, "x")

@@ -13,7 +13,6 @@ import (
 type Confirmation struct {
 	message   Message // as it was given
 	route     Route
-	lane      int
 	mandatory bool
 	call      bool // it is a request, which expires with its context
 	started   time.Time

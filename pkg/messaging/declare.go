@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -112,7 +113,7 @@ func (d *declarer) exchange(ctx context.Context, x Exchange, arguments amqp.Tabl
 		}
 		return d.ch.ExchangeDeclare(x.Name, string(x.Kind), true, x.AutoDelete, x.Internal, false, arguments)
 	})
-	if isCode(err, amqp.CommandInvalid) {
+	if isCode(err, amqp.CommandInvalid) || isCode(err, amqp.PreconditionFailed) && strings.Contains(err.Error(), "unknown exchange type") {
 		err = fmt.Errorf("%w: %w", unknownKind(x.Kind), err)
 	}
 	if err != nil {

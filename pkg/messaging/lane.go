@@ -28,7 +28,7 @@ import (
 //	closed because of a       message there; if that is closed too, it never shares one
 //	message                   again
 type lane struct {
-	key     laneKey
+	key     Route // see laneOf
 	session current[session]
 	users   atomic.Int64 // messages that wait or are on their way
 	used    atomic.Int64 // when a message took it last, in Unix nanoseconds
@@ -48,8 +48,8 @@ type lane struct {
 	own        *link // its own connection; nil while it has none
 }
 
-func newLane(key laneKey) *lane {
-	return &lane{key: key, over: make(chan struct{}), alone: key.exchange != ""}
+func newLane(key Route) *lane {
+	return &lane{key: key, over: make(chan struct{}), alone: key.Exchange != ""}
 }
 
 func (l *lane) hold(now time.Time) {
@@ -64,14 +64,10 @@ func (l *lane) end(reason error) {
 
 // name is the lane's name in connections and logs.
 func (l *lane) name() string {
-	switch {
-	case l.key.exchange == "":
-		return "publish to queue " + l.key.queue
-	case l.key.number == 0:
-		return "publish to exchange " + l.key.exchange
-	default:
-		return fmt.Sprintf("publish to exchange %s (lane %d)", l.key.exchange, l.key.number)
+	if l.key.Exchange != "" {
+		return "publish to exchange " + l.key.Exchange
 	}
+	return "publish to queue " + l.key.Key
 }
 
 // run keeps the lane's channel open, one session after another.

@@ -20,41 +20,34 @@ type lanes struct {
 	start func(*lane) // runs a new lane
 
 	mu      sync.RWMutex
-	all     map[laneKey]*lane
+	all     map[Route]*lane
 	closed  bool
 	waiting atomic.Bool   // a message waits for a lane
 	room    chan struct{} // closed when a lane may be free; nil while no message waits
 }
 
 func newLanes(limit int, start func(*lane)) *lanes {
-	return &lanes{limit: limit, start: start, all: map[laneKey]*lane{}}
+	return &lanes{limit: limit, start: start, all: map[Route]*lane{}}
 }
 
-// A laneKey identifies a lane: an exchange and the number of [Lane], or a queue on the
-// default exchange.
-type laneKey struct {
-	exchange string
-	number   int
-	queue    string
-}
-
-// laneOf gives the key of the lane for a route. All answers by direct reply-to share one
-// lane, although each has a routing key of its own: the broker neither refuses nor delays
-// them.
-func laneOf(route Route, number int) laneKey {
+// laneOf gives the part of a route that identifies its lane. All answers by direct reply-to
+// share one lane, although each has a routing key of its own: the broker neither refuses nor
+// delays them.
+func laneOf(route Route) Route {
 	switch {
 	case route.Exchange != "":
-		return laneKey{exchange: route.Exchange, number: number}
+		return Route{Exchange: route.Exchange}
 	case strings.HasPrefix(route.Key, directReplyTo):
-		return laneKey{queue: directReplyTo}
+		return Route{Key: directReplyTo}
 	default:
-		return laneKey{queue: route.Key}
+		return route
 	}
 }
 
-// take gives the lane of a key; the caller calls release when it does not need it any more.
+// take gives the lane of a route; the caller calls release when it does not need it any more.
 // When there is no room for a new lane, take waits until one is idle or ctx is done.
-func (ls *lanes) take(ctx context.Context, key laneKey, now time.Time) (*lane, error) {
+func (ls *lanes) take(ctx context.Context, route Route, now time.Time) (*lane, error) {
+	key := laneOf(route)
 	for {
 		ls.mu.RLock()
 		l := ls.all[key]
@@ -79,7 +72,7 @@ func (ls *lanes) take(ctx context.Context, key laneKey, now time.Time) (*lane, e
 
 // add gives the lane of a key, and makes it if there is room. Without room it gives a
 // channel that is closed when there may be room.
-func (ls *lanes) add(key laneKey, now time.Time) (*lane, <-chan struct{}, error) {
+func (ls *lanes) add(key Route, now time.Time) (*lane, <-chan struct{}, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.closed {

@@ -9,15 +9,15 @@ import (
 
 func TestTheLaneOfARoute(t *testing.T) {
 	t.Parallel()
-	for route, want := range map[Route]laneKey{
-		{Exchange: "x", Key: "k"}:             {exchange: "x", number: 3},
-		{Exchange: "x"}:                       {exchange: "x", number: 3},
-		{Key: "q"}:                            {queue: "q"},
+	for route, want := range map[Route]Route{
+		{Exchange: "x", Key: "k"}:             {Exchange: "x"},
+		{Exchange: "x"}:                       {Exchange: "x"},
+		{Key: "q"}:                            {Key: "q"},
 		{}:                                    {},
-		{Key: "amq.rabbitmq.reply-to.g1h2AA"}: {queue: directReplyTo},
-		{Exchange: "x", Key: "amq.rabbitmq.reply-to.g1"}: {exchange: "x", number: 3},
+		{Key: "amq.rabbitmq.reply-to.g1h2AA"}: {Key: directReplyTo},
+		{Exchange: "x", Key: "amq.rabbitmq.reply-to.g1"}: {Exchange: "x"},
 	} {
-		if got := laneOf(route, 3); got != want {
+		if got := laneOf(route); got != want {
 			t.Errorf("%+v: %+v", route, got)
 		}
 	}
@@ -30,7 +30,7 @@ func TestLanesMakeRoom(t *testing.T) {
 	var now int64
 	take := func(ctx context.Context, queue string) (*lane, error) {
 		now++
-		return ls.take(ctx, laneKey{queue: queue}, time.Unix(now, 0))
+		return ls.take(ctx, Route{Key: queue}, time.Unix(now, 0))
 	}
 	must := func(queue string) *lane {
 		t.Helper()
@@ -54,7 +54,7 @@ func TestLanesMakeRoom(t *testing.T) {
 	got := make(chan *lane, 2)
 	for range 2 { // two who wait for the same
 		go func() {
-			l, err := ls.take(context.Background(), laneKey{queue: "c"}, time.Unix(10, 0))
+			l, err := ls.take(context.Background(), Route{Key: "c"}, time.Unix(10, 0))
 			if err != nil {
 				t.Error(err)
 			}
@@ -67,7 +67,7 @@ func TestLanesMakeRoom(t *testing.T) {
 	}
 	ls.release(b)
 	c := <-got
-	if <-got != c || c.key.queue != "c" || !isDone(b.over) || isDone(a.over) {
+	if <-got != c || c.key.Key != "c" || !isDone(b.over) || isDone(a.over) {
 		t.Fatal("not the idle lane was closed")
 	}
 
@@ -84,7 +84,7 @@ func TestLanesMakeRoom(t *testing.T) {
 	// One that ends by itself makes room too.
 	waiting := make(chan error, 1)
 	go func() {
-		_, err := ls.take(context.Background(), laneKey{queue: "e"}, time.Unix(20, 0))
+		_, err := ls.take(context.Background(), Route{Key: "e"}, time.Unix(20, 0))
 		waiting <- err
 	}()
 	d.end(errors.New("no channel"))

@@ -80,7 +80,6 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 	c := &Confirmation{
 		message:   m,
 		route:     route,
-		lane:      config.lane,
 		mandatory: p.config.confirms && !config.allowUnroutable,
 		started:   time.Now(),
 		observers: to,
@@ -94,19 +93,15 @@ func (p *Publisher) PublishAsync(ctx context.Context, route Route, m Message, op
 	if len(to.publish) > 0 {
 		m, c.finish = to.publishing(ctx, route, m, false)
 	}
-	err := validate(route, &m, limits{size: p.conn.config.MaxMessageSize, received: config.asReceived})
-	if err == nil && (config.lane < 0 || config.lane >= maxLanes) {
-		err = fmt.Errorf("%w: Lane: must be from 0 to %d", ErrInvalid, maxLanes-1)
-	}
-	if err != nil {
+	if err := validate(route, &m, limits{size: p.conn.config.MaxMessageSize, received: config.asReceived}); err != nil {
 		c.resolve(fmt.Errorf("publish %s: %w", m.ID, err))
 		return c
 	}
 	onItsWay := c
 	if !p.config.confirms {
-		onItsWay = &Confirmation{message: Message{ID: m.ID}, route: route, lane: config.lane} // nobody gets its outcome
+		onItsWay = &Confirmation{message: Message{ID: m.ID}, route: route} // nobody gets its outcome
 	}
-	err = p.send(ctx, onItsWay, &m)
+	err := p.send(ctx, onItsWay, &m)
 	switch {
 	case err == nil && p.config.confirms:
 		return c
@@ -126,7 +121,7 @@ func (p *Publisher) send(ctx context.Context, c *Confirmation, m *Message) error
 		p.conn.record(p, c.route, *m)
 		return nil
 	}
-	l, err := p.lanes.take(ctx, laneOf(c.route, c.lane), time.Now())
+	l, err := p.lanes.take(ctx, c.route, time.Now())
 	if err != nil {
 		return err
 	}

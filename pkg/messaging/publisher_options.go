@@ -54,7 +54,6 @@ func newPublisherConfig(opts []PublisherOption) (publisherConfig, error) {
 type publishConfig struct {
 	allowUnroutable bool
 	asReceived      bool // see limits
-	lane            int
 }
 
 // PublishOption is a setting of one publish. Nil is ignored.
@@ -72,15 +71,6 @@ func (f publishOption) applyPublish(c publishConfig) publishConfig { return f(c)
 // exchange has an alternate exchange.
 func AllowUnroutable() PublishOption {
 	return publishOption(func(c publishConfig) publishConfig { c.allowUnroutable = true; return c })
-}
-
-// Lane chooses one of several channels for messages to the same exchange: 0 to 63, 0 by
-// default. Messages in different lanes do not wait for each other, and their order is not
-// kept. It is for an exchange where one queue confirms late: the messages for its other
-// queues can go on in another lane, as package outbox does it. On the default exchange it
-// has no effect: each queue has its own channel. Another number is an [ErrInvalid].
-func Lane(n int) PublishOption {
-	return publishOption(func(c publishConfig) publishConfig { c.lane = n; return c })
 }
 
 // asReceived publishes a message of another program unchanged, as it was received.

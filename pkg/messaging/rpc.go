@@ -144,8 +144,8 @@ func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m
 				return errors.Join(why, err)
 			}
 		}
-		m.Transient, m.CorrelationID = true, d.CorrelationID
-		err := p.Publish(ctx, Route{Key: d.ReplyTo}, m, AllowUnroutable(), asReceived()) // the correlation id is the caller's
+		m.Transient = true
+		err := reply(ctx, p, Route{Key: d.ReplyTo}, m, d.CorrelationID)
 		switch {
 		case err == nil:
 			return why
@@ -157,6 +157,21 @@ func respond(ctx context.Context, p *Publisher, kind MessageType, d *Delivery, m
 			return errors.Join(why, fmt.Errorf("send the reply: %w", err))
 		}
 	}
+}
+
+// reply publishes an answer. It has the correlation id of the request, also one that would be
+// refused in our own messages.
+func reply(ctx context.Context, p *Publisher, to Route, m Message, correlationID string) error {
+	if checkText(correlationID) == nil {
+		m.CorrelationID = correlationID
+		return p.Publish(ctx, to, m, AllowUnroutable())
+	}
+	m.CorrelationID = ""
+	if err := p.conn.validate(to, &m); err != nil {
+		return err
+	}
+	m.CorrelationID = correlationID
+	return p.Publish(ctx, to, m, AllowUnroutable(), asReceived())
 }
 
 // attempt decodes a request, serves it and makes the answer. back says that there is no

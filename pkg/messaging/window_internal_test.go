@@ -12,7 +12,7 @@ import (
 // sessionOf has a window and no channel.
 func sessionOf(window int) *session {
 	return &session{
-		Publisher: &Publisher{}, lane: newLane(laneKey{}),
+		Publisher: &Publisher{}, lane: newLane(Route{}),
 		places: make(chan struct{}, window), first: make(chan struct{}, 1),
 		proven: make(chan struct{}), look: make(chan struct{}, 1), ended: make(chan struct{}),
 	}

@@ -68,6 +68,7 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		select {
 		case <-ctx.Done():
 		case <-s.closing:
+		case <-consumer.Done(): // its Conn is closed
 		}
 		_ = consumer.Stop(within(closeTimeout)) // gives back what nobody has taken
 		<-consumer.Done()

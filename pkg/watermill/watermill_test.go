@@ -14,7 +14,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
-func TestMain(m *testing.M) { messagingtest.Main(m) }
+func TestMain(m *testing.M) {
+	messagingtest.Main(m, "github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2")
+}
 
 // A test of Watermill's, for a publisher and a subscriber.
 type universal func(*testing.T, tests.TestContext, tests.PubSubConstructor)

@@ -24,9 +24,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main runs the tests, removes their containers, and fails when a goroutine is still running.
-// It does not return.
-func Main(m *testing.M) {
+// Main runs the tests, removes their containers, and fails when a goroutine is still running,
+// unless one of the functions endless is in it: functions of other packages that never end.
+// Main does not return.
+func Main(m *testing.M, endless ...string) {
 	code := m.Run()
 	for _, c := range []*shared{broker, database} {
 		if err := c.terminate(); err != nil {
@@ -36,11 +37,13 @@ func Main(m *testing.M) {
 	}
 	management.CloseIdleConnections()
 	if code == 0 {
-		if err := goleak.Find(
-			// The Docker client of testcontainers keeps connections until the process ends.
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
-			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
-		); err != nil {
+		// The Docker client of testcontainers keeps connections until the process ends.
+		endless = append(endless, "net/http.(*persistConn).readLoop", "net/http.(*persistConn).writeLoop")
+		var ignored []goleak.Option
+		for _, function := range endless {
+			ignored = append(ignored, goleak.IgnoreAnyFunction(function))
+		}
+		if err := goleak.Find(ignored...); err != nil {
 			fmt.Fprintln(os.Stderr, "goroutines left:", err)
 			code = 1
 		}

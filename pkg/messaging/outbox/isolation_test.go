@@ -16,7 +16,7 @@ import (
 )
 
 // put commits one message of a key to any route.
-func (f *fixture) put(t *testing.T, key string, route messaging.Route, mutate func(*messaging.Message)) (id string) {
+func (f *fixture) put(t *testing.T, key string, route messaging.Route, mutate func(*messaging.Message)) {
 	t.Helper()
 	m, err := messaging.NewMessage(kind, key)
 	require.NoError(t, err)
@@ -26,7 +26,6 @@ func (f *fixture) put(t *testing.T, key string, route messaging.Route, mutate fu
 	require.NoError(t, pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
 		return outbox.Add(t.Context(), tx, key, route, m)
 	}))
-	return m.ID
 }
 
 // requireHeld waits until just these keys wait, and all of them are held back for the reason.

@@ -14,14 +14,9 @@ const (
 	// that has a late row already, a round waits only for shortWait.
 	rowWait   = time.Second
 	shortWait = 50 * time.Millisecond
-	// maxLate is how many rows a lane may have on their way while one of them is late. The
-	// broker reads no more from a channel that has more than 32 unconfirmed messages at
-	// one queue.
+	// maxLate is how many rows a lane may have on their way while one of them is late: more
+	// would be late too.
 	maxLate = 16
-	// maxLanes is how many lanes the rows to one exchange may have. A queue that does not
-	// confirm fills one lane after the other; the rows to the other queues of the exchange
-	// are sent in the next lane.
-	maxLanes = 24
 )
 
 // A lane is the rows that are published on one channel: those to one exchange, or to one
@@ -29,57 +24,35 @@ const (
 // of them, that affects the whole lane and no other one. Only the goroutine of [Relay.Run]
 // uses it.
 type lane struct {
-	key       laneKey
+	route     messaging.Route
 	onTheWay  int        // rows that were sent and have no outcome, without those of resending
 	late      int        // those of them whose round is over
-	halted    bool       // the publisher takes no row of this lane while one is late
 	toResend  []*sending // the broker has refused one of these, it is not known which
 	resending int        // rows of toResend that are being sent again, one after the other
 }
 
-// A laneKey is an exchange and a number, see [messaging.Lane], or a queue on the default
-// exchange.
-type laneKey struct {
-	route  messaging.Route
-	number int
-}
-
-// lane gives the lane for a row: the first one to its exchange that is not full of late
-// rows. Nil means that the row has to wait.
+// lane gives the lane of a route.
 func (r *Relay) lane(route messaging.Route) *lane {
-	lanes := 1
 	if route.Exchange != "" {
-		route.Key, lanes = "", maxLanes
+		route.Key = ""
 	}
-	for number := range lanes {
-		key := laneKey{route, number}
-		l := r.lanes[key]
-		if l == nil {
-			l = &lane{key: key}
-			r.lanes[key] = l
-		}
-		switch {
-		case !l.busy():
-			return l
-		case !l.full():
-			return nil // wait until it is known which row the broker refuses
-		}
+	l := r.lanes[route]
+	if l == nil {
+		l = &lane{route: route}
+		r.lanes[route] = l
 	}
-	return nil
+	return l
 }
 
 // busy says whether a lane takes no more rows for now.
 func (l *lane) busy() bool {
-	return len(l.toResend) > 0 || l.resending > 0 || l.full()
+	return len(l.toResend) > 0 || l.resending > 0 || l.late > 0 && l.onTheWay >= maxLate
 }
 
-// full says whether a lane takes no more rows until a late one has its outcome.
-func (l *lane) full() bool { return l.late > 0 && (l.halted || l.onTheWay >= maxLate) }
-
-// waitTime is for how long a round waits for a row of this lane. It is short when a row to
-// this exchange or queue is late already.
+// waitTime is for how long a round waits for a row of this lane. It is short when a row of the
+// lane is late already.
 func (l *lane) waitTime() time.Duration {
-	if l.late > 0 || l.key.number > 0 {
+	if l.late > 0 {
 		return shortWait
 	}
 	return rowWait
@@ -131,7 +104,7 @@ func (r *Relay) send(round context.Context, s *sending) {
 	s.lane.onTheWay++
 	r.expect(s)
 	go func() {
-		c := r.pub.PublishAsync(round, s.route, s.message, messaging.Lane(s.lane.key.number))
+		c := r.pub.PublishAsync(round, s.route, s.message)
 		select {
 		case <-c.Done():
 		default:
@@ -155,7 +128,7 @@ func (r *Relay) resend(l *lane) {
 	}
 	go func() {
 		for _, s := range rows {
-			s.err = r.pub.Publish(r.life, s.route, s.message, messaging.Lane(l.key.number))
+			s.err = r.pub.Publish(r.life, s.route, s.message)
 			s.alone = true
 			r.results <- s
 		}
@@ -183,13 +156,12 @@ func (r *Relay) finish(s *sending) {
 		delete(r.sendings, s.id)
 		if s.late {
 			l.late--
-			l.halted = l.halted && l.late > 0
 			r.lateOutcomes.add(s)
 		}
 	}
 	r.resend(l)
 	if l.onTheWay+l.late+l.resending+len(l.toResend) == 0 {
-		delete(r.lanes, l.key)
+		delete(r.lanes, l.route)
 	}
 }
 

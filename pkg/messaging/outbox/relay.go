@@ -51,11 +51,10 @@ const (
 // them is sent again alone. Messages to other exchanges and queues go on meanwhile.
 //
 // The confirm of a message may be late, for example because its queue has lost its leader.
-// Such a message holds back the messages with its key, and on the default exchange those to
-// its queue. Other messages to its exchange are sent on further channels, see
-// [messaging.Lane], until about 400 are late. This relay waits for the confirm over many
-// rounds and does not send the message again. After 2 s every other replica may send it
-// once, since this one may be gone.
+// Such a message holds back the messages with its key. When there are too many of them, they
+// also hold back the others to their exchange, or on the default exchange to their queue. This
+// relay waits for the confirm over many rounds and does not send the message again. After 2 s
+// every other replica may send it once, since this one may be gone.
 type Relay struct {
 	pool *pgxpool.Pool
 	pub  *messaging.Publisher
@@ -65,7 +64,7 @@ type Relay struct {
 	// Only the goroutine of Run uses these.
 	life         context.Context // until Run returns
 	stop         context.CancelFunc
-	lanes        map[laneKey]*lane
+	lanes        map[messaging.Route]*lane
 	sendings     map[int64]*sending // rows that the publisher has and that have no outcome yet, by id
 	expected     int                // how many outcomes will come
 	results      chan *sending
@@ -101,7 +100,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return errors.New("outbox: the relay has no publisher that waits for confirms")
 	}
 	r.life, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.lanes, r.sendings, r.lateOutcomes = map[laneKey]*lane{}, map[int64]*sending{}, outcomes{}
+	r.lanes, r.sendings, r.lateOutcomes = map[messaging.Route]*lane{}, map[int64]*sending{}, outcomes{}
 	r.results = make(chan *sending)
 	defer r.endSending()
 	poll := time.NewTicker(pollInterval)

@@ -87,22 +87,17 @@ func (b *round) next(key string) {
 		return
 	}
 	o := b.queues[key][0]
-	if o.bad != nil {
-		b.out.failed = append(b.out.failed, failure{o, fmt.Errorf("decode the message: %w", o.bad)})
-		return
-	}
-	if b.sendings[o.id] != nil { // it is late, from an earlier round
-		b.out.late = append(b.out.late, o.id)
-		return
-	}
 	l := b.lane(o.route)
-	if l == nil { // its lanes are full of late rows
+	switch {
+	case o.bad != nil:
+		b.out.failed = append(b.out.failed, failure{o, fmt.Errorf("decode the message: %w", o.bad)})
+	case b.sendings[o.id] != nil, l.busy(): // it is late from an earlier round, or would be late
 		b.out.late = append(b.out.late, o.id)
-		return
+	default:
+		s := &sending{row: o, lane: l, until: time.Now().Add(l.waitTime()), sent: make(chan struct{})}
+		b.running[o.id] = s
+		b.send(b.open, s)
 	}
-	s := &sending{row: o, lane: l, until: time.Now().Add(l.waitTime()), sent: make(chan struct{})}
-	b.running[o.id] = s
-	b.send(b.open, s)
 }
 
 // wait takes outcomes until every row has one or is late.
@@ -171,7 +166,6 @@ func (b *round) leave() {
 		b.log.Warn("message not confirmed yet", zap.String("key", s.key), zap.Int64("outbox_id", s.id))
 	}
 	for _, s := range b.unsent {
-		s.lane.halted = s.lane.late > 0
 		if s.lane.late > 0 || len(b.out.done) > 0 { // only its lane waits, not all lanes
 			b.out.late = append(b.out.late, s.id)
 		} else {
