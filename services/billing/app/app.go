@@ -79,7 +79,7 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 
 // wire makes the consumers. There are no routes.
 func (a *App) wire() (*http.ServeMux, error) {
-	handlers := &messages.Handlers{Desk: charge.NewDesk(postgres.NewStore(a.DB), a.provider, a.Log)}
+	handlers := &messages.Handlers{Service: charge.NewService(postgres.NewStore(a.DB), a.provider, a.Log)}
 	timeout := messaging.HandlerTimeout(a.config.handlerTimeout())
 	if err := a.Consume(contract.BillingCharge, handlers.Commands(), timeout, messaging.Concurrency(a.config.Concurrency)); err != nil {
 		return nil, err

@@ -82,6 +82,6 @@ func (a *App) wire() (*http.ServeMux, error) {
 		count, err := a.Waiting(ctx)
 		return count.Waiting, err
 	}
-	api := &httpapi.API{Desk: order.NewDesk(store, prices, waiting, a.Log), Store: store, Log: a.Log}
+	api := &httpapi.API{Service: order.NewService(store, prices, waiting, a.Log), Store: store, Log: a.Log}
 	return api.Routes(), nil
 }

@@ -14,27 +14,27 @@ import (
 // another try. A declined one is [ErrDeclined], which is not.
 //
 // Further errors: [ErrMismatch], and those of the provider and the ledger.
-func (d *Desk) Refund(ctx context.Context, c Command) error {
-	if seen, err := d.seen(ctx, c); seen || err != nil {
+func (s *Service) Refund(ctx context.Context, c Command) error {
+	if seen, err := s.seen(ctx, c); seen || err != nil {
 		return err
 	}
-	known, err := d.refundable(ctx, c)
+	known, err := s.refundable(ctx, c)
 	if err != nil {
 		return fmt.Errorf("refund payment %s: %w", c.PaymentID, err)
 	}
 	if known {
-		d.logKnown(c, Refunded)
+		s.logKnown(c, Refunded)
 		return nil
 	}
-	if err := d.provider.Refund(ctx, c); err != nil {
+	if err := s.provider.Refund(ctx, c); err != nil {
 		return fmt.Errorf("refund payment %s: %w", c.PaymentID, err)
 	}
-	return d.settle(ctx, c, Refunded, contract.PaymentRefunded, "")
+	return s.settle(ctx, c, Refunded, contract.PaymentRefunded, "")
 }
 
 // refundable says whether the refund is known already, or why it cannot be.
-func (d *Desk) refundable(ctx context.Context, c Command) (known bool, err error) {
-	p, found, err := d.ledger.Find(ctx, c.PaymentID)
+func (s *Service) refundable(ctx context.Context, c Command) (known bool, err error) {
+	p, found, err := s.ledger.Find(ctx, c.PaymentID)
 	if err != nil {
 		return false, err
 	}

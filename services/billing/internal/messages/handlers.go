@@ -14,7 +14,7 @@ import (
 
 // Handlers carries out commands, and turns what became of them into the verdict on the
 // message.
-type Handlers struct{ Desk *charge.Desk }
+type Handlers struct{ Service *charge.Service }
 
 // Commands handles both queues, of charge.v1 and of refund.v1.
 func (h *Handlers) Commands() messaging.Handler {
@@ -22,10 +22,10 @@ func (h *Handlers) Commands() messaging.Handler {
 	mux.Handle(contract.Charge, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body chargeCommand) error {
 		c := body.command(d)
 		c.Token = body.PaymentToken
-		return verdict(h.Desk.Charge(ctx, c))
+		return verdict(h.Service.Charge(ctx, c))
 	}))
 	mux.Handle(contract.Refund, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body refundCommand) error {
-		return verdict(h.Desk.Refund(ctx, body.command(d)))
+		return verdict(h.Service.Refund(ctx, body.command(d)))
 	}))
 	return mux.Handler()
 }

@@ -46,7 +46,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	if err := service.DecodeJSON(w, r, &request); err != nil {
 		return err
 	}
-	o, isNew, err := a.Desk.Place(r.Context(), request, key)
+	o, isNew, err := a.Service.Place(r.Context(), request, key)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func readQuery(raw string) (status order.Status, cursor string, limit int, err e
 
 // cancel answers POST /v1/orders/{id}/cancel.
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
-	o, err := a.Desk.Cancel(r.Context(), r.PathValue("id"))
+	o, err := a.Service.Cancel(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func setup(t *testing.T) *fixture {
 	f := &fixture{DB: servicetest.NewDB(t, postgres.Migrations), quote: contract.Money{AmountMinor: 2580, Currency: "EUR"}}
 	store := postgres.NewStore(f.DB.DB)
 	waiting := func(context.Context) (int64, error) { return f.waiting, nil }
-	f.API = &httpapi.API{Desk: order.NewDesk(store, f, waiting, zap.NewNop()), Store: store, Log: zap.NewNop()}
+	f.API = &httpapi.API{Service: order.NewService(store, f, waiting, zap.NewNop()), Store: store, Log: zap.NewNop()}
 	return f
 }
 

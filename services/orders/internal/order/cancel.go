@@ -9,12 +9,12 @@ import (
 
 // Cancel cancels an order, or asks for its money back. Errors: [ErrNotFound], [ErrClosed],
 // and the store's.
-func (d *Desk) Cancel(ctx context.Context, id string) (*Order, error) {
-	o, effect, err := d.store.Change(ctx, id, func(o *Order) (Effect, error) { return o.Cancel(time.Now()) })
+func (s *Service) Cancel(ctx context.Context, id string) (*Order, error) {
+	o, effect, err := s.store.Change(ctx, id, func(o *Order) (Effect, error) { return o.Cancel(time.Now()) })
 	if err != nil {
 		return nil, err
 	}
-	d.log.Info("cancellation accepted", zap.String("order_id", o.ID), zap.String("effect", string(effect)))
+	s.log.Info("cancellation accepted", zap.String("order_id", o.ID), zap.String("effect", string(effect)))
 	return o, nil
 }
 

@@ -19,7 +19,7 @@ const maxWaiting = 10_000
 // has made, with isNew false; without a key, the empty string, each request makes an order.
 //
 // Errors: [Invalid], [ErrKeyReused], [ErrBusy], [ErrPricingAway], and the store's.
-func (d *Desk) Place(ctx context.Context, r Request, key string) (o *Order, isNew bool, err error) {
+func (s *Service) Place(ctx context.Context, r Request, key string) (o *Order, isNew bool, err error) {
 	if err := r.Validate(); err != nil {
 		return nil, false, err
 	}
@@ -28,19 +28,19 @@ func (d *Desk) Place(ctx context.Context, r Request, key string) (o *Order, isNe
 		return nil, false, err
 	}
 	if key != "" { // a repeated request is answered even while new ones are refused
-		known, err := d.store.FindByKey(ctx, r.CustomerID, key, hash)
+		known, err := s.store.FindByKey(ctx, r.CustomerID, key, hash)
 		if known != nil || err != nil {
 			return known, false, err
 		}
 	}
-	waiting, err := d.waiting(ctx)
+	waiting, err := s.waiting(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	if waiting > maxWaiting {
 		return nil, false, ErrBusy
 	}
-	total, err := d.quote(ctx, r)
+	total, err := s.quote(ctx, r)
 	if err != nil {
 		return nil, false, err
 	}
@@ -52,23 +52,23 @@ func (d *Desk) Place(ctx context.Context, r Request, key string) (o *Order, isNe
 	if err != nil {
 		return nil, false, err
 	}
-	o, isNew, err = d.store.Place(ctx, o, messages, key, hash)
+	o, isNew, err = s.store.Place(ctx, o, messages, key, hash)
 	if isNew {
-		d.log.Info("order placed", zap.String("order_id", o.ID), zap.String("tier", o.Tier), zap.String("region", o.Region))
+		s.log.Info("order placed", zap.String("order_id", o.ID), zap.String("tier", o.Tier), zap.String("region", o.Region))
 	}
 	return o, isNew, err
 }
 
 // quote asks what the items of a request cost, if they are sold.
-func (d *Desk) quote(ctx context.Context, r Request) (contract.Money, error) {
-	knows, err := d.pricing.Knows(ctx)
+func (s *Service) quote(ctx context.Context, r Request) (contract.Money, error) {
+	knows, err := s.pricing.Knows(ctx)
 	if err != nil {
 		return contract.Money{}, err
 	}
 	if err := r.CheckSKUs(knows); err != nil {
 		return contract.Money{}, err
 	}
-	total, err := d.pricing.Quote(ctx, r.Items)
+	total, err := s.pricing.Quote(ctx, r.Items)
 	if err != nil {
 		return contract.Money{}, err
 	}

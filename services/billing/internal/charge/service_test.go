@@ -20,9 +20,9 @@ import (
 	"example.com/orderflow/services/billing/internal/postgres"
 )
 
-// fixture is a desk on a real database, and a provider that answers as told.
+// fixture is a Service on a real database, and a provider that answers as told.
 type fixture struct {
-	*charge.Desk
+	*charge.Service
 	pool *pgxpool.Pool
 	logs *observer.ObservedLogs
 
@@ -51,7 +51,7 @@ func setup(t *testing.T) *fixture {
 	})
 	core, logs := observer.New(zap.DebugLevel)
 	f.logs = logs
-	f.Desk = charge.NewDesk(postgres.NewStore(db.DB), provider, zap.New(core))
+	f.Service = charge.NewService(postgres.NewStore(db.DB), provider, zap.New(core))
 	return f
 }
 
