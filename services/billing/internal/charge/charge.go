@@ -10,9 +10,9 @@ import (
 
 // Charge takes the money and announces payment.captured or payment.declined.
 //
-// The provider is asked between two transactions and never inside one: first the
-// intent is committed, so that a crash leaves a trace, and then the outcome. A
-// crash in between repeats the provider's call with the same idempotency key.
+// The provider is called between two transactions, never inside one. The first commits the
+// intent, so that a payment is known also after a crash; the second commits the outcome. After
+// a crash in between, the call is repeated with the same idempotency key.
 //
 // Errors: [ErrMismatch], and those of the provider and the ledger.
 func (s *Service) Charge(ctx context.Context, c Command) error {

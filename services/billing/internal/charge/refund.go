@@ -9,9 +9,9 @@ import (
 
 // Refund gives the whole amount back and announces payment.refunded.
 //
-// The charge may still be under way, since the two commands wait in different
-// queues: a payment that is unknown or pending is [ErrNotCaptured], which is worth
-// another try. A declined one is [ErrDeclined], which is not.
+// The charge may still be in progress, since the two commands are in different queues. For a
+// payment that is unknown or pending the error is [ErrNotCaptured], and the refund should be
+// tried again. For a declined one it is [ErrDeclined], and should not.
 //
 // Further errors: [ErrMismatch], and those of the provider and the ledger.
 func (s *Service) Refund(ctx context.Context, c Command) error {
@@ -32,7 +32,8 @@ func (s *Service) Refund(ctx context.Context, c Command) error {
 	return s.settle(ctx, c, Refunded, contract.PaymentRefunded, "")
 }
 
-// refundable says whether the refund is known already, or why it cannot be.
+// refundable returns an error if the payment cannot be refunded. known says that it was
+// refunded already.
 func (s *Service) refundable(ctx context.Context, c Command) (known bool, err error) {
 	p, found, err := s.ledger.Find(ctx, c.PaymentID)
 	if err != nil {

@@ -11,14 +11,14 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// maxWaiting is how many messages may wait in the outbox before orders are refused.
+// maxWaiting is how many messages may wait in the outbox. Above it, new orders are refused.
 const maxWaiting = 10_000
 
-// Place checks a request, asks for its price, and stores the order with the messages that
-// it causes. A request that comes again with its idempotency key gives the order that it
-// has made, with isNew false; without a key, the empty string, each request makes an order.
+// Place checks a request, gets its price, and stores the order with its messages. For a
+// request that was placed before with the same idempotency key, it returns that order, with
+// isNew false. Without a key (the empty string), each request makes an order.
 //
-// Errors: [Invalid], [ErrKeyReused], [ErrBusy], [ErrPricingAway], and the store's.
+// Errors: [Invalid], [ErrKeyReused], [ErrBusy], [ErrPricingAway], and those of the store.
 func (s *Service) Place(ctx context.Context, r Request, key string) (o *Order, isNew bool, err error) {
 	if err := r.Validate(); err != nil {
 		return nil, false, err
@@ -27,7 +27,7 @@ func (s *Service) Place(ctx context.Context, r Request, key string) (o *Order, i
 	if err != nil {
 		return nil, false, err
 	}
-	if key != "" { // a repeated request is answered even while new ones are refused
+	if key != "" { // a repeated request is answered also while new ones are refused
 		known, err := s.store.FindByKey(ctx, r.CustomerID, key, hash)
 		if known != nil || err != nil {
 			return known, false, err
@@ -59,7 +59,7 @@ func (s *Service) Place(ctx context.Context, r Request, key string) (o *Order, i
 	return o, isNew, err
 }
 
-// quote asks what the items of a request cost, if they are sold.
+// quote checks that the items of a request are sold, and returns their price.
 func (s *Service) quote(ctx context.Context, r Request) (contract.Money, error) {
 	knows, err := s.pricing.Knows(ctx)
 	if err != nil {
