@@ -33,7 +33,7 @@ const (
 	TierExpress  = "express"
 )
 
-// Priority gives the priority of a tier's commands.
+// Priority returns the priority of a tier's commands.
 func Priority(tier string) uint8 {
 	if tier == TierExpress {
 		return PriorityExpress
