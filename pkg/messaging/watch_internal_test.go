@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,11 +86,18 @@ func TestWatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex // each timer has a goroutine of its own
 				var got []OverdueEvent
-				w := &watch{tell: func(e OverdueEvent) { got = append(got, e) }}
+				w := &watch{tell: func(e OverdueEvent) {
+					mu.Lock()
+					defer mu.Unlock()
+					got = append(got, e)
+				}}
 				c.calls(w)
 				stopWatches([]*watch{w})
 				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
 				require.Len(t, got, len(c.want))
 				for i, running := range c.want {
 					require.Equal(t, running, got[i].Running)
