@@ -7,16 +7,16 @@ BIN := $(CURDIR)/.bin
 export GOFLAGS := -buildvcs=false
 
 .PHONY: help
-help: ## say what there is
+help: ## list all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
 
 .PHONY: up
-up: ## bring the whole system up, and say where to look (WITH=overlay,overlay: see docs/overlays.md)
+up: ## start the whole system, and print its addresses (WITH=overlay,overlay: see docs/overlays.md)
 	@scripts/up.sh
 	@scripts/welcome.sh
 
 .PHONY: broker
-broker: ## bring up only broker and database, to run services by hand
+broker: ## start only broker and database, to run services by hand
 	@scripts/up.sh rabbitmq postgres
 	@source scripts/lib.sh; compose up --no-build databases topology
 
@@ -25,7 +25,7 @@ down: ## remove containers and networks, keep the data
 	@source scripts/lib.sh; compose down --remove-orphans
 
 .PHONY: clean
-clean: ## remove containers, networks, volumes, built images and what broken test runs left
+clean: ## remove containers, networks, volumes, built images and what interrupted test runs left
 	@scripts/clean.sh
 
 .PHONY: logs
@@ -41,15 +41,15 @@ lint: ## check formatting, vet, linters, module versions, known vulnerabilities
 	@scripts/lint.sh
 
 .PHONY: fuzz
-fuzz: ## fuzz what decodes messages (FUZZTIME=100000x inputs for each target)
+fuzz: ## fuzz everything that decodes messages (FUZZTIME=100000x inputs for each target)
 	@scripts/fuzz.sh
 
 .PHONY: bench
-bench: ## measure pkg/messaging beside raw amqp091-go, and write bench/RESULTS.md (about 8 min)
+bench: ## compare pkg/messaging with plain amqp091-go, and write bench/RESULTS.md (about 8 min)
 	@scripts/bench.sh -out .
 
 .PHONY: chaos
-chaos: ## break a running system on purpose and count (SEED=n DURATION=10m RATE=30 ONLY=regexp WITH=cluster; REPORT=docs keeps the report)
+chaos: ## inject faults into a running system and check every order (SEED=n DURATION=10m RATE=30 ONLY=regexp WITH=cluster; REPORT=docs keeps the report)
 	@scripts/chaos.sh
 
 .PHONY: tidy

@@ -17,7 +17,7 @@ func newLatencies(n int) *latencies {
 	return &latencies{sent: make(map[string]time.Time, n), took: make([]time.Duration, 0, n)}
 }
 
-// send publishes at the pace. After a late message the next ones do not come earlier.
+// send publishes at the pace. After a late message, the next ones are not sent faster.
 func (l *latencies) send(n int, prepare func() (string, func() error, error)) error {
 	next := time.Now()
 	for range n {
@@ -25,7 +25,7 @@ func (l *latencies) send(n int, prepare func() (string, func() error, error)) er
 		if err != nil {
 			return err
 		}
-		time.Sleep(time.Until(next)) //nolint:forbidigo // a pace is kept by the clock
+		time.Sleep(time.Until(next)) //nolint:forbidigo // the pace needs the clock
 		next = next.Add(time.Second / pace)
 		l.mu.Lock()
 		l.sent[id] = time.Now()
@@ -50,7 +50,7 @@ func (l *latencies) all() []time.Duration {
 	return l.took
 }
 
-// quantile sorts, and gives 0 for none.
+// quantile sorts the values, and returns 0 if there are none.
 func quantile[T int64 | float64 | time.Duration](values []T, q float64) T {
 	if len(values) == 0 {
 		return 0

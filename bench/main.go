@@ -1,6 +1,6 @@
-// Command bench measures pkg/messaging beside code written by hand on amqp091-go. The rounds
-// of both alternate in one run on one broker, so that both meet the same load of the machine.
-// `make bench` runs it; RESULTS.md says how to read it.
+// Command bench compares pkg/messaging with code written by hand on amqp091-go. In one run on one
+// broker, the rounds of both alternate, so that both have the same load of the machine. `make
+// bench` runs it; RESULTS.md explains the results.
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 	}
 }
 
-// settings are what a run is asked for.
+// settings are the flags of a run.
 type settings struct {
 	url        string
 	database   string
@@ -86,7 +86,7 @@ func run(ctx context.Context, s settings) error {
 	return r.write(s.out, chosen)
 }
 
-// choose picks the scenarios and contenders whose names match.
+// choose returns the scenarios and contenders whose names match.
 func (s settings) choose() (chosen []scenario, err error) {
 	only, err := regexp.Compile(s.only)
 	if err != nil {
@@ -112,7 +112,7 @@ func (s settings) measureAll(ctx context.Context, b *broker, chosen []scenario, 
 	for round := range s.rounds + 1 {
 		for _, sc := range chosen {
 			for i := range sc.contenders {
-				// Another contender begins each round: none is always the first or the last.
+				// Each round begins with another contender, so that none is always the first or last.
 				c := sc.contenders[(i+round)%len(sc.contenders)]
 				got, err := measure(ctx, b, sc, c, s.scale)
 				if err != nil {

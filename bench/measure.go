@@ -13,34 +13,34 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// A scenario is one kind of work that several contenders do.
+// A scenario is a kind of work that several contenders do.
 type scenario struct {
 	name       string
 	what       string
 	messages   int
-	backlog    bool // the messages are in the queue before it begins
-	publishes  bool // they are in the queue afterwards
+	backlog    bool // the messages are in the queue before the run
+	publishes  bool // the messages are in the queue after the run
 	contenders []contender
 }
 
-// A contender is one way to do a scenario's work. The first of a scenario is the
+// A contender is an implementation of a scenario's work. The first one of a scenario is the
 // baseline of its ratios.
 type contender struct {
 	name string
-	// share is the part of the scenario's messages that a slow one does.
+	// share is the part of the scenario's messages that a slow contender handles.
 	share float64
-	// start prepares, and gives the work that is measured and the clean-up.
+	// start prepares a run, and returns the work to be measured and the clean-up.
 	start func(ctx context.Context, b *broker, n int) (job, error)
 }
 
-// A job does the work; it gives the latency of each message where that is what counts.
+// A job does the work. It returns the latency of each message if the scenario measures it.
 type job struct {
 	run   func(ctx context.Context) ([]time.Duration, error)
 	close func() error
 }
 
-// A sample is what one run of one contender measured. Allocations and CPU time are of one
-// message and, unless they are called the broker's, of this process.
+// A sample has the measurements of one run of one contender. Allocations and CPU time are for one
+// message and of this process, except the broker's CPU time.
 type sample struct {
 	rate   float64 // messages a second
 	p50    time.Duration
@@ -48,7 +48,7 @@ type sample struct {
 	allocs float64
 	bytes  float64
 	cpu    time.Duration
-	broker time.Duration // the broker's CPU; 0 where it is not known
+	broker time.Duration // the broker's CPU time; 0 if unknown
 }
 
 func (s sample) String() string {
@@ -86,8 +86,8 @@ func measure(ctx context.Context, b *broker, s scenario, c contender, scale floa
 	took, used, brokerUsed := time.Since(started), cpuTime()-cpu, b.cpuTime()-brokers
 	runtime.ReadMemStats(&after)
 	if err == nil {
-		// Before the close: it makes the broker forget acknowledgements that a quorum
-		// queue has not taken yet, and the messages would be in the queue again.
+		// Check before the close: with the close, the broker drops acknowledgements that a
+		// quorum queue has not processed, and the messages would be in the queue again.
 		err = b.check(s, n)
 	}
 	if closeErr := job.close(); err == nil {
@@ -108,7 +108,7 @@ func measure(ctx context.Context, b *broker, s scenario, c contender, scale floa
 	return got, nil
 }
 
-// cpuTime is what this process has used, in all threads, in both modes.
+// cpuTime is the CPU time of this process: all threads, user and system.
 func cpuTime() time.Duration {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
@@ -117,12 +117,12 @@ func cpuTime() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// broker is what both kinds of contenders work on: one quorum queue behind a
-// fanout exchange, so that any routing key will do, and one classic queue for calls.
+// broker has the queues of all contenders: one quorum queue behind a fanout exchange, so that any
+// routing key works, and one classic queue for calls.
 type broker struct {
 	url      string
 	database string
-	pid      int // 0 where its process is not on this machine
+	pid      int // 0 if its process is not on this machine
 	version  string
 	conn     *amqp.Connection
 	ch       *amqp.Channel
@@ -149,14 +149,14 @@ func dial(url string, pid int) (*broker, error) {
 
 func (b *broker) close() { _ = b.conn.Close() }
 
-// cpuTime is what the broker's process has used: fields 14 and 15 of proc(5)'s stat,
-// in hundredths of a second.
+// cpuTime is the CPU time of the broker's process: fields 14 and 15 of stat in proc(5), in
+// hundredths of a second.
 func (b *broker) cpuTime() time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.pid))
 	if err != nil {
 		return 0
 	}
-	_, after, _ := strings.Cut(string(stat), ") ") // after the name, which may contain anything
+	_, after, _ := strings.Cut(string(stat), ") ") // after the name, which may contain any character
 	var ticks time.Duration
 	for _, field := range strings.Fields(after)[11:13] {
 		n, _ := strconv.Atoi(field) // the kernel writes numbers
@@ -165,7 +165,7 @@ func (b *broker) cpuTime() time.Duration {
 	return ticks * 10 * time.Millisecond
 }
 
-// prepare declares the exchange and the queues, which clear has removed after the run before.
+// prepare declares the exchange and the queues, which clear removed after the earlier run.
 func (b *broker) prepare() error {
 	if err := b.ch.ExchangeDeclare(exchange, "fanout", true, false, false, false, nil); err != nil {
 		return err
@@ -185,7 +185,7 @@ func (b *broker) clear() {
 	_, _ = b.ch.QueueDelete(requests, false, false, false)
 }
 
-// fill puts n messages into the queue.
+// fill publishes n messages to the queue.
 func (b *broker) fill(ctx context.Context, n int) error {
 	filler, err := rawTuned(1, window)(ctx, b, n)
 	if err != nil {
@@ -197,8 +197,8 @@ func (b *broker) fill(ctx context.Context, n int) error {
 	return filler.close()
 }
 
-// check waits until the queue holds what it must after a run, and fails when messages were
-// lost.
+// check waits until the queue has the messages that it must have after a run, and returns an error
+// if messages were lost.
 func (b *broker) check(s scenario, n int) error {
 	want := 0
 	if s.publishes {

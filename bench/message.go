@@ -12,13 +12,13 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// Every contender sends the same bytes: a JSON body of 1 KiB with the properties
-// that a service needs, and each makes an id for each message.
+// Every contender sends the same bytes: a JSON body of 1 KiB and the properties that a service
+// needs. Each makes an id for each message.
 const (
 	kind = "bench.v1"
 	user = "bench"
 	app  = "bench"
-	keys = 64 // as many different routing keys
+	keys = 64 // number of different routing keys
 )
 
 type payload struct {

@@ -33,8 +33,8 @@ func connect(ctx context.Context, b *broker) (*messaging.Conn, func() error, err
 	}, nil
 }
 
-// ourPublish publishes from one goroutine, as rawTuned does: it waits for the
-// oldest outcome when a window of them is outstanding.
+// ourPublish publishes from one goroutine, as rawTuned does. When a whole window of messages is
+// not confirmed, it waits for the oldest one.
 func ourPublish(ctx context.Context, b *broker, n int) (job, error) {
 	conn, stop, err := connect(ctx, b)
 	if err != nil {
@@ -69,7 +69,7 @@ func ourPublish(ctx context.Context, b *broker, n int) (job, error) {
 	return job{run, stop}, nil
 }
 
-// ourPublishAndWait is what a service does: each goroutine publishes and waits.
+// ourPublishAndWait publishes as a service does: each goroutine waits for its confirm.
 func ourPublishAndWait(goroutines int) func(context.Context, *broker, int) (job, error) {
 	return func(ctx context.Context, b *broker, n int) (job, error) {
 		conn, stop, err := connect(ctx, b)
@@ -154,7 +154,7 @@ func ourCalls(callers int) func(context.Context, *broker, int) (job, error) {
 				defer cancel()
 				reply, err := messaging.Call(ctx, caller, ask, question{Order: routingKeys[i%keys]})
 				if err == nil && reply.Order != routingKeys[i%keys] {
-					err = errors.New("somebody else's answer")
+					err = errors.New("the answer to another request")
 				}
 				return err
 			})

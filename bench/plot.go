@@ -8,7 +8,7 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// plot draws every contender's rate against its scenario's baseline, with the spread.
+// plot draws the rate of every contender relative to its scenario's baseline, with the spread.
 func (r *results) plot(file string, chosen []scenario) error {
 	p := plot.New()
 	p.Title.Text = "Rate against the baseline of each scenario (median, lowest to highest round)"

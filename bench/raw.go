@@ -11,10 +11,10 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// What people write by hand on amqp091-go.
+// The same work as usually written by hand on amqp091-go.
 
 const (
-	window   = 1000 // confirms outstanding on a channel
+	window   = 1000 // unconfirmed messages on a channel
 	ackEvery = 50
 	prefetch = 1000
 )
@@ -41,8 +41,8 @@ func rawChannels(url string, n int, confirm bool) (*amqp.Connection, []*amqp.Cha
 	return conn, channels, nil
 }
 
-// rawTuned publishes from one goroutine and waits for the oldest confirm when a
-// window of them is outstanding on a channel. Messages of one key go to one channel.
+// rawTuned publishes from one goroutine. When a whole window of messages on a channel is not
+// confirmed, it waits for the oldest one. Messages with the same key use the same channel.
 func rawTuned(channels, window int) func(context.Context, *broker, int) (job, error) {
 	return func(_ context.Context, b *broker, n int) (job, error) {
 		conn, chs, err := rawChannels(b.url, channels, true)
@@ -83,7 +83,7 @@ func rawTuned(channels, window int) func(context.Context, *broker, int) (job, er
 	}
 }
 
-// rawNaive publishes and waits, in goroutines with a channel each.
+// rawNaive publishes and waits for each confirm, in goroutines with their own channels.
 func rawNaive(goroutines int) func(context.Context, *broker, int) (job, error) {
 	return func(_ context.Context, b *broker, n int) (job, error) {
 		conn, chs, err := rawChannels(b.url, goroutines, true)
@@ -139,7 +139,7 @@ func rawUnconfirmed(_ context.Context, b *broker, n int) (job, error) {
 	return job{run, conn.Close}, nil
 }
 
-// rawConsume decodes each message and acknowledges every so many with multiple.
+// rawConsume decodes each message, and acknowledges several at once with multiple.
 func rawConsume(every int) func(context.Context, *broker, int) (job, error) {
 	return func(_ context.Context, b *broker, n int) (job, error) {
 		conn, chs, err := rawChannels(b.url, 1, false)
@@ -176,7 +176,7 @@ func rawConsume(every int) func(context.Context, *broker, int) (job, error) {
 	}
 }
 
-// parallel does n things in so many goroutines, and gives the first error.
+// parallel divides n calls among goroutines, and returns the first error.
 func parallel(goroutines, n int, do func(worker, i int) error) error {
 	var next atomic.Int64
 	errs := make([]error, goroutines)

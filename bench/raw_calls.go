@@ -23,8 +23,8 @@ type answer struct {
 	Total int64  `json:"total"`
 }
 
-// rawCalls asks over direct reply-to: one channel of callers, one server, which
-// answers on the channel that it consumes from and acknowledges each request.
+// rawCalls makes calls with direct reply-to: one channel of callers, and one server, which replies
+// on the channel that it consumes from and acknowledges each request.
 func rawCalls(callers int) func(context.Context, *broker, int) (job, error) {
 	return func(ctx context.Context, b *broker, n int) (job, error) {
 		stopServer, err := rawServer(b, callers)
@@ -102,7 +102,7 @@ func (c *rawCaller) call(ctx context.Context, order string) error {
 	return nil
 }
 
-// rawServer serves requests, as many ahead as there are callers, until it is stopped.
+// rawServer answers requests until it is stopped. Its prefetch is the number of callers.
 func rawServer(b *broker, callers int) (stop func() error, err error) {
 	conn, chs, err := rawChannels(b.url, 1, false)
 	if err != nil {

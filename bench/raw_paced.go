@@ -63,7 +63,7 @@ func rawSend(ch *amqp.Channel, n int, l *latencies) error {
 	return nil
 }
 
-// rawHandle decodes n messages and acknowledges every so many with multiple.
+// rawHandle decodes n messages, and acknowledges several at once with multiple.
 func rawHandle(deliveries <-chan amqp.Delivery, n int, l *latencies) error {
 	for i := 1; i <= n; i++ {
 		d := <-deliveries

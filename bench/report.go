@@ -30,7 +30,7 @@ func (r *results) add(s scenario, c contender, got sample) {
 	r.samples[s.name][c.name] = append(r.samples[s.name][c.name], got)
 }
 
-// A metric is one thing that a sample tells.
+// A metric is one number of a sample.
 type metric func(sample) float64
 
 func rate(s sample) float64      { return s.rate }
@@ -51,8 +51,8 @@ func (r *results) figure(scenario, contender string, of metric) figure {
 	return spread(values)
 }
 
-// paired are the rounds' ratios of one contender to another. Both ran within seconds
-// of each other in every round, so a slow minute slows both.
+// paired has the ratios of one contender to another in each round. In a round both run within
+// seconds of each other, so a slow minute of the machine affects both.
 func (r *results) paired(scenario, contender, base string, of metric) figure {
 	var ratios []float64
 	bases := r.samples[scenario][base]
@@ -66,21 +66,21 @@ func spread(values []float64) figure {
 	return figure{quantile(values, 0.5), quantile(values, 0), quantile(values, 1)}
 }
 
-// overlaps says whether two spreads do: then the medians' difference is a tie.
+// overlaps says whether two spreads overlap: then the difference of the medians is a tie.
 func (f figure) overlaps(g figure) bool { return f.low <= g.high && g.low <= f.high }
 
-// A comparison is one of the ratios that the project promises.
+// A comparison is a ratio for which the project has a target.
 type comparison struct {
 	name, scenario string
 	of             metric
 	bound          float64
 }
 
-// atMost are the ratios that must not exceed their bound; the others must reach it.
+// atMost are the ratios that must not exceed their bound. The others must reach it.
 var atMost = []string{"latency_p50", "allocs_publish", "allocs_handle", "client_cpu"}
 
-// verdict says what was wanted, and whether the median of the rounds' ratios is that. A
-// miss or a hit that some rounds contradict is called a tie.
+// verdict describes the target, and whether the median of the rounds' ratios reached it. A result
+// that some rounds contradict is called a tie.
 func verdict(name string, ratio figure, bound float64) string {
 	median := round(ratio.median)
 	sign, met := ">=", median >= bound
@@ -116,7 +116,7 @@ func (r *results) ratio(c comparison, chosen []scenario) (figure, bool) {
 	return figure{}, false
 }
 
-// clientCPU compares what publishing and handling a message cost this process.
+// clientCPU compares the CPU time of this process to publish and handle a message.
 func (r *results) clientCPU() figure {
 	var ratios []float64
 	handled := r.samples["consume"]
@@ -133,7 +133,7 @@ func (r *results) clientCPU() figure {
 func (r *results) table(chosen []scenario) string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // a strings.Builder takes everything
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // a strings.Builder returns no error
 	for _, s := range chosen {
 		line("%s: %s\n", s.name, s.what)
 		header := "  contender\tmessages/s\tspread\tratio\tallocs\tCPU s/100k\tbroker's"
@@ -160,7 +160,7 @@ func (r *results) table(chosen []scenario) string {
 	return out.String()
 }
 
-// against is the ratio of two medians; a tie is called one.
+// against is the ratio to the baseline as text, with "tie" if the spreads overlap.
 func (r *results) against(scenario, base, contender string, of metric) string {
 	b, c := r.figure(scenario, base, of), r.figure(scenario, contender, of)
 	text := fmt.Sprintf("%.2f", r.paired(scenario, contender, base, of).median)
@@ -172,7 +172,7 @@ func (r *results) against(scenario, base, contender string, of metric) string {
 
 func us(v float64) time.Duration { return time.Duration(v) * time.Microsecond }
 
-// promises are the ratios beside what they should be.
+// promises is a table of the ratios and their targets.
 func (r *results) promises(chosen []scenario) string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
@@ -190,7 +190,7 @@ func (r *results) promises(chosen []scenario) string {
 	return out.String()
 }
 
-// write puts the results where the repository keeps them.
+// write writes the results to their files in a folder.
 func (r *results) write(folder string, chosen []scenario) error {
 	ratios := map[string]float64{"client_cpu": round(r.clientCPU().median)}
 	for _, c := range comparisons {
@@ -219,27 +219,27 @@ func round(v float64) float64 { return float64(int(v*1000+0.5)) / 1000 }
 
 const page = `# What pkg/messaging costs
 
-Written by ` + "`make bench`" + ` on %s: medians of %d interleaved rounds in one run, %d CPUs, %s/%s, %s, RabbitMQ %s on the same machine with host networking and a volume, one node. Every message is persistent, has a body of 1 KiB and the properties that a service needs; every queue that is measured is a quorum queue, but for calls.
+Written by ` + "`make bench`" + ` on %s: medians of %d interleaved rounds in one run, %d CPUs, %s/%s, %s, RabbitMQ %s on the same machine with host networking and a volume, one node. Every message is persistent, and has a body of 1 KiB and the properties that a service needs. All measured queues are quorum queues, except the queue of calls.
 
 ## Against raw tuned amqp091-go
 
 ` + "```text\n%s```" + `
 
-The baseline is what a careful author writes by hand: one channel, at most 1,000 deferred confirms outstanding, acknowledgements in multiples of 50. Client CPU is that of one publish and one handled message. A result that some rounds contradict is called a tie.
+The baseline is careful code written by hand: one channel, at most 1,000 unconfirmed messages with deferred confirms, acknowledgements in multiples of 50. Client CPU is the CPU time to publish one message and handle one. A result that some rounds contradict is called a tie.
 
 ## All contenders
 
-Rates are medians over the rounds, the spread goes from the slowest to the fastest round, ratios are the medians of the rounds' own ratios to the first line, which ran within seconds of the other. Allocations are per message; CPU is this process's, in seconds for 100,000 messages, and beside it the broker's (0.00 where its process cannot be seen). All contenders run in one process, one after another, each with connections of its own and new queues; who begins changes with every round. "Tie" means that some round of the one was as good as some round of the baseline.
+Rates are medians of the rounds, and the spread is from the slowest to the fastest round. Ratios compare with the first line: in each round, both ran within seconds of each other, and the table has the median of the rounds' ratios. Allocations are for one message. CPU is the CPU time of this process in seconds for 100,000 messages; the next column is that of the broker (0.00 if its process is not visible). All contenders run in one process, one after another, each with its own connections and new queues. Each round begins with another contender. "Tie" means that at least one round of the contender was as good as one of the baseline.
 
 ` + "```text\n%s```" + `
 
 ![rates against the baseline](results.png)
 
-The picture has the medians of the rates, the tables the medians of the rounds' ratios.
+The picture compares the medians of the rates; the tables have the medians of the rounds' ratios.
 
-publish_64 has at most 64 messages on their way, since each goroutine waits for its confirm: compare it with "raw tuned, window of 64", and with 256 goroutines. The broker's column says why: small batches cost it more for each message. The profile of our side is in [profile-publish_64.txt](profile-publish_64.txt), and pkg/messaging/DESIGN.md says where the rest of the time goes.
+publish_64 has at most 64 unconfirmed messages, since each goroutine waits for its confirm: compare it with "raw tuned, window of 64", and with 256 goroutines. The broker's column shows the reason: small batches need more of its CPU time for each message. The profile of our process is in [profile-publish_64.txt](profile-publish_64.txt); pkg/messaging/DESIGN.md explains where the rest of the time goes.
 
-The RPC servers of both sides answer without confirms, since an answer that is lost is asked for again.
+The RPC servers of both sides reply without confirms, since a caller repeats a call whose reply is lost.
 
-Rates are this machine's, and vary with its disk from minute to minute. Ratios of one run can be compared.
+Rates depend on this machine, and change with its disk from minute to minute. Ratios of one run can be compared.
 `

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// measured are three rounds of all scenarios, in which pkg/messaging is twice as fast.
+// measured has three rounds of all scenarios, in which pkg/messaging is twice as fast.
 func measured() *results {
 	r := newResults("4.3.6", 3)
 	for _, s := range scenarios() {

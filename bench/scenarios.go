@@ -1,6 +1,6 @@
 package main
 
-// ours is the name of the contender that the ratios are about.
+// ours is the name of the contender whose ratios have targets.
 const ours = "pkg/messaging"
 
 func scenarios() []scenario {

@@ -16,15 +16,15 @@ import (
 	"example.com/orderflow/pkg/messaging/transactional"
 )
 
-// What a service does with a message: one database transaction, which notes that the
-// message was seen and has its effect.
+// Messages handled as a service does: one database transaction stores that the message was
+// handled, and its effect.
 
 const (
-	workers   = 8  // transactions at once
-	batchSize = 64 // messages in one transaction, where they come in batches
+	workers   = 8  // concurrent transactions
+	batchSize = 64 // messages in one transaction, if they are handled in batches
 )
 
-// openDatabase connects, and makes the two tables anew.
+// openDatabase connects, and creates the two tables again.
 func openDatabase(ctx context.Context, b *broker) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(b.database)
 	if err != nil {
@@ -46,13 +46,13 @@ func openDatabase(ctx context.Context, b *broker) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// effect is what a message changes.
+// effect stores the effect of a message.
 func effect(ctx context.Context, tx pgx.Tx, p payload) error {
 	_, err := tx.Exec(ctx, `INSERT INTO effects (order_id, amount) VALUES ($1, $2)`, p.Order, p.Amount)
 	return err
 }
 
-// checkEffects says whether each message has had its effect once.
+// checkEffects returns an error unless each message has had its effect once.
 func checkEffects(ctx context.Context, pool *pgxpool.Pool, n int) error {
 	var effects int
 	if err := pool.QueryRow(ctx, `SELECT count(*) FROM effects`).Scan(&effects); err != nil {
@@ -64,8 +64,8 @@ func checkEffects(ctx context.Context, pool *pgxpool.Pool, n int) error {
 	return nil
 }
 
-// rawTransactions handles messages on several goroutines, each message in a transaction of
-// its own, and acknowledges each.
+// rawTransactions handles messages in several goroutines, each message in its own transaction, and
+// acknowledges each.
 func rawTransactions(ctx context.Context, b *broker, n int) (job, error) {
 	pool, err := openDatabase(ctx, b)
 	if err != nil {

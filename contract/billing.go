@@ -11,8 +11,8 @@ const BillingUser = "billing"
 
 // Exchanges that billing owns.
 const (
-	// BillingCommands (direct) takes commands for billing. It has no alternate: a
-	// command that nobody takes is returned to its sender.
+	// BillingCommands (direct) takes commands for billing. It has no alternate exchange: a
+	// command that no queue takes is returned to its sender.
 	BillingCommands = "billing.commands"
 	// BillingEvents (fanout) carries what happened to payments, key = order id.
 	BillingEvents = "billing.events"
@@ -38,8 +38,8 @@ type PaymentBody struct {
 	At         time.Time `json:"at"`
 }
 
-// PaymentRoute is where the events of an order's payments go. The key is the
-// order id, by which orders' shards are picked.
+// PaymentRoute is the route of the events of an order's payment. The key is the order id,
+// whose hash chooses the shard.
 func PaymentRoute(orderID string) messaging.Route {
 	return messaging.Route{Exchange: BillingEvents, Key: orderID}
 }

@@ -33,7 +33,7 @@ const (
 	TierExpress  = "express"
 )
 
-// Priority gives the priority of a tier's commands.
+// Priority returns the priority of a tier's commands.
 func Priority(tier string) uint8 {
 	if tier == TierExpress {
 		return PriorityExpress
@@ -41,7 +41,7 @@ func Priority(tier string) uint8 {
 	return PriorityStandard
 }
 
-// Currency is the one currency that is sold in. It has two decimals.
+// Currency is the only currency of prices. It has two decimals.
 const Currency = "EUR"
 
 // Money is an amount in the smallest unit of a currency: 1999 EUR is 19.99 euros.
@@ -50,8 +50,7 @@ type Money struct {
 	Currency    string `json:"currency"`
 }
 
-// Validate names the field that is wrong with an amount that somebody has to pay or
-// to get back.
+// Validate checks an amount to be paid or refunded. The error names the wrong field.
 func (m Money) Validate() error {
 	switch {
 	case m.AmountMinor <= 0:
@@ -63,11 +62,11 @@ func (m Money) Validate() error {
 	}
 }
 
-// All is the whole topology, on one broker. paymentDeadline is the time to live of
-// an unpaid order; 0 means [DefaultPaymentDeadline]. See [InRegion] for several brokers.
+// All is the whole topology, on one broker. paymentDeadline is how long an order may stay
+// unpaid; 0 means [DefaultPaymentDeadline]. See [InRegion] for several brokers.
 func All(paymentDeadline time.Duration) messaging.Topology { return all(paymentDeadline) }
 
-// all tells customers in these regions only; none means all.
+// all is the topology whose notifier serves customers in these regions; none means all.
 func all(paymentDeadline time.Duration, regions ...string) messaging.Topology {
 	if paymentDeadline == 0 {
 		paymentDeadline = DefaultPaymentDeadline
@@ -75,15 +74,15 @@ func all(paymentDeadline time.Duration, regions ...string) messaging.Topology {
 	return messaging.Merge(opsTopology(), ordersTopology(paymentDeadline), billingTopology(), pricingTopology(), notifierTopology(regions...))
 }
 
-// Limits that most queues share. Lengths are generous, because a full queue
-// behind a fanout refuses the publish for all its queues: alerts come long before.
+// Limits that most queues share. The maximal length is large, because a full queue makes the
+// broker refuse a message for all queues of a fanout. Alerts should come long before.
 const (
 	workQueueLength = 500_000
 	retryLimit      = 20
 )
 
-// workQueue is a quorum queue whose failed messages come back after 1 s, 2 s, ...
-// 30 s, and go to the queue's .dead after about three and a half minutes.
+// workQueue is a quorum queue. A failed message is delivered again after 1 s, 2 s, ... 30 s;
+// after 21 attempts it goes to the .dead queue.
 func workQueue(name string) messaging.Queue {
 	return messaging.Queue{
 		Name:       name,
@@ -98,9 +97,8 @@ func workQueue(name string) messaging.Queue {
 // DeadQueue names the dead-letter queue of a queue.
 func DeadQueue(queue string) string { return queue + ".dead" }
 
-// withDeadQueues adds to each queue that dead-letters under its own name the
-// queue that its dead letters wait in. Those come first, so that they exist
-// before anything can be dead-lettered.
+// withDeadQueues adds the dead-letter queue of each queue that dead-letters to [DeadLetters].
+// These come first, so that they exist before anything can be dead-lettered.
 func withDeadQueues(queues ...messaging.Queue) ([]messaging.Queue, []messaging.Binding) {
 	var dead []messaging.Queue
 	var bindings []messaging.Binding
@@ -108,7 +106,7 @@ func withDeadQueues(queues ...messaging.Queue) ([]messaging.Queue, []messaging.B
 		if q.DeadLetter == nil || q.DeadLetter.Exchange != DeadLetters {
 			continue
 		}
-		// The broker's default limit of 20 deliveries would drop what operators look at.
+		// With the broker's default limit, a message would be dropped after 20 reads by operators.
 		dead = append(dead, messaging.Queue{Name: DeadQueue(q.Name), Type: messaging.Quorum, Retry: messaging.Retry{Limit: messaging.Unlimited}})
 		bindings = append(bindings, messaging.Binding{Source: DeadLetters, Destination: DeadQueue(q.Name), Key: q.Name})
 	}
@@ -119,7 +117,7 @@ func withDeadQueues(queues ...messaging.Queue) ([]messaging.Queue, []messaging.B
 // declare, bind and read for itself.
 const serverNamed = `amq\.gen-.*`
 
-// service is a broker user with the least rights that its work needs.
+// service is a broker user with only the permissions that the service needs.
 func service(name string, write, read []string) messaging.User {
 	return messaging.User{
 		Name:      name,
@@ -129,7 +127,7 @@ func service(name string, write, read []string) messaging.User {
 	}
 }
 
-// anyOf is a regular expression for just these names, and server-named queues.
+// anyOf is a regular expression for these names and server-named queues only.
 func anyOf(names ...string) string {
 	parts := []string{serverNamed}
 	for _, n := range names {

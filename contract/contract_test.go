@@ -56,8 +56,8 @@ func TestPaymentDeadline(t *testing.T) {
 	}
 }
 
-// A dead letter has exactly one place to go: <queue>.dead, and for a deadline the
-// queue that acts on it.
+// A dead letter is routed to exactly one queue: <queue>.dead, or for a deadline
+// orders.expire.
 func TestDeadLettersHaveAPlace(t *testing.T) {
 	t.Parallel()
 	topology := contract.All(0)
@@ -104,7 +104,7 @@ func TestQueueSettings(t *testing.T) {
 	require.Len(t, topology.Queues, 2*len(work)+2*len(shards)+4, "besides: unrouted, audit, orders.payment-deadline, pricing.quote")
 }
 
-// The rights are what section 6 of the design says, and nothing else.
+// The permissions are exactly those of section 6 of the design.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	topology := contract.All(0)
@@ -135,7 +135,7 @@ func TestRights(t *testing.T) {
 			read:  append(dead, "unrouted", "audit"),
 		},
 	}
-	// What a right could be given on: all there is, and names that are nearly so.
+	// All names that exist, and names that are similar.
 	names := []string{"amq.default", "amq.topic", "xorders.events", "orders.eventsx", "ordersxevents", "billing.charge.deadx"}
 	for _, x := range topology.Exchanges {
 		names = append(names, x.Name)
@@ -169,7 +169,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// Each type's owner can publish it; each queue has a service that can read it.
+// The owner of each type can publish it, and a service can read each queue.
 func TestRightsSuffice(t *testing.T) {
 	t.Parallel()
 	topology := contract.All(0)
@@ -179,7 +179,7 @@ func TestRightsSuffice(t *testing.T) {
 	}
 	allows := func(pattern, name string) bool { return regexp.MustCompile(pattern).MatchString(name) }
 	for _, kind := range topology.Types {
-		if kind.Owner == "" { // a heartbeat, which everybody sends
+		if kind.Owner == "" { // a heartbeat, which every service publishes
 			for _, name := range []string{"orders", "billing", "notifier", "pricing-rpc"} {
 				require.True(t, allows(users[name].Write, kind.Exchange), "%s writes %s", name, kind.Exchange)
 			}

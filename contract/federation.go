@@ -11,18 +11,18 @@ import (
 // FederationUser is the broker user that the other region's broker logs in as.
 const FederationUser = "federation"
 
-// told are the regions with a broker of their own, and whose customers the notifier
-// there tells: each region's events have one notifier to tell of them.
-var told = map[string][]string{
+// notified has the regions with their own broker, and for each the regions whose customers
+// its notifier serves. Each region's customers are served by one notifier.
+var notified = map[string][]string{
 	RegionEU: {RegionEU, RegionAPAC},
 	RegionUS: {RegionUS},
 }
 
-// InRegion is the topology of one region's broker. A customer may order in any
-// region: order events go to all brokers, and the customer's own region tells of them.
-// All else stays where the order was placed, and so does the receipt for a payment.
+// InRegion is the topology of one region's broker. A customer may order in any region: order
+// events go to all brokers, and the notifier of the customer's region sends the notifications.
+// Everything else stays in the region where the order was placed, also the receipt.
 func InRegion(region string, paymentDeadline time.Duration) (messaging.Topology, error) {
-	regions, ok := told[region]
+	regions, ok := notified[region]
 	if !ok {
 		return messaging.Topology{}, fmt.Errorf("the region %q has no broker of its own", region)
 	}

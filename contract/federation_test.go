@@ -12,7 +12,7 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// regional are the topologies of the brokers that there are.
+// regional are the topologies of all brokers.
 func regional(t *testing.T) map[string]messaging.Topology {
 	t.Helper()
 	brokers := map[string]messaging.Topology{}
@@ -25,8 +25,8 @@ func regional(t *testing.T) map[string]messaging.Topology {
 	return brokers
 }
 
-// An event is on every broker, and one notifier tells of it: as without regions,
-// and in the customer's region.
+// An event is on every broker. One notifier handles it: the same events as without regions,
+// in the customer's region.
 func TestEachRegionTellsItsOwnCustomers(t *testing.T) {
 	t.Parallel()
 	brokers := regional(t)
@@ -49,7 +49,7 @@ func TestEachRegionTellsItsOwnCustomers(t *testing.T) {
 	}
 }
 
-// What else a region's broker has is what a broker alone has.
+// Everything else is the same as on a single broker.
 func TestARegionDiffersInThisOnly(t *testing.T) {
 	t.Parallel()
 	alone := contract.All(time.Minute)

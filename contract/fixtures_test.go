@@ -67,7 +67,7 @@ func TestFixturesAreWhatIsPublished(t *testing.T) {
 			strict := json.NewDecoder(bytes.NewReader(fixture))
 			strict.DisallowUnknownFields()
 			require.NoError(t, strict.Decode(into.Interface()))
-			// Encoded again it is the same: the fixture leaves no field out.
+			// Encoded again, it is the same: the fixture has all fields.
 			again, err := json.Marshal(into.Interface())
 			require.NoError(t, err)
 			require.JSONEq(t, string(fixture), string(again))

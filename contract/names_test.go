@@ -19,7 +19,7 @@ import (
 // wireName is "order.placed.v1", and "order.placed.v2" later.
 var wireName = regexp.MustCompile(`^([a-z.]+)\.v([1-9])$`)
 
-// goName gives the name of a message type in Go, as doc.go says.
+// goName returns the Go name of a message type, as doc.go says.
 func goName(t *testing.T, wire string) string {
 	t.Helper()
 	parts := wireName.FindStringSubmatch(wire)
@@ -34,7 +34,7 @@ func goName(t *testing.T, wire string) string {
 	return name.String()
 }
 
-// declared gives the wire names of the message types by the variables that hold them.
+// declared returns the wire names of the message types, by their variables.
 func declared(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob("*.go")

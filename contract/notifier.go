@@ -9,8 +9,8 @@ import (
 // NotifierUser is the broker user of the notifier service.
 const NotifierUser = "notifier"
 
-// Notifications is notifier's headers exchange, between the decision who is told
-// and the senders of each channel.
+// Notifications is notifier's headers exchange. It routes notifications to the senders of
+// each channel.
 const Notifications = "notifications"
 
 // Headers of a notification, and their values.
@@ -24,16 +24,16 @@ const (
 	UrgencyNormal  = "normal"
 )
 
-// DefaultAddress is the mail address of a customer: an address for each id that
-// [ValidCustomerID] lets pass.
+// DefaultAddress is the mail address of a customer, valid for each id that [ValidCustomerID]
+// accepts.
 func DefaultAddress(customerID string) string { return customerID + "@example.com" }
 
-// Notification is the one type that notifier publishes, to itself.
+// Notification is the only type that notifier publishes. It is also its consumer.
 var Notification = messaging.MessageType{Name: "notification.v1", Exchange: Notifications, Owner: NotifierUser}
 
 // NotificationBody is the body of notification.v1.
 type NotificationBody struct {
-	// Recipient is the customer's mail address; the webhook does not look at it.
+	// Recipient is the customer's mail address. Webhooks do not use it.
 	Recipient string         `json:"recipient"`
 	Template  string         `json:"template"`
 	Data      map[string]any `json:"data"`
@@ -49,9 +49,9 @@ var (
 	NotifierWebhook  = workQueue("notifier.webhook")
 )
 
-// ordersToTell are the keys of the order events that somebody is told of, of
-// customers in these regions; none means all.
-func ordersToTell(regions ...string) (keys []string) {
+// notifiedOrders are the keys of the order events that cause notifications to customers in
+// these regions; none means all.
+func notifiedOrders(regions ...string) (keys []string) {
 	if len(regions) == 0 {
 		return []string{"order.paid.#", "order.cancelled.#", "order.declined.#", "order.*.*.express"}
 	}
@@ -63,7 +63,7 @@ func ordersToTell(regions ...string) (keys []string) {
 
 func notifierTopology(regions ...string) messaging.Topology {
 	queues, bindings := withDeadQueues(NotifierOrders, NotifierReceipts, NotifierEmail, NotifierWebhook)
-	for _, key := range ordersToTell(regions...) {
+	for _, key := range notifiedOrders(regions...) {
 		bindings = append(bindings, messaging.Binding{Source: OrdersEvents, Destination: NotifierOrders.Name, Key: key})
 	}
 	bindings = append(bindings,
@@ -83,7 +83,7 @@ func notifierTopology(regions ...string) messaging.Topology {
 	}
 }
 
-// match is the argument table of a binding to a headers exchange.
+// match makes the arguments of a binding to a headers exchange.
 func match(how string, headers map[string]any) map[string]any {
 	table := maps.Clone(headers)
 	table["x-match"] = how

@@ -8,18 +8,17 @@ import (
 
 // Exchanges and queues that belong to the system as a whole.
 const (
-	// DeadLetters routes what a queue gave up, by that queue's name, into its .dead.
+	// DeadLetters routes each dead letter to the .dead queue, by the name of its first queue.
 	DeadLetters = "dead.letters"
 	// Unrouted is the alternate exchange of the event exchanges, and its queue.
 	Unrouted = "unrouted"
-	// Audit is the stream that hears every event.
+	// Audit is the stream of all events.
 	Audit = "audit"
-	// OpsHeartbeats carries fire-and-forget signs of life.
+	// OpsHeartbeats carries the heartbeats of all processes.
 	OpsHeartbeats = "ops.heartbeats"
 )
 
-// Heartbeat is published by every instance, and has no owner: whoever listens
-// looks, and believes nothing.
+// Heartbeat is published by every instance. It has no owner, so consumers must not trust it.
 var Heartbeat = messaging.MessageType{Name: "heartbeat.v1", Exchange: OpsHeartbeats}
 
 // HeartbeatBody is the body of heartbeat.v1.

@@ -40,20 +40,20 @@ var (
 	Refund = messaging.MessageType{Name: "refund.v1", Exchange: BillingCommands, Owner: OrdersUser}
 )
 
-// Where orders' commands and deadlines go.
+// Routes of the commands and deadlines.
 var (
 	ChargeRoute          = messaging.Route{Exchange: BillingCommands, Key: "charge"}
 	RefundRoute          = messaging.Route{Exchange: BillingCommands, Key: "refund"}
 	PaymentDeadlineRoute = messaging.Route{Exchange: OrdersDeadlines, Key: keyDeadline}
 )
 
-// Limits of an order, which the edge and pricing both keep to.
+// Limits of an order, which orders and pricing-rpc both check.
 const (
 	MaxItems    = 50
 	MaxQuantity = 1000
 )
 
-// Regions and tiers that there are.
+// All regions and tiers.
 var (
 	Regions = []string{RegionEU, RegionUS, RegionAPAC}
 	Tiers   = []string{TierStandard, TierExpress}
@@ -67,7 +67,7 @@ const maxCustomerID = 64
 
 // ValidCustomerID says whether a text can be a customer's id: 1 to 64 letters, digits,
 // dashes, underscores and single dots, of which the first is a letter or digit and the
-// last is no dot. The edge takes no other, and whoever writes to customers can rely on it.
+// last is not a dot. Orders accepts no other, so notifier can make a mail address of each.
 func ValidCustomerID(id string) bool { return len(id) <= maxCustomerID && customerID.MatchString(id) }
 
 // OrderBody is the body of every order.*.v1.
@@ -121,18 +121,19 @@ func OrderKey(event, region, tier string) string {
 	return fmt.Sprintf("order.%s.%s.%s", event, region, tier)
 }
 
-// paymentShards is how many queues payment events are spread over. It cannot change
-// while the system runs, since nearly every order would move to another queue:
-// docs/runbooks/resharding.md says how it is done.
+// paymentShards is the number of queues for payment events. It must not change while events
+// are published, since nearly every order would get another queue. The procedure is in
+// docs/runbooks/resharding.md.
 const paymentShards = 4
 
 var payments = messaging.Sharded(messaging.Exchange{Name: OrdersPayments, Alternate: Unrouted}, paymentShards, paymentShard())
 
-// PaymentShards are the queues of payment events. One order's events are always in
-// one of them, in order.
+// PaymentShards are the queues of payment events. All events of an order are in one of them,
+// in order.
 var PaymentShards = payments.Queues
 
-// paymentShard keeps order, so its messages are tried again in place, from 100 ms to 5 s.
+// paymentShard keeps the order of its messages, so the consumer keeps a failed message and
+// tries it again, with delays from 100 ms to 5 s.
 func paymentShard() messaging.Queue {
 	q := workQueue(OrdersPayments)
 	q.Retry = messaging.Retry{Limit: retryLimit}
@@ -143,10 +144,10 @@ func paymentShard() messaging.Queue {
 // OrdersExpire holds the deadlines that have passed.
 var OrdersExpire = workQueue("orders.expire")
 
-// OrdersPaymentDeadline is the queue that nobody consumes: a message waits in it
-// until its time to live is over, and is then dead-lettered to [OrdersExpire].
-// The time belongs to the queue and never to a message, because a quorum queue
-// expires messages at its head only.
+// OrdersPaymentDeadline is a queue without a consumer: a message waits in it until its time
+// to live is over, and is then dead-lettered to [OrdersExpire]. The time to live is set for
+// the queue and not for each message, because messages of a quorum queue expire only at its
+// head.
 func OrdersPaymentDeadline(ttl time.Duration) messaging.Queue {
 	return messaging.Queue{
 		Name:       "orders.payment-deadline",

@@ -19,7 +19,7 @@ const (
 	PricesChanged = "prices.changed"
 )
 
-// Calls that pricing-rpc answers. Orders alone may call.
+// Calls that pricing-rpc answers. Only orders may call.
 var (
 	PricingQuote     = messaging.MessageType{Name: "pricing.quote.v1", Exchange: PricingRequests, Owner: OrdersUser}
 	PricingCatalogue = messaging.MessageType{Name: "pricing.catalogue.v1", Exchange: PricingRequests, Owner: OrdersUser}
@@ -33,7 +33,7 @@ var (
 	PriceChanged          = messaging.MessageType{Name: "price.changed.v1", Exchange: PricesChanged, Owner: PricingUser}
 )
 
-// What can be called: where a call goes, and the types of its two messages.
+// Procedures that can be called: the route of a call, and the types of its two messages.
 var (
 	PricingQuoteProcedure = messaging.Procedure[PricingQuoteBody, PricingQuoteReplyBody]{
 		Route: messaging.Route{Exchange: PricingRequests, Key: "quote"}, Request: PricingQuote, Reply: PricingQuoteReply,
@@ -63,9 +63,10 @@ type QuoteLine struct {
 	Total    Money  `json:"total"`
 }
 
-// Check says whether this can be a quote for the items: a line for each, in their order,
-// each above zero and its unit's price times its quantity, and all of them together the
-// total, without overflow. Whoever asks for a quote checks it before money is asked for.
+// Check returns an error if this is not a possible quote for the items. A quote has a line for
+// each item, in the same order; each line's total is above zero and the price of a unit times
+// the quantity; the sum of the lines is the total, without overflow. The caller checks a quote
+// before it charges the customer.
 func (q PricingQuoteReplyBody) Check(items []OrderItem) error {
 	if len(q.Lines) != len(items) {
 		return fmt.Errorf("lines: %d for %d items", len(q.Lines), len(items))
@@ -76,7 +77,7 @@ func (q PricingQuoteReplyBody) Check(items []OrderItem) error {
 			return fmt.Errorf("lines[%d].%w", i, err)
 		}
 		if line.Total.AmountMinor > math.MaxInt64-sum {
-			return errors.New("lines: more than a total can be")
+			return errors.New("lines: the sum is too large")
 		}
 		sum += line.Total.AmountMinor
 	}
@@ -99,7 +100,7 @@ func (l QuoteLine) check(item OrderItem) error {
 	if err := l.Total.Validate(); err != nil {
 		return fmt.Errorf("total.%w", err)
 	}
-	// By a division, since a product may overflow.
+	// It divides, since a product may overflow.
 	if l.Total.AmountMinor%int64(l.Quantity) != 0 || l.Total.AmountMinor/int64(l.Quantity) != l.Unit.AmountMinor {
 		return errors.New("total: is not the unit's price times the quantity")
 	}
@@ -135,14 +136,14 @@ const (
 	CodeUnknownSKU     = "unknown_sku"
 	CodeInvalidRequest = "invalid_request"
 	CodeUnavailable    = "unavailable"
-	// CodeUnknownType is for a call that this server does not know, such as a newer
-	// version; CodeNotAllowed for one whose sender may not call.
+	// CodeUnknownType is for a call that this version of the server does not know.
+	// CodeNotAllowed is for a call whose sender may not call.
 	CodeUnknownType = "unknown_type"
 	CodeNotAllowed  = "not_allowed"
 )
 
-// PricingQuoteQueue is the queue of calls: classic and durable, with transient
-// messages that expire when their caller has given up.
+// PricingQuoteQueue is the queue of calls: classic and durable. Its messages are transient,
+// and expire when the caller stops waiting.
 var PricingQuoteQueue = messaging.Queue{
 	Name:      "pricing.quote",
 	Type:      messaging.Classic,
@@ -150,7 +151,7 @@ var PricingQuoteQueue = messaging.Queue{
 	Overflow:  messaging.DropHead,
 }
 
-// PriceListener is the queue of one instance that keeps prices in memory.
+// PriceListener is the queue of one instance that caches prices.
 var PriceListener = messaging.Queue{Type: messaging.Classic, Exclusive: true, MaxLength: 1000, Overflow: messaging.DropHead}
 
 func pricingTopology() messaging.Topology {

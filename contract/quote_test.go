@@ -36,7 +36,7 @@ func TestQuoteReplyCheck(t *testing.T) {
 		}, "lines[0].total"},
 		{"a sum that overflows", func(q *contract.PricingQuoteReplyBody) {
 			q.Lines[0].Unit, q.Lines[0].Total, q.Lines[1].Unit, q.Lines[1].Total = eur(math.MaxInt64/2), eur(math.MaxInt64-1), eur(2), eur(2)
-		}, "more than a total can be"},
+		}, "the sum is too large"},
 		{"a total of nothing", func(q *contract.PricingQuoteReplyBody) { q.Total = eur(0) }, "total.amount_minor"},
 		{"a total below zero", func(q *contract.PricingQuoteReplyBody) { q.Total = eur(-3330) }, "total.amount_minor"},
 		{"a total in another currency", func(q *contract.PricingQuoteReplyBody) { q.Total.Currency = "USD" }, "total.currency"},
@@ -57,7 +57,7 @@ func TestQuoteReplyCheck(t *testing.T) {
 	}
 }
 
-// The fixtures are a question and its answer.
+// The fixture of the reply is a quote for the fixture of the request.
 func TestTheFixtureIsAQuote(t *testing.T) {
 	t.Parallel()
 	var request contract.PricingQuoteBody

@@ -13,14 +13,14 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// listeners are the per-instance queues, which no topology declares: each process
-// that listens binds its own.
+// listeners are the queues of single instances, which each instance declares and binds
+// itself, so they are not in the topology.
 var listeners = map[string]messaging.Queue{
 	contract.PricesChanged: contract.PriceListener,
 	contract.OpsHeartbeats: contract.HeartbeatListener,
 }
 
-// routed gives the queues that the broker would put a message into, sorted.
+// routed returns the queues to which the broker would route a message, sorted.
 func routed(t messaging.Topology, route messaging.Route, headers map[string]any) []string {
 	found := map[string]bool{}
 	follow(t, route, headers, found)
@@ -95,15 +95,15 @@ func TestEventsReachTheirQueues(t *testing.T) {
 	topology := contract.All(0)
 	for _, region := range []string{contract.RegionEU, contract.RegionUS, contract.RegionAPAC} {
 		for _, event := range []string{"placed", "paid", "declined", "cancelled", "refunded"} {
-			told := []string{"audit", "notifier.orders"}
+			want := []string{"audit", "notifier.orders"}
 			route := messaging.Route{Exchange: contract.OrdersEvents, Key: contract.OrderKey(event, region, contract.TierExpress)}
-			require.Equal(t, told, routed(topology, route, nil), route.Key)
+			require.Equal(t, want, routed(topology, route, nil), route.Key)
 
 			if event == "placed" || event == "refunded" {
-				told = []string{"audit"} // customers of the standard tier are not told
+				want = []string{"audit"} // no notifications to customers of the standard tier
 			}
 			route.Key = contract.OrderKey(event, region, contract.TierStandard)
-			require.Equal(t, told, routed(topology, route, nil), route.Key)
+			require.Equal(t, want, routed(topology, route, nil), route.Key)
 		}
 	}
 
@@ -132,7 +132,7 @@ func TestCommandsReachOneQueue(t *testing.T) {
 		contract.PricingCatalogueProcedure.Route: "pricing.quote",
 	} {
 		require.Equal(t, []string{queue}, routed(topology, route, nil), route)
-		require.Empty(t, routed(topology, messaging.Route{Exchange: route.Exchange, Key: "nobody"}, nil), "goes back to its sender")
+		require.Empty(t, routed(topology, messaging.Route{Exchange: route.Exchange, Key: "nobody"}, nil), "is returned to its sender")
 	}
 }
 
@@ -159,19 +159,19 @@ func TestListenersAreTheOnlyHearersOfTheirExchanges(t *testing.T) {
 	for exchange, q := range listeners {
 		require.NoError(t, q.Validate())
 		require.True(t, q.Exclusive)
-		require.Positive(t, q.MaxLength, "a listener that hangs must not fill the broker")
+		require.Positive(t, q.MaxLength, "the queue of an instance that hangs must not fill the broker")
 		require.Equal(t, messaging.DropHead, q.Overflow)
 		require.Empty(t, routed(topology, messaging.Route{Exchange: exchange}, nil), exchange)
 	}
 }
 
-// Every type goes to an exchange from which at least one queue or listener hears.
+// Each type's exchange routes to at least one queue or listener.
 func TestEveryTypeIsHeard(t *testing.T) {
 	t.Parallel()
 	topology := contract.All(0)
 	for _, kind := range topology.Types {
 		if kind.Exchange == "" {
-			continue // a reply, straight to its caller
+			continue // a reply, which the default exchange routes to its caller
 		}
 		_, listened := listeners[kind.Exchange]
 		bound := slices.ContainsFunc(topology.Bindings, func(b messaging.Binding) bool { return b.Source == kind.Exchange })

@@ -5,15 +5,13 @@ import (
 	"fmt"
 )
 
-// Fixtures holds one body for each message type, "testdata/<type>.json". The
-// tests of both sides decode them: this package's into the published struct, a
-// consumer's into its own.
+// Fixtures has an example body for each message type, "testdata/<type>.json". The tests of
+// this package decode it into the published struct, those of a consumer into its own struct.
 //
 //go:embed testdata/*.json
 var Fixtures embed.FS
 
-// Fixture gives the example body of a message type, by the type's name
-// ("charge.v1").
+// Fixture returns the example body of a message type by its name, such as "charge.v1".
 func Fixture(name string) ([]byte, error) {
 	body, err := Fixtures.ReadFile("testdata/" + name + ".json")
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// attempt is something that a broker user tries on a channel of its own. Its error
-// is the broker's refusal.
+// attempt is an operation that a broker user tries on a new channel. Its error is the broker's
+// refusal.
 type attempt func(ch *amqp.Channel) error
 
-// What can be tried. Every method waits for the broker's answer.
+// The possible attempts. Each waits for the broker's answer.
 
 func declareExchange(name string) attempt {
 	return func(ch *amqp.Channel) error { return ch.ExchangeDeclare(name, "topic", true, false, false, false, nil) }
@@ -64,7 +64,7 @@ func bindExchange(source, destination string) attempt {
 	return func(ch *amqp.Channel) error { return ch.ExchangeBind(destination, "#", source, false, nil) }
 }
 
-// spyOn binds a queue of the user's own, which everybody may have, to an exchange.
+// spyOn binds a queue of the user, which every user may declare, to an exchange.
 func spyOn(exchange string) attempt {
 	return func(ch *amqp.Channel) error {
 		q, err := ch.QueueDeclare("", false, false, true, false, nil)
@@ -75,7 +75,7 @@ func spyOn(exchange string) attempt {
 	}
 }
 
-// deadLetterInto has a queue of the user's own send what expires to an exchange.
+// deadLetterInto declares a queue of the user that dead-letters expired messages to an exchange.
 func deadLetterInto(exchange string) attempt {
 	return func(ch *amqp.Channel) error {
 		_, err := ch.QueueDeclare("", false, false, true, false, amqp.Table{"x-dead-letter-exchange": exchange, "x-message-ttl": int64(0)})
@@ -89,7 +89,7 @@ func get(queue string) attempt {
 
 func consume(queue string) attempt {
 	return func(ch *amqp.Channel) error {
-		if err := ch.Qos(1, 0, false); err != nil { // a stream wants it
+		if err := ch.Qos(1, 0, false); err != nil { // a stream requires it
 			return err
 		}
 		_, err := ch.Consume(queue, "", false, false, false, false, nil)
@@ -97,20 +97,20 @@ func consume(queue string) attempt {
 	}
 }
 
-// write publishes; queues are reached by their names through the exchange "".
+// write publishes to an exchange; the exchange "" routes to queues by their names.
 func write(exchange, key string) attempt { return writeAs("", exchange, key) }
 
-// writeAs says who has published.
+// writeAs publishes with a user id.
 func writeAs(user, exchange, key string) attempt {
 	return func(ch *amqp.Channel) error {
 		if err := ch.Publish(exchange, key, false, false, amqp.Publishing{UserId: user, Body: []byte("{}")}); err != nil {
 			return err
 		}
-		return ch.Qos(1, 0, false) // a publish has no answer; this one comes behind its refusal
+		return ch.Qos(1, 0, false) // a publish has no answer; the answer to this comes after its refusal
 	}
 }
 
-// tryAs gives the code of the broker's refusal, 0 if there was none.
+// tryAs returns the code of the broker's refusal, 0 if there was none.
 func tryAs(t *testing.T, conn *amqp.Connection, try attempt) (code int, reason string) {
 	t.Helper()
 	ch, err := conn.Channel()
@@ -122,7 +122,7 @@ func tryAs(t *testing.T, conn *amqp.Connection, try attempt) (code int, reason s
 		return 0, ""
 	}
 	select {
-	case e := <-closed: // what the method returns may be no more than that the channel is closed
+	case e := <-closed: // the method's own error may only say that the channel is closed
 		require.NotNil(t, e, err)
 		return e.Code, e.Reason
 	case <-time.After(10 * time.Second):

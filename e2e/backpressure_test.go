@@ -21,7 +21,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// refused posts an order that must be refused for now, with a Retry-After.
+// refused posts an order that must be refused with a Retry-After.
 func (s *system) refused(key string, want int) {
 	s.t.Helper()
 	status, header, answer, err := s.try(s.orders[0].URL, key, orderBody("later", contract.TierStandard, "tok_ok", "mug"))
@@ -31,7 +31,7 @@ func (s *system) refused(key string, want int) {
 	require.NotEmpty(s.t, header.Get("Retry-After"))
 }
 
-// allPaid waits until these orders and no others are there, all paid, with one capture each.
+// allPaid waits until exactly these orders exist, all paid, with one capture each.
 func (s *system) allPaid(ids map[string]bool) {
 	s.t.Helper()
 	for id := range ids {
@@ -43,7 +43,7 @@ func (s *system) allPaid(ids map[string]bool) {
 	require.Equal(s.t, len(ids), placed)
 }
 
-// limit gives a queue another length, in messages.
+// limit changes the maximal length of a queue, in messages.
 func (s *system) limit(queue string, length int64) {
 	s.t.Helper()
 	path := "/api/policies/" + url.PathEscape(s.broker.VHost) + "/" + queue
@@ -54,7 +54,7 @@ func (s *system) limit(queue string, length int64) {
 }
 
 // fillOutbox adds 10,001 rows to the outbox whose messages the broker refuses, and places
-// orders until one is refused. It adds those that were accepted before to ids, and gives a
+// orders until one is refused. It adds those that were accepted before to ids, and returns a
 // function that removes its rows.
 func (s *system) fillOutbox(ids map[string]bool) (empty func()) {
 	s.t.Helper()
@@ -89,7 +89,7 @@ func TestASlowConsumerSlowsTheEdgeDown(t *testing.T) {
 	s.limit(contract.BillingCharge.Name, 3)
 	db := s.connect("orders")
 	ids := map[string]bool{}
-	for i := range 20 { // a third of a second for each, and all come at once
+	for i := range 20 { // each takes a third of a second, and all come at the same time
 		ids[s.place(fmt.Sprint("customer", i), contract.TierStandard, "tok_slow_300").ID] = true
 	}
 	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
@@ -107,16 +107,16 @@ func TestASlowConsumerSlowsTheEdgeDown(t *testing.T) {
 	s.allPaid(ids)
 }
 
-// One queue that is full, behind a topic exchange that feeds several: the publish is
-// refused for all, and repeated for all when there is room. Until then the outbox fills,
-// and customers are asked to wait.
+// One of several queues behind a topic exchange is full: the message is refused for all of
+// them, and sent again to all when there is room. Until then the outbox fills, and customers
+// are asked to wait.
 func TestAFullQueueLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
 	s.startPricing()
 	s.startOrders()
 	s.startBilling(4)
-	s.limit(contract.NotifierOrders.Name, 2) // and it has no consumer
+	s.limit(contract.NotifierOrders.Name, 2) // it has no consumer
 	ids := map[string]bool{}
 	for i := range 12 {
 		ids[s.place(fmt.Sprint("customer", i), contract.TierExpress, "tok_ok").ID] = true
@@ -151,8 +151,8 @@ func TestABlockedConnectionSlowsTheEdgeDown(t *testing.T) {
 	s.startAll()
 	ids := map[string]bool{s.place("ada", contract.TierStandard, "tok_ok").ID: true}
 	s.broker.Exec(t, "rabbitmqctl", "set_vm_memory_high_watermark", "0.0000001")
-	calm := sync.OnceFunc(func() { s.broker.Exec(t, "rabbitmqctl", "set_vm_memory_high_watermark", "0.6") })
-	defer calm()
+	unblock := sync.OnceFunc(func() { s.broker.Exec(t, "rabbitmqctl", "set_vm_memory_high_watermark", "0.6") })
+	defer unblock()
 	messagingtest.Eventually(t, 10*time.Second, func() (bool, string) {
 		status, body := s.get(s.orders[0].Admin + "/readyz")
 		return status == http.StatusServiceUnavailable && strings.Contains(body, "blocked"), body
@@ -160,7 +160,7 @@ func TestABlockedConnectionSlowsTheEdgeDown(t *testing.T) {
 	for i := range 3 { // an order needs a price, and the request for it cannot be sent
 		s.refused(fmt.Sprint("blocked ", i), http.StatusServiceUnavailable)
 	}
-	calm()
+	unblock()
 	for i := range 3 {
 		ids[s.insist(t.Context(), fmt.Sprint("blocked ", i), orderBody("later", contract.TierStandard, "tok_ok", "mug"))] = true
 	}

@@ -24,7 +24,7 @@ func TestTheOverlayTLS(t *testing.T) {
 	t.Run("an order is paid", func(t *testing.T) {
 		s.becomes(s.place("ada", contract.TierExpress, "tok_ok").ID, "paid")
 	})
-	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("every service is healthy, and the set-up containers have succeeded", c.checkHealth)
 	t.Run("no container has more rights than it needs", c.checkConfinement)
 	secrets := c.secrets(t)
 	t.Run("a client needs a certificate, and the password too", func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestTheOverlayTLS(t *testing.T) {
 	})
 }
 
-// secretFile is a file of the volume with everybody's secrets.
+// secretFile is a file of the volume with all secrets.
 func (c *composed) secretFile(t *testing.T, name string) []byte {
 	t.Helper()
 	return []byte(c.script(t, `source scripts/lib.sh; docker run --rm --network none -v "$COMPOSE_PROJECT_NAME"_secrets:/s:ro --entrypoint /bin/cat "$(setting POSTGRES_IMAGE)" /s/`+name))
@@ -83,7 +83,7 @@ func (c *composed) privateKeys(t *testing.T) map[string]string {
 		--entrypoint /bin/sh "$(setting POSTGRES_IMAGE)" -c 'cd /s; grep -r -A 2 "BEGIN.*PRIVATE KEY"'`)
 	found := map[string]string{}
 	for _, match := range regexp.MustCompile(`(?m)^(\S+\.pem)-([A-Za-z0-9+/=]{60,})$`).FindAllStringSubmatch(out, -1) {
-		found[match[1]] = match[2] // the last one of the key: the first lines of all keys begin alike
+		found[match[1]] = match[2] // the last line of the key: the first lines of all keys begin in the same way
 	}
 	require.GreaterOrEqual(t, len(found), 7, "of the authority, the broker and five accounts")
 	return found
@@ -105,8 +105,8 @@ func TestTheOverlayFederation(t *testing.T) {
 		s.becomes(id, "paid")
 		return id
 	}
-	// told waits until a customer has exactly these mails, by sender and subject.
-	told := func(customer string, want ...string) {
+	// requireMails waits until a customer has exactly these mails, by sender and subject.
+	requireMails := func(customer string, want ...string) {
 		s.eventuallySame(want, func() (list []string) {
 			var answer struct {
 				Mails []struct {
@@ -124,16 +124,16 @@ func TestTheOverlayFederation(t *testing.T) {
 	const fromEU, fromUS = "shop@eu.example.com: ", "shop@us.example.com: "
 	first := order(eu, "ada", contract.RegionUS)
 	toAda := []string{fromUS + "Order " + first + " is paid", fromEU + "Receipt for order " + first}
-	told("ada", toAda...)
+	requireMails("ada", toAda...)
 	back := order(us, "bob", contract.RegionEU)
-	told("bob", fromEU+"Order "+back+" is paid", fromUS+"Receipt for order "+back)
+	requireMails("bob", fromEU+"Order "+back+" is paid", fromUS+"Receipt for order "+back)
 	last := order(eu, "eve", contract.RegionUS) // placed later than any mail that could come twice
-	told("eve", fromUS+"Order "+last+" is paid", fromEU+"Receipt for order "+last)
-	told("ada", toAda...)
+	requireMails("eve", fromUS+"Order "+last+" is paid", fromEU+"Receipt for order "+last)
+	requireMails("ada", toAda...)
 
 	status, _ := s.get("http://" + c.Address("US_PRICING_PORT") + "/v1/prices")
 	require.Equal(t, http.StatusOK, status)
-	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("every service is healthy, and the set-up containers have succeeded", c.checkHealth)
 	t.Run("no container has more rights than it needs", c.checkConfinement)
 	secrets := c.secrets(t)
 	t.Run("no secret is where others can read it", func(t *testing.T) { c.checkPlaces(t, secrets) })

@@ -16,10 +16,10 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// composed is the system as the compose file starts it.
+// composed is the system that the compose file starts.
 type composed struct{ *stack.Stack }
 
-// newStack gives a stack that is not started, to run its scripts.
+// newStack makes a stack that is not started, to run its scripts.
 func newStack(t *testing.T, options stack.Options) *composed {
 	t.Helper()
 	s, err := stack.New(options)
@@ -27,7 +27,7 @@ func newStack(t *testing.T, options stack.Options) *composed {
 	return &composed{s}
 }
 
-// script runs a command of the shell in the repository's root.
+// script runs a shell command in the repository's root.
 func (c *composed) script(t *testing.T, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
@@ -42,8 +42,8 @@ func (c *composed) compose(t *testing.T, arguments string) string {
 	return c.script(t, "source scripts/lib.sh; compose "+arguments)
 }
 
-// newComposed brings the system up as `make up WITH=...` does. The test cannot be
-// parallel: the system has the machine for itself.
+// newComposed starts the system as `make up WITH=...` does. The test cannot be parallel: the
+// system needs the whole machine.
 func newComposed(t *testing.T, with string) (*composed, *system) {
 	t.Helper()
 	unlock, err := machine.Lock(t.Context())
@@ -62,7 +62,7 @@ func newComposed(t *testing.T, with string) (*composed, *system) {
 	return c, &system{t: t, http: c.HTTP, orders: []*process{{URL: c.Orders()}}}
 }
 
-// The real compose file.
+// TestTheComposeFile tests the system that `make up` starts.
 func TestTheComposeFile(t *testing.T) {
 	c, s := newComposed(t, "")
 	t.Run("an order is paid within 2 s", func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestTheComposeFile(t *testing.T) {
 			return strings.Contains(mails, "Receipt for order "+o.ID), mails
 		})
 	})
-	t.Run("every service is healthy, and what runs once has succeeded", c.checkHealth)
+	t.Run("every service is healthy, and the set-up containers have succeeded", c.checkHealth)
 	t.Run("the servers work again after they were killed", func(t *testing.T) {
 		for _, server := range []string{"postgres", "rabbitmq"} {
 			name := c.Container(server, 1)

@@ -60,7 +60,7 @@ type box struct {
 
 type portBinding struct{ HostIP, HostPort string }
 
-// service is the name in the compose file, and that of the first region where there are two.
+// service is the name in the compose file; with two regions, that of the first region.
 func (b box) service() string {
 	return strings.TrimSuffix(b.Config.Labels["com.docker.compose.service"], "-us")
 }
@@ -141,7 +141,7 @@ func (c *composed) checkConfinement(t *testing.T) {
 			continue
 		}
 		require.NotContains(t, []string{"", "0", "root", "0:0"}, b.Config.User, name)
-		// The same as the kernel sees it: no process runs as root or as the user of another service.
+		// The same in the kernel's view: no process runs as root or as the user of another service.
 		for _, process := range strings.Split(strings.TrimSpace(c.script(t, "docker top "+b.ID+" -o pid,uid")), "\n")[1:] {
 			uid := strings.Fields(process)[1]
 			require.NotEqual(t, "0", uid, name)
@@ -153,7 +153,7 @@ func (c *composed) checkConfinement(t *testing.T) {
 	c.checkNeighbours(t)
 }
 
-// checkNeighbours tries the ports at the machine's other addresses.
+// checkNeighbours tries the ports on the machine's other addresses.
 func (c *composed) checkNeighbours(t *testing.T) {
 	t.Helper()
 	addresses, err := net.InterfaceAddrs()
@@ -173,7 +173,7 @@ func (c *composed) checkNeighbours(t *testing.T) {
 	}
 }
 
-// secrets are the secrets that were generated for this system, by file.
+// secrets are the secrets of this system, by file.
 func (c *composed) secrets(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -190,7 +190,7 @@ func (c *composed) secrets(t *testing.T) map[string]string {
 	return found
 }
 
-// accounts are the services' names as the database and the secrets have them.
+// accounts are the services' names in the database and in the secrets.
 var accounts = []struct{ database, name, uid string }{
 	{"orders", "orders", "10001"}, {"billing", "billing", "10002"}, {"notifier", "notifier", "10003"},
 	{"pricing", "pricing-rpc", "10004"}, {"sandbox", "sandbox", "10005"},
@@ -202,7 +202,7 @@ const (
 	wrongPassword = "28P01"
 )
 
-// database connects as a role.
+// database connects to a database as a role.
 func (c *composed) database(t *testing.T, role, secret, database string) (*pgx.Conn, error) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://%s:%s@%s/%s", role, secret, c.Address("POSTGRES_PORT"), database))

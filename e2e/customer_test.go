@@ -46,7 +46,7 @@ func orderBody(customer, tier, token, sku string) string {
 	return fmt.Sprintf(`{"customer_id":%q,"region":"eu","tier":%q,"payment_token":%q,"items":[{"sku":%q,"quantity":2}]}`, customer, tier, token, sku)
 }
 
-// try posts an order and gives whatever the answer is.
+// try posts an order and returns the answer.
 func (s *system) try(url, key, body string) (int, http.Header, []byte, error) {
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, url+"/v1/orders", bytes.NewBufferString(body))
 	if err != nil {
@@ -65,7 +65,7 @@ func (s *system) try(url, key, body string) (int, http.Header, []byte, error) {
 	return res.StatusCode, res.Header, answer, err
 }
 
-// place places an order that must be taken.
+// place places an order that must be accepted.
 func (s *system) place(customer, tier, token string) orderView {
 	s.t.Helper()
 	status, _, answer, err := s.try(s.orders[0].URL, "", orderBody(customer, tier, token, "mug"))
@@ -87,7 +87,7 @@ func (s *system) cancel(id string) int {
 }
 
 func (s *system) get(url string) (int, string) {
-	res, err := s.http.Get(url) //nolint:noctx // bounded by the client
+	res, err := s.http.Get(url) //nolint:noctx // the client has a timeout
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -151,7 +151,7 @@ func (s *system) subjects(customer string) []string {
 	return subjects
 }
 
-// webhooks are the events that were posted about an order.
+// webhooks are the events of an order's webhooks.
 func (s *system) webhooks(orderID string) []string {
 	s.t.Helper()
 	var answer struct {
@@ -169,7 +169,7 @@ func (s *system) webhooks(orderID string) []string {
 	return events
 }
 
-// eventuallySame waits until a list holds just these, in any order.
+// eventuallySame waits until a list has exactly these elements, in any order.
 func (s *system) eventuallySame(want []string, have func() []string) {
 	s.t.Helper()
 	messagingtest.Eventually(s.t, 30*time.Second, func() (bool, string) {

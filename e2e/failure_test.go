@@ -53,7 +53,7 @@ func TestAThousandOrdersOverABrokerRestart(t *testing.T) {
 	close(ids)
 	distinct := map[string]bool{}
 	for id := range ids {
-		require.NotEmpty(t, id, "every order was taken")
+		require.NotEmpty(t, id, "every order was accepted")
 		distinct[id] = true
 	}
 	require.Len(t, distinct, orders)
@@ -71,7 +71,7 @@ func TestAThousandOrdersOverABrokerRestart(t *testing.T) {
 	require.Equal(t, orders, total.Total)
 }
 
-// insist places an order with one key until it is taken, as a good client does.
+// insist repeats an order with one key until it is accepted, as a client should.
 func (s *system) insist(ctx context.Context, key, body string) string {
 	for ctx.Err() == nil {
 		status, _, answer, err := s.try(s.orders[0].URL, key, body)
@@ -115,7 +115,7 @@ func paymentEvent(t *testing.T, kind messaging.MessageType, o orderView) messagi
 func TestAnOrdersEventsStayInOrderWhenOneFails(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
-	s.databases["orders"] += "?lock_timeout=200" // so that a locked row is an error, and not a wait
+	s.databases["orders"] += "?lock_timeout=200" // so that a locked row is an error
 	s.startPricing()
 	s.startOrders()
 	s.startOrders()
@@ -171,10 +171,10 @@ func TestADuplicateHasOneEffect(t *testing.T) {
 	require.Len(t, s.captures(o.ID), 1)
 	require.Equal(t, []string{"placed", "paid"}, s.becomes(o.ID, "paid").path())
 	s.eventuallySame([]string{"Order " + o.ID + " is paid", "Receipt for order " + o.ID}, func() []string { return s.subjects("heidi") })
-	s.eventuallySame([]string{"Receipt for order " + o.ID}, func() []string { return s.subjects("test") }) // of the planted event
+	s.eventuallySame([]string{"Receipt for order " + o.ID}, func() []string { return s.subjects("test") }) // of the injected event
 }
 
-// The provider has captured, and billing has hung up before it could hear so.
+// The provider has captured, but billing has disconnected before the answer.
 func TestAnAnswerThatComesTooLate(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -184,14 +184,14 @@ func TestAnAnswerThatComesTooLate(t *testing.T) {
 	o := s.place("nina", contract.TierStandard, "tok_slow_1500")
 	s.becomes(o.ID, "paid")
 	require.Len(t, s.captures(o.ID), 1)
-	require.NotZero(t, s.logs.FilterMessage("what the handlers need is away, pausing").Len(), "nobody waited in vain")
+	require.NotZero(t, s.logs.FilterMessage("what the handlers need is away, pausing").Len(), "billing paused")
 	paid := s.logs.FilterMessage("payment captured").All()
 	require.Len(t, paid, 1)
-	require.EqualValues(t, 1, paid[0].ContextMap()["attempt"], "a provider that does not answer is no attempt")
+	require.EqualValues(t, 1, paid[0].ContextMap()["attempt"], "a provider that does not answer does not count as an attempt")
 }
 
-// The provider says no to one copy of a charge and yes to the other, whose answer comes
-// last: the order is declined, and the money goes back.
+// The provider declines one copy of a charge and accepts the other, whose answer comes last:
+// the order is declined, and the payment is refunded.
 func TestWhatIsCapturedAfterItWasDeclinedGoesBack(t *testing.T) {
 	t.Parallel()
 	var captures, refunds atomic.Int32
@@ -227,7 +227,7 @@ func TestWhatIsCapturedAfterItWasDeclinedGoesBack(t *testing.T) {
 	o := s.place("olga", contract.TierStandard, "tok_ok")
 	charge := s.takeOne(ch, contract.BillingCharge.Name)
 	s.startBillingAt(provider.URL, 4, 10*time.Second)
-	for range 2 { // with ids of their own
+	for range 2 { // with different ids
 		s.publish(contract.OrdersUser, contract.ChargeRoute, messaging.Message{
 			ID: uuid.NewString(), Type: charge.Type, CorrelationID: charge.CorrelationId, ContentType: charge.ContentType, Body: charge.Body,
 		})
@@ -268,7 +268,7 @@ func TestAPriceChangeReachesEveryReplica(t *testing.T) {
 	}
 }
 
-// putPrice sets a price, and gives the answer's status.
+// putPrice sets a price, and returns the status.
 func (s *system) putPrice(sku, token string) int {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPut, s.pricing.URL+"/v1/prices/"+sku,
@@ -294,7 +294,7 @@ func TestWhatCannotBeRouted(t *testing.T) {
 		event := s.takeOne(ch, contract.Unrouted)
 		require.Equal(t, contract.OrderPlaced.Name, event.Type)
 		require.Equal(t, o.ID, event.CorrelationId)
-		s.depth(contract.BillingCharge.Name, 1) // the command went its own way
+		s.depth(contract.BillingCharge.Name, 1) // the command was routed
 	})
 	t.Run("a command is returned and kept", func(t *testing.T) {
 		require.NoError(t, ch.QueueUnbind(contract.BillingCharge.Name, "charge", contract.BillingCommands, nil))
@@ -306,7 +306,7 @@ func TestWhatCannotBeRouted(t *testing.T) {
 			require.NoError(t, err)
 			return strings.Contains(reason, "NO_ROUTE"), reason
 		})
-		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { // the figure is cached
+		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { // the number is cached
 			_, metrics := s.get(s.orders[0].Admin + "/metrics")
 			return strings.Contains(metrics, "outbox_held_back 1\n"), metrics
 		})
@@ -335,7 +335,7 @@ func TestWithoutPricing(t *testing.T) {
 	s.startPricing()
 	status, _, answer, err = s.try(s.orders[0].URL, "key", orderBody("leo", contract.TierStandard, "tok_ok", "mug"))
 	require.NoError(t, err)
-	require.Equal(t, http.StatusCreated, status, "a refused request does not use its key up: %s", answer)
+	require.Equal(t, http.StatusCreated, status, "a refused request does not use its key: %s", answer)
 }
 
 func TestAMessageFromElsewhereIsParked(t *testing.T) {
@@ -346,7 +346,7 @@ func TestAMessageFromElsewhereIsParked(t *testing.T) {
 	o := s.place("max", contract.TierStandard, "tok_ok")
 	ch := s.raw()
 	forged := paymentEvent(t, contract.PaymentCaptured, o)
-	// Whoever may write to the default exchange reaches every queue.
+	// A user who may write to the default exchange can publish to every queue.
 	s.publish(contract.PricingUser, messaging.Route{Key: contract.PaymentShards[0].Name}, forged)
 	dead := s.takeOne(ch, contract.DeadQueue(contract.PaymentShards[0].Name))
 	require.Equal(t, forged.ID, dead.MessageId)

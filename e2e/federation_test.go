@@ -19,13 +19,13 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// federated are whole systems, one in each region that has a broker. Each has a sandbox of
-// its own, so the mailbox of a mail says which region's notifier has sent it.
+// federated are complete systems, one in each region with a broker. Each has its own sandbox,
+// so the mailbox shows which region's notifier has sent a mail.
 type federated struct {
 	t       *testing.T
 	regions *messagingtest.RegionsInfo
 	systems map[string]*system
-	// mails are the subjects that must be in a region's mailbox, by region and customer.
+	// mails are the expected subjects in a region's mailbox, by region and customer.
 	mails map[string]map[string][]string
 }
 
@@ -74,8 +74,8 @@ func (f *federated) place(in, region, customer string) (placedIn, error) {
 	return placedIn{in, region, customer, o.ID}, err
 }
 
-// expect notes the mails of an order that is paid: the customer's own region, or the one that
-// serves it, sends the news; the region where it was paid sends the receipt.
+// expect adds the mails of a paid order: the customer's region, or the one that serves it, sends
+// the notification; the region where it was paid sends the receipt.
 func (f *federated) expect(o placedIn) {
 	sender := o.region
 	if sender == contract.RegionAPAC {
@@ -123,7 +123,7 @@ func (f *federated) keepOrdering(stop <-chan struct{}, count *atomic.Int32) (all
 	}
 }
 
-// told waits until every mail that is expected is there, and checks that there are no others.
+// told waits until all expected mails have arrived, and checks that there are no others.
 func (f *federated) told() {
 	f.t.Helper()
 	for region, customers := range f.mails {
@@ -162,7 +162,7 @@ func TestTwoRegions(t *testing.T) {
 		f.order(contract.RegionUS, "first")
 		f.told()
 	})
-	t.Run("a link is cut and healed", func(t *testing.T) {
+	t.Run("a link is cut and restored", func(t *testing.T) {
 		f.regions.Cut(t, contract.RegionUS)
 		placed := f.order(contract.RegionEU, "cut")
 		f.order(contract.RegionUS, "cut")
@@ -193,7 +193,7 @@ func TestTwoRegions(t *testing.T) {
 		}
 		require.Len(t, arrived, len(placed))
 	})
-	t.Run("a link is cut and healed while customers order", f.cutWhileCustomersOrder)
+	t.Run("a link is cut and restored while customers order", f.cutWhileCustomersOrder)
 	t.Run("no mail has come twice", func(t *testing.T) {
 		// These events come after all earlier ones, on every link.
 		f.order(contract.RegionEU, "last")
@@ -214,7 +214,7 @@ func TestTwoRegions(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the federation user may keep its link, and nothing else", f.checkLinkUser)
+	t.Run("the federation user can manage its link, and nothing else", f.checkLinkUser)
 }
 
 func (f *federated) cutWhileCustomersOrder(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Hostile headers do not change what a good message does: what it asks for happens, once.
-// Each step's messages are taken out of their queues and put back with other headers.
+// Hostile headers do not change the effect of a valid message: it has its effect once. The
+// messages of each step are taken out of their queues and published again with other headers.
 func TestHostileHeaders(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -31,8 +31,8 @@ func TestHostileHeaders(t *testing.T) {
 		return list
 	}
 	disguise := func(list []amqp.Delivery, queues ...string) { s.disguise(operator, tried, list, queues...) }
-	// Messages cannot be taken out of a shard by hand: it has a single active consumer. So
-	// payment events come to a queue of the test first.
+	// basic.get does not work on a shard, since it has a single active consumer. So payment
+	// events go to a queue of the test first.
 	const aside = "aside"
 	var shards []string
 	for _, q := range contract.PaymentShards {
@@ -113,7 +113,7 @@ func TestHostileHeaders(t *testing.T) {
 	require.Empty(t, s.logs.FilterLevelExact(zap.ErrorLevel).All())
 }
 
-// disguise puts messages with hostile headers into queues, one after the other.
+// disguise publishes messages with hostile headers to queues, one after the other.
 func (s *system) disguise(ch *amqp.Channel, tried matrix, list []amqp.Delivery, queues ...string) {
 	for i, d := range list {
 		queue, headers := queues[i%len(queues)], amqp.Table{}
@@ -128,8 +128,8 @@ func (s *system) disguise(ch *amqp.Channel, tried matrix, list []amqp.Delivery, 
 	}
 }
 
-// notifyDirectly puts notifications with hostile headers into the queues of both channels,
-// and one without a message id, where the dedupe key counts.
+// notifyDirectly publishes notifications with hostile headers to the queues of both channels,
+// and one without a message id, which is recognised by its dedupe key.
 func (s *system) notifyDirectly(ch *amqp.Channel, tried matrix) {
 	s.t.Helper()
 	for i, headers := range append(hostileHeaders, nil) {
@@ -174,8 +174,8 @@ func TestHeadersThatNobodyCanRead(t *testing.T) {
 	s.becomes(o.ID, "paid")
 }
 
-// The exclusive queues of replicas have no dead letters. A message that is not understood is
-// counted and costs one call for the catalogue, and the next message is handled.
+// The exclusive queues of replicas have no dead letters. A message of an unknown kind causes
+// one call for the catalogue, and the next message is handled.
 func TestHostilePriceChanges(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -218,7 +218,7 @@ func TestHostilePriceChanges(t *testing.T) {
 		return heard == sent*len(s.orders), fmt.Sprint(heard)
 	})
 
-	lamps(http.StatusUnprocessableEntity) // and each has the catalogue in its cache
+	lamps(http.StatusUnprocessableEntity) // each replica has the catalogue in its cache
 	require.Equal(t, http.StatusOK, s.putPrice("lamp", operatorToken))
 	lamps(http.StatusCreated)
 	for _, replica := range s.orders {

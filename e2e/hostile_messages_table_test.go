@@ -15,15 +15,15 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// A spoiler takes a good message and makes one thing of it bad.
+// A spoiler makes one part of a valid message bad.
 type spoiler struct {
 	category string
 	spoil    func(m *amqp.Publishing)
-	reason   string // a part of the dead letter's
+	reason   string // a part of the dead letter's reason
 }
 
-// kinds are the types that the queues with dead letters are for; every other of a
-// queue's is read the same way.
+// kinds has one message type for each queue with dead letters. Other types of the same queue
+// are decoded in the same way.
 var kinds = map[string]messaging.MessageType{
 	contract.BillingCharge.Name:    contract.Charge,
 	contract.BillingRefund.Name:    contract.Refund,
@@ -38,7 +38,7 @@ var kinds = map[string]messaging.MessageType{
 	contract.NotifierWebhook.Name:  contract.Notification,
 }
 
-// categories are what can be bad about a message, and harmless what must not matter.
+// categories are the kinds of bad messages; harmless ones must be handled as if valid.
 var (
 	categories = []string{
 		"empty", "huge", "truncated", "trailing", "wrong type", "wrong version", "wrong encoding", "bad UTF-8", "deep JSON",
@@ -47,7 +47,7 @@ var (
 	harmless = []string{"every header", "wrong reply-to"}
 )
 
-// notHere says why a category does not apply to a queue, and nothing if it does.
+// notHere returns the reason why a category does not apply to a queue, empty if it does.
 func notHere(queue, category string) string {
 	switch isMoney := category == "unknown currency" || category == "negative amount"; {
 	case isMoney && strings.HasPrefix(queue, "orders."):
@@ -63,7 +63,7 @@ func notHere(queue, category string) string {
 	}
 }
 
-// matrix is what was tried, by queue and category.
+// matrix has what was tried, by queue and category.
 type matrix map[string]map[string]bool
 
 func (m matrix) add(queue, category string) {
@@ -73,7 +73,7 @@ func (m matrix) add(queue, category string) {
 	m[queue][category] = true
 }
 
-// covers wants every category tried on the queue, unless it does not apply.
+// covers requires that every category that applies to the queue was tried.
 func (m matrix) covers(t *testing.T, queue string, categories []string) {
 	t.Helper()
 	for _, category := range categories {
@@ -81,8 +81,8 @@ func (m matrix) covers(t *testing.T, queue string, categories []string) {
 	}
 }
 
-// everyType has a header of each type that AMQP 0-9-1 has here, and some that the
-// broker itself writes, with what it would never write.
+// everyType has a header of each type of AMQP 0-9-1, and headers of the broker itself with
+// values that it would never write.
 var everyType = amqp.Table{
 	"bool": true, "int8": int8(-1), "byte": byte(1), "int16": int16(-1), "int32": int32(-1), "int64": int64(-1), "float32": float32(0.5), "float64": 0.5,
 	"decimal": amqp.Decimal{Scale: 2, Value: 199}, "string": "\x00\xff", "bytes": []byte{0, 255}, "time": time.Unix(1, 0), "void": nil,
@@ -90,7 +90,7 @@ var everyType = amqp.Table{
 	"x-death": "not a list", "x-delivery-count": "many", "x-first-death-queue": int32(7), "dead-reason": []any{"forged"}, "rpc-deadline": "soon",
 }
 
-// hostileHeaders are for messages that are good otherwise.
+// hostileHeaders are for otherwise valid messages.
 var hostileHeaders = []amqp.Table{
 	everyType,
 	{"x-delivery-count": int64(math.MaxInt64), "x-acquired-count": amqp.Table{"how": "often"}, "x-stream-offset": int64(-1), "channel": "webhook", "urgency": nil},
@@ -99,7 +99,7 @@ var hostileHeaders = []amqp.Table{
 	{"traceparent": amqp.Table{"not": "a text"}, "tracestate": []any{nil}, "dead-attempts": "none", "dead-user": int64(0), "rpc-error": true},
 }
 
-// deepest is how many tables in one another the client library reads.
+// deepest is how many nested tables the client library can read.
 const deepest = 32
 
 func nested(depth int) amqp.Table {
@@ -109,7 +109,7 @@ func nested(depth int) amqp.Table {
 	return amqp.Table{"in": nested(depth - 1)}
 }
 
-// spoilers fit every queue whose messages a service decodes.
+// spoilers are for every queue whose messages a service decodes.
 var spoilers = []spoiler{
 	{"empty", func(m *amqp.Publishing) { m.Body = nil }, "unexpected end of JSON"},
 	{"empty", func(m *amqp.Publishing) { m.Body = []byte("null") }, "undecodable"},
@@ -127,7 +127,7 @@ var spoilers = []spoiler{
 	{"deep JSON", func(m *amqp.Publishing) { m.Body = []byte(strings.Repeat(`{"a":[`, 100_000)) }, "max depth"},
 }
 
-// special are spoilers that fit some queues only.
+// special are spoilers for some queues only.
 var special = map[string][]spoiler{
 	contract.BillingCharge.Name: join(withoutID, money("amount"), []spoiler{
 		{"missing field", set("payment_token", ""), "payment_token: required"},
@@ -165,7 +165,7 @@ var special = map[string][]spoiler{
 
 var withoutID = []spoiler{{"missing id", func(m *amqp.Publishing) { m.MessageId = "" }, "without an id"}}
 
-// ofNoOrder is for queues that move orders.
+// ofNoOrder is for queues whose messages change orders.
 var ofNoOrder = join(withoutID, []spoiler{
 	{"unknown order", set("order_id", "01932b6e-7c00-7000-8000-0000000fffff"), "no such order"},
 	{"unknown order", set("order_id", "no uuid; DROP TABLE orders"), "no such order"},
@@ -207,7 +207,7 @@ func fields(body []byte, change func(map[string]any)) []byte {
 	return changed
 }
 
-// aText is a field that every consumer of the message reads as a text.
+// aText is a field that every consumer of the message decodes as text.
 func aText(b map[string]any) string {
 	for _, name := range []string{"order_id", "dedupe_key", "sku"} {
 		if _, ok := b[name]; ok {

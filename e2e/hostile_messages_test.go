@@ -18,18 +18,18 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// good is a message that the queue's service would take, of an order that nobody has placed.
+// good is a message that the queue's service would accept, of an order that does not exist.
 func good(t *testing.T, queue string) amqp.Publishing {
 	t.Helper()
 	body, err := contract.Fixture(kinds[queue].Name)
 	require.NoError(t, err)
 	return amqp.Publishing{
 		MessageId: uuid.NewString(), Type: kinds[queue].Name, ContentType: "application/json", DeliveryMode: amqp.Persistent,
-		UserId: contract.Operator, CorrelationId: "hostile", Body: body, // the operator may put messages back into queues
+		UserId: contract.Operator, CorrelationId: "hostile", Body: body, // the operator may replay messages
 	}
 }
 
-// What a bad message is: it dies with its reason, and nothing else happens.
+// A bad message is parked with its reason and has no effect.
 func TestHostileMessages(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -59,7 +59,7 @@ func TestHostileMessages(t *testing.T) {
 		m.UserId = "admin"
 		put(stranger, queue, m, spoiler{category: "stranger", reason: "untrusted source"})
 		m = good(t, queue)
-		m.UserId = "" // the broker lets that pass
+		m.UserId = "" // the broker accepts that
 		put(stranger, queue, m, spoiler{category: "nobody", reason: "untrusted source"})
 	}
 	require.Greater(t, len(wanted), 60)
@@ -82,7 +82,7 @@ func TestHostileMessages(t *testing.T) {
 	require.Empty(t, wanted)
 	require.Equal(t, before, s.effects(), "nothing was effected")
 
-	// And everybody is alive.
+	// And all consumers work.
 	o := s.place("ada", contract.TierExpress, "tok_ok")
 	s.becomes(o.ID, "paid")
 	require.Equal(t, http.StatusAccepted, s.cancel(o.ID))
@@ -101,8 +101,8 @@ func TestHostileMessages(t *testing.T) {
 	}
 }
 
-// expire lets good messages wait for too long, as long as nobody consumes: the broker
-// moves them to the dead letters, whatever their headers say.
+// expire lets valid messages expire in queues without consumers: the broker dead-letters them,
+// whatever their headers say.
 func (s *system) expire(operator *amqp.Channel, tried matrix) {
 	s.t.Helper()
 	for queue := range kinds {
@@ -123,8 +123,8 @@ func (s *system) expire(operator *amqp.Channel, tried matrix) {
 	}
 }
 
-// repeat sends what everybody has seen of a refunded order once more, with another
-// body: it is absorbed, whatever it says.
+// repeat publishes all messages of a refunded order again, with other bodies: the inbox drops
+// them, whatever the bodies say.
 func (s *system) repeat(operator *amqp.Channel, o orderView, tried matrix) {
 	s.t.Helper()
 	send := func(queue string, m amqp.Publishing) {
@@ -159,7 +159,7 @@ func (s *system) repeat(operator *amqp.Channel, o orderView, tried matrix) {
 	require.Equal(s.t, before, s.settled(), "nothing was effected")
 }
 
-// The queue of calls has no dead letters: who calls badly is told, or is not heard.
+// The queue of calls has no dead letters: a bad call is answered with an error, or dropped.
 func TestHostileCalls(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -168,19 +168,19 @@ func TestHostileCalls(t *testing.T) {
 	require.NoError(t, err)
 	items := func(list ...any) func(m *amqp.Publishing) { return set("items", list) }
 	item := func(sku string, quantity any) map[string]any { return map[string]any{"sku": sku, "quantity": quantity} }
-	const silence, anAnswer = "no answer", ""
+	const noAnswer, anAnswer = "no answer", ""
 	twice := uuid.NewString()
 	rows := []spoiler{
-		{"wrong reply-to", func(m *amqp.Publishing) { m.ReplyTo = "" }, silence},
-		{"wrong reply-to", func(m *amqp.Publishing) { m.ReplyTo = "amq.gen-nobody" }, silence},
-		{"wrong reply-to", func(m *amqp.Publishing) { m.ReplyTo = "amq.rabbitmq.reply-to.forged" }, silence},
+		{"wrong reply-to", func(m *amqp.Publishing) { m.ReplyTo = "" }, noAnswer},
+		{"wrong reply-to", func(m *amqp.Publishing) { m.ReplyTo = "amq.gen-nobody" }, noAnswer},
+		{"wrong reply-to", func(m *amqp.Publishing) { m.ReplyTo = "amq.rabbitmq.reply-to.forged" }, noAnswer},
 		{"expired", func(m *amqp.Publishing) {
 			m.Headers = amqp.Table{messaging.HeaderDeadline: time.Now().Add(-time.Second).UnixMilli()}
-		}, silence},
-		{"expired", func(m *amqp.Publishing) { m.Headers = amqp.Table{messaging.HeaderDeadline: int64(-1)} }, silence},
+		}, noAnswer},
+		{"expired", func(m *amqp.Publishing) { m.Headers = amqp.Table{messaging.HeaderDeadline: int64(-1)} }, noAnswer},
 		{"nobody", func(m *amqp.Publishing) { m.UserId = "" }, contract.CodeNotAllowed},
 		{"missing id", func(m *amqp.Publishing) { m.MessageId = "" }, anAnswer},
-		{"duplicate id", func(m *amqp.Publishing) { m.MessageId = twice }, anAnswer}, // a question is not remembered
+		{"duplicate id", func(m *amqp.Publishing) { m.MessageId = twice }, anAnswer}, // calls have no inbox
 		{"duplicate id", func(m *amqp.Publishing) { m.MessageId = twice; items(item("no such thing", 1))(m) }, contract.CodeUnknownSKU},
 		{"wrong version", func(m *amqp.Publishing) { m.Type = "pricing.quote.v2" }, contract.CodeUnknownType},
 		{"empty", items(), contract.CodeInvalidRequest},
@@ -195,7 +195,7 @@ func TestHostileCalls(t *testing.T) {
 		case "wrong version":
 		case "wrong type":
 			rows = append(rows, spoiler{row.category, func(m *amqp.Publishing) { m.Body = []byte("[1,2]") }, contract.CodeInvalidRequest})
-		default: // undecodable: whoever asks is told
+		default: // undecodable: answered with an error
 			rows = append(rows, spoiler{row.category, row.spoil, contract.CodeInvalidRequest})
 		}
 	}
@@ -212,8 +212,8 @@ func TestHostileCalls(t *testing.T) {
 		return m.CorrelationId
 	}
 	tried, asked := matrix{}, map[string]spoiler{}
-	// While nobody answers: it waits for too long, and is gone.
-	row := spoiler{"expired", func(m *amqp.Publishing) { m.Expiration = "1" }, silence}
+	// A call that expires while no server runs is dropped.
+	row := spoiler{"expired", func(m *amqp.Publishing) { m.Expiration = "1" }, noAnswer}
 	asked[call(contract.PricingQuote, contract.PricingQuoteProcedure.Route, []byte(`{"items": [{"sku": "mug", "quantity": 1}]}`), row.spoil)] = row
 	s.depth(contract.PricingQuoteQueue.Name, 0)
 	s.startPricing()
@@ -221,7 +221,7 @@ func TestHostileCalls(t *testing.T) {
 	for _, row := range rows {
 		tried.add(contract.PricingQuoteQueue.Name, row.category)
 		asked[call(contract.PricingQuote, contract.PricingQuoteProcedure.Route, []byte(`{"items": [{"sku": "mug", "quantity": 1}]}`), row.spoil)] = row
-		if row.reason != silence {
+		if row.reason != noAnswer {
 			answered++
 		}
 	}
@@ -243,13 +243,13 @@ func TestHostileCalls(t *testing.T) {
 			t.Errorf("%s: the answer is %q, and not %q", row.category, code, row.reason)
 		}
 	}
-	// Everybody is alive, and the others were not answered.
+	// The server works, and the other calls were not answered.
 	good := call(contract.PricingCatalogue, contract.PricingCatalogueProcedure.Route, []byte("{}"), func(*amqp.Publishing) {})
 	d := next()
 	require.Equal(t, good, d.CorrelationId)
 	require.NotContains(t, d.Headers, messaging.HeaderError)
 	for _, row := range asked {
-		require.Equal(t, silence, row.reason, row.category)
+		require.Equal(t, noAnswer, row.reason, row.category)
 	}
 	s.depth(contract.PricingQuoteQueue.Name, 0)
 	tried.covers(t, contract.PricingQuoteQueue.Name, slices.Concat(categories, harmless))
@@ -271,7 +271,7 @@ func (s *system) as(user string) *amqp.Channel {
 	return ch
 }
 
-// confirm puts a message into a queue and waits until the broker has it.
+// confirm publishes a message to a queue and waits for the confirm.
 func (s *system) confirm(ch *amqp.Channel, m amqp.Publishing, queue string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
@@ -283,8 +283,8 @@ func (s *system) confirm(ch *amqp.Channel, m amqp.Publishing, queue string) {
 	require.True(s.t, stored)
 }
 
-// effects is everything that messages can bring about, in everybody's books. An
-// intent is none: it says what somebody wanted.
+// effects has all effects that messages can have, from all databases. A stored intent is not
+// an effect.
 func (s *system) effects() map[string]int {
 	s.t.Helper()
 	out := map[string]int{}

@@ -7,13 +7,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// A badRequest is what goes over the wire, so that it may be what no client sends.
-// {id} stands for a paid order's, {ID} for the same in capitals.
+// A badRequest has the bytes of a request, which may be invalid HTTP. {id} stands for the id of
+// a paid order, {ID} for the same id in capitals.
 type badRequest struct {
 	category string
 	bytes    string
 	status   int
-	field    string // what the problem names, and nothing else
+	field    string // the only field that the problem names
 }
 
 const (
@@ -24,7 +24,7 @@ const (
 	nobody  = "01932b6e-7c00-7000-8000-0000000fffff"
 )
 
-// request is well-formed HTTP, whatever it asks for.
+// request makes a request of well-formed HTTP.
 func request(methodAndPath, body string, headers ...string) string {
 	headers = append(headers, "Host: localhost", "Connection: close", fmt.Sprintf("Content-Length: %d", len(body)))
 	return methodAndPath + " HTTP/1.1\r\n" + strings.Join(headers, "\r\n") + "\r\n\r\n" + body
@@ -36,13 +36,13 @@ func post(body string, headers ...string) string {
 	return request("POST /v1/orders", body, append(headers, asJSON)...)
 }
 
-// goodFields are those of an order that is taken, each with its JSON.
+// goodFields are the fields of a valid order, each with its JSON.
 var goodFields = [][2]string{
 	{"customer_id", `"ada"`}, {"region", `"eu"`}, {"tier", `"standard"`}, {"payment_token", `"tok_ok"`},
 	{"items", `[{"sku":"mug","quantity":2}]`},
 }
 
-// order is a good one but for this field's JSON; "" leaves the field out.
+// order is a valid order with another JSON value in one field; "" leaves the field out.
 func order(field, value string) string {
 	var body []string
 	for _, f := range goodFields {
@@ -58,15 +58,15 @@ func order(field, value string) string {
 
 var goodOrder = order("", "")
 
-// having posts an order with one field that is not good.
+// having posts an order with one wrong field.
 func having(field, value string) string { return post(order(field, value)) }
 
-// changed posts an order that has something else in the place of a part.
+// changed posts an order of which a part is replaced.
 func changed(part, with string) string { return post(strings.Replace(goodOrder, part, with, 1)) }
 
 func quantity(value string) string { return having("items", `[{"sku":"mug","quantity":`+value+`}]`) }
 
-// manyItems are one more than an order may have.
+// manyItems has one item more than an order may have.
 var manyItems = func() string {
 	var items []string
 	for i := range 51 {
@@ -81,7 +81,7 @@ func put(sku, body, authorization string) string {
 	return request("PUT /v1/prices/"+sku, body, asJSON, "Authorization: "+authorization)
 }
 
-// price is a good price, of which a part is changed.
+// price is a valid price of which a part is replaced.
 func price(part, with string) string {
 	return put("mug", strings.Replace(goodPrice, part, with, 1), bearer)
 }
@@ -91,12 +91,12 @@ func capture(key, order, token string) string {
 		asJSON, "Idempotency-Key: "+key)
 }
 
-// utf16 is ASCII in twice as many bytes.
+// utf16 encodes ASCII in UTF-16.
 func utf16(ascii string) string { return strings.Join(strings.Split(ascii, ""), "\x00") + "\x00" }
 
 func long(n int) string { return strings.Repeat("x", n) }
 
-// raw is what every server has to stand, before any route is looked for.
+// raw has requests to every server, which are refused before a route is found.
 var raw = []badRequest{
 	{"malformed HTTP", "GET /\r\n\r\n", 400, ""}, // HTTP/0.9
 	{"malformed HTTP", "nonsense\r\n\r\n", 400, ""},
@@ -185,7 +185,7 @@ var toOrders = []badRequest{
 	{"strictness", changed(`"quantity"`, `"quantity":1,"quantity"`), 400, "items[0].quantity"},
 
 	{"content type", request("POST /v1/orders", goodOrder), 415, ""},
-	{"content type", request("POST /v1/orders", goodOrder, "Content-Type: text/plain"), 415, ""}, // what a foreign page may send
+	{"content type", request("POST /v1/orders", goodOrder, "Content-Type: text/plain"), 415, ""}, // a page of another origin may send it
 	{"content type", request("POST /v1/orders", goodOrder, "Content-Type: application/x-www-form-urlencoded"), 415, ""},
 	{"content type", request("POST /v1/orders", goodOrder, "Content-Type: multipart/form-data; boundary=x"), 415, ""},
 	{"content type", request("POST /v1/orders", goodOrder, "Content-Type: application/jsonp"), 415, ""},
@@ -202,7 +202,7 @@ var toOrders = []badRequest{
 	{"customer", having("customer_id", `"`+long(65)+`"`), 422, "customer_id"},
 	{"customer", having("customer_id", `"ada\r\nBcc: all@example.com"`), 422, "customer_id"},
 	{"customer", having("customer_id", `"ada@evil.example,"`), 422, "customer_id"},
-	{"customer", having("customer_id", `"a..b"`), 422, "customer_id"}, // no mail could be sent to them
+	{"customer", having("customer_id", `"a..b"`), 422, "customer_id"}, // makes no valid mail address
 	{"customer", having("customer_id", `"a."`), 422, "customer_id"},
 	{"customer", having("customer_id", `".a"`), 422, "customer_id"},
 	{"customer", having("customer_id", `"."`), 422, "customer_id"},
@@ -216,7 +216,7 @@ var toOrders = []badRequest{
 	{"region", having("region", ""), 422, "region"},
 	{"region", having("region", `"mars"`), 422, "region"},
 	{"region", having("region", `"EU"`), 422, "region"},
-	{"region", having("region", `"eu.express.#"`), 422, "region"}, // of a routing key
+	{"region", having("region", `"eu.express.#"`), 422, "region"}, // characters of a routing key
 	{"region", having("region", `["eu"]`), 400, "region"},
 	{"tier", having("tier", ""), 422, "tier"},
 	{"tier", having("tier", `"gold"`), 422, "tier"},
@@ -300,7 +300,7 @@ var toOrders = []badRequest{
 	{"harmless", fetch("/v1/orders/{ID}"), 200, ""},
 	{"harmless", fetch("/v1/orders?cursor=" + uuid.Max.String()), 200, ""},         // forged
 	{"harmless", fetch("/v1/orders?status=declined&limit=1&cursor={id}"), 200, ""}, // of another query
-	{"harmless", post(goodOrder, "Idempotency-Key: "+usedKey), 200, ""},            // the same again
+	{"harmless", post(goodOrder, "Idempotency-Key: "+usedKey), 200, ""},            // the same request again
 	{"wrong method", request("PUT /v1/orders", goodOrder, asJSON), 405, ""},
 	{"wrong method", request("DELETE /v1/orders/{id}", ""), 405, ""},
 	{"foreign page", request("POST /v1/orders/{id}/cancel", "", "Sec-Fetch-Site: cross-site"), 403, ""},
@@ -324,7 +324,7 @@ var toPricing = []badRequest{
 	{"operator's token", put("mug", goodPrice, "Bearer "+bearer), 401, ""},
 	{"operator's token", put("mug", goodPrice, "Bearer \xff\xfe"), 401, ""},
 	{"operator's token", request("PUT /v1/prices/mug?access_token="+operatorToken, goodPrice, asJSON), 401, ""},
-	{"operator's token", request("PUT /v1/prices/mug", "nonsense", "Authorization: Bearer wrong"), 401, ""}, // and nothing more is said
+	{"operator's token", request("PUT /v1/prices/mug", "nonsense", "Authorization: Bearer wrong"), 401, ""}, // and no other error
 	{"body", put("mug", "", bearer), 400, ""},
 	{"body", put("mug", "[]", bearer), 400, ""},
 	{"body", put("mug", "null", bearer), 400, ""},
@@ -367,8 +367,8 @@ var toPricing = []badRequest{
 	{"wrong method", request("DELETE /v1/prices/mug", "", "Authorization: "+bearer), 405, ""},
 }
 
-// toSandbox is what billing counts on: what can never be done is never asked to be
-// tried again.
+// toSandbox has requests that can never be carried out: the answer must not mean that billing
+// should try again.
 var toSandbox = []badRequest{
 	{"provider", capture("k", "o-1", "tok_unheard_of"), 422, "payment_token"},
 	{"provider", capture("k", "o-1", `tok_\u0000ok`), 422, "payment_token"},

@@ -19,11 +19,11 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// internals are what nobody outside has to know.
+// internals are words that must not be in an answer.
 var internals = regexp.MustCompile(`\bjson: |(?i)goroutine|panic|runtime|\.go\b|\bpgx|sqlstate|postgres|amqp|rabbit|127\.0\.0\.1|unmarshal|tok_|` + operatorToken)
 
-// What a bad request is: refused in words that its sender can use, and nothing else
-// happens. No goroutine is left of it either: TestMain looks.
+// A bad request is refused with an error that its sender can understand, and has no effect. It
+// also leaves no goroutine, which TestMain checks.
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -73,7 +73,7 @@ func TestHostileRequests(t *testing.T) {
 	}
 	require.Empty(t, s.logs.FilterLevelExact(zap.ErrorLevel).All(), "nothing got as far as to fail there")
 
-	// And everybody is alive: an order of the largest size is paid, and a price is set.
+	// And all services work: the largest possible order is paid, and a price is set.
 	largest := order("customer_id", `"grace"`)
 	largest += strings.Repeat(" ", limit-len(largest))
 	status, _, answer, err = s.try(orders.URL, "", largest)
@@ -87,7 +87,7 @@ func TestHostileRequests(t *testing.T) {
 	require.NotEqual(t, prices, s.prices())
 }
 
-// try sends the request and looks at the answer.
+// try sends the request and checks the answer.
 func (b badRequest) try(t *testing.T, p *process) {
 	t.Helper()
 	res, body, err := send(p, b.bytes, b.category == "cut off")
@@ -101,7 +101,7 @@ func (b badRequest) try(t *testing.T, p *process) {
 	case b.status == http.StatusTemporaryRedirect:
 		require.Regexp(t, `^/v1/(orders|prices)\b`, res.Header.Get("Location"), "what was meant, and here")
 		return
-	case strings.HasPrefix(contentType, "text/plain"): // of net/http, which found no request in it
+	case strings.HasPrefix(contentType, "text/plain"): // from net/http: it was not a valid request
 		require.Contains(t, []string{"malformed HTTP", "large header", "smuggling"}, b.category)
 		require.Less(t, len(body), 100, body)
 	default:
@@ -139,7 +139,7 @@ func send(p *process, request string, cutOff bool) (*http.Response, string, erro
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return nil, "", err
 	}
-	_, _ = io.WriteString(conn, request) // who is refused may be cut off before the end
+	_, _ = io.WriteString(conn, request) // the server may close the connection before the end
 	if tcp, ok := conn.(*net.TCPConn); ok && cutOff {
 		if err := tcp.CloseWrite(); err != nil {
 			return nil, "", err
@@ -154,7 +154,7 @@ func send(p *process, request string, cutOff bool) (*http.Response, string, erro
 	return res, string(body), err
 }
 
-// sendSlowly begins an order and does not end it: the server does.
+// sendSlowly sends an incomplete order, until the server closes the connection.
 func sendSlowly(p *process) error {
 	res, body, err := send(p, "POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n"+asJSON+"\r\nContent-Length: 999\r\n\r\n"+goodOrder, false)
 	switch {
@@ -167,7 +167,7 @@ func sendSlowly(p *process) error {
 	}
 }
 
-// settled waits until nothing waits to be sent, and gives what has been effected.
+// settled waits until the outboxes and queues are empty, and returns the effects.
 func (s *system) settled() map[string]int {
 	s.t.Helper()
 	var effects map[string]int

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every image is named by its exact version: with less, one that is here already may be
-// another one than a registry gives today, and too old for go.work. Where a name is said
-// again for runs without the file, it is the same.
+// Every image has an exact version. With a shorter version, a local image may differ from the
+// one in a registry, and be too old for go.work. Names that are repeated, for runs without the
+// file, are the same.
 func TestImagesArePinned(t *testing.T) {
 	t.Parallel()
 	read := func(file string) string {

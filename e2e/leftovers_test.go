@@ -13,8 +13,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
-// What a test has left behind is removed when its process is known to be gone. A process of
-// another user or in another pid namespace is not taken for gone.
+// What a test has left behind is removed if its process is known to have ended. A process of
+// another user or in another pid namespace counts as running.
 func TestLeftovers(t *testing.T) {
 	t.Parallel()
 	c := newStack(t, stack.Options{})

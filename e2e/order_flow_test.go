@@ -20,7 +20,7 @@ func TestOneOrdersPath(t *testing.T) {
 	s := newSystem(t, 0)
 	s.startAll()
 
-	t.Run("paid, express: captured once, told by mail, receipt and webhook", func(t *testing.T) {
+	t.Run("paid, express: captured once, with mail, receipt and webhook", func(t *testing.T) {
 		o := s.place("ada", contract.TierExpress, "tok_ok")
 		require.EqualValues(t, 2580, o.Total.AmountMinor)
 		o = s.becomes(o.ID, "paid")
@@ -28,7 +28,7 @@ func TestOneOrdersPath(t *testing.T) {
 		require.Len(t, s.captures(o.ID), 1)
 		require.Equal(t, o.Total, s.captures(o.ID)[0].Amount)
 		s.eventuallySame([]string{"Order " + o.ID + " is paid", "Receipt for order " + o.ID}, func() []string { return s.subjects("ada") })
-		// The binding with x-match "any" routes all that is urgent to the webhook too.
+		// The binding with x-match "any" routes all urgent notifications to the webhook too.
 		s.eventuallySame([]string{"order-placed", "order-paid"}, func() []string { return s.webhooks(o.ID) })
 	})
 	t.Run("paid, standard: no webhook", func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestOneOrdersPath(t *testing.T) {
 			func() []string { return s.subjects("carol") })
 		require.Equal(t, http.StatusConflict, s.cancel(o.ID))
 	})
-	t.Run("the same idempotency key gives the same order", func(t *testing.T) { checkIdempotency(t, s) })
+	t.Run("the same idempotency key returns the same order", func(t *testing.T) { checkIdempotency(t, s) })
 	t.Run("the answer to a bad request names the field", func(t *testing.T) { checkBadRequests(t, s) })
 	t.Run("the audit stream has all of it", func(t *testing.T) {
 		types := map[string]bool{}
@@ -123,7 +123,7 @@ func checkIdempotency(t *testing.T, s *system) {
 	require.Equal(t, http.StatusConflict, status)
 	status, _, answer, err = s.try(s.orders[0].URL, "key-1", strings.Replace(body, "dan", "dora", 1))
 	require.NoError(t, err)
-	require.Equal(t, http.StatusCreated, status, "another customer's key is another key")
+	require.Equal(t, http.StatusCreated, status, "keys of different customers are different")
 	require.NoError(t, json.Unmarshal(answer, &second))
 	require.NotEqual(t, first.ID, second.ID)
 }

@@ -23,7 +23,7 @@ const (
 	preconditions  = amqp.PreconditionFailed // 406
 )
 
-// permission is something that a user tries.
+// permission is an operation that a user tries.
 type permission struct {
 	user, what string
 	try        attempt
@@ -185,7 +185,7 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 		{user: orders, what: "writes its events", try: writeAs(orders, contract.OrdersEvents, "order.paid.eu.standard")},
 		{user: orders, what: "reads price changes", try: spyOn(contract.PricesChanged)},
 		{user: orders, what: "reads a shard", try: consume(contract.PaymentShards[0].Name)},
-		{user: orders, what: "gives up a message", try: write(contract.DeadLetters, contract.OrdersExpire.Name)},
+		{user: orders, what: "dead-letters a message", try: write(contract.DeadLetters, contract.OrdersExpire.Name)},
 		{user: billing, what: "reads charges", try: get(contract.BillingCharge.Name)},
 		{user: billing, what: "looks at its queue", try: lookAtQueue(contract.BillingCharge.Name)},
 		{user: notifier, what: "sends notifications", try: writeAs(notifier, contract.Notifications, "")},
@@ -201,7 +201,7 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 	}
 
 	// Every name that the patterns in the contract do not allow is refused.
-	t.Run("all else", func(t *testing.T) {
+	t.Run("all other names", func(t *testing.T) {
 		topology := contract.All(0)
 		tried := 0
 		for _, u := range topology.Users {
@@ -213,7 +213,7 @@ func TestWhatTheBrokerRefuses(t *testing.T) {
 }
 
 // refusesAllElse tries each right on each name that the user's patterns do not allow, and
-// gives the number of attempts.
+// returns the number of attempts.
 func refusesAllElse(t *testing.T, conn *amqp.Connection, u messaging.User, topology messaging.Topology) (tried int) {
 	t.Helper()
 	refused := func(pattern, name string, try attempt) {

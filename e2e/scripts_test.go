@@ -16,9 +16,9 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// scripts are a copy of the repository's, in a folder whose name has a space, with a
-// docker of its own that has some images and a registry with others: FILE is lines of
-// "image Go's version".
+// scripts copies the repository's scripts into a folder whose name has a space, with a fake
+// docker command that has some images, and a registry with others. Each line of the files is an
+// image and the version of its Go.
 func scripts(t *testing.T, here, registry string) (root string, run func(environment ...string) (string, error)) {
 	t.Helper()
 	root = filepath.Join(t.TempDir(), "a tree")
@@ -51,8 +51,8 @@ esac
 	}
 }
 
-// What is here is taken only when it is what is asked for, and nobody's choice is changed
-// in silence.
+// A local image is used only if it is the right one, and a user's choice is never changed
+// silently.
 func TestImages(t *testing.T) {
 	t.Parallel()
 	const standins = "orderflow-standin/rabbitmq:3 1.26.10\norderflow-standin/postgres:3 1.26.10\norderflow-standin/golang:3 1.26.10\n"
@@ -89,7 +89,7 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// Who interrupts a long step ends it: it does not go on beside the next try.
+// An interrupted step ends: it does not continue in the background.
 func TestAnInterruptedStepEnds(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
@@ -117,7 +117,7 @@ func TestAnInterruptedStepEnds(t *testing.T) {
 	}
 }
 
-// Two runs in one tree do one thing after the other.
+// Two runs in one tree do not run a locked step at the same time.
 func TestTwoRunsInOneTree(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -70,7 +70,7 @@ func TestWhatHasNoSenderIsParked(t *testing.T) {
 			sent := amqp.Publishing{
 				MessageId: uuid.NewString(), Type: c.kind, UserId: c.sender, ContentType: "application/json",
 				DeliveryMode: amqp.Persistent, Timestamp: time.Now(), Body: c.body,
-				// What a sender says of itself in other properties is ignored.
+				// Other properties in which a sender names itself are ignored.
 				AppId: contract.OrdersUser, Headers: amqp.Table{"user": contract.OrdersUser, messaging.HeaderDeadUser: contract.OrdersUser},
 			}
 			require.NoError(t, ch.Publish(c.route.Exchange, c.route.Key, true, false, sent))
@@ -78,9 +78,9 @@ func TestWhatHasNoSenderIsParked(t *testing.T) {
 			require.Equal(t, sent.MessageId, dead.MessageId)
 			require.Equal(t, sent.Body, dead.Body)
 			require.Contains(t, dead.Headers[messaging.HeaderDeadReason], c.reason)
-			require.Equal(t, c.sender, dead.Headers[messaging.HeaderDeadUser], "who the broker says it was")
+			require.Equal(t, c.sender, dead.Headers[messaging.HeaderDeadUser], "the user that the broker has checked")
 			require.Equal(t, c.route.Exchange, dead.Headers[messaging.HeaderDeadOrigin])
-			require.EqualValues(t, 1, dead.Headers[messaging.HeaderDeadAttempts], "at once")
+			require.EqualValues(t, 1, dead.Headers[messaging.HeaderDeadAttempts], "at the first attempt")
 		})
 	}
 	require.Empty(t, s.captures(""))

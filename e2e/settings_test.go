@@ -18,7 +18,8 @@ import (
 	sandbox "example.com/orderflow/tools/sandbox/app"
 )
 
-// processes are those of ours that the compose file starts, with how each reads its settings.
+// processes are our processes that the compose file starts, with the functions that read their
+// settings.
 var processes = map[string]func() (service.HTTPConfig, error){
 	"orders":  func() (service.HTTPConfig, error) { c, err := service.Load[orders.Config](); return c.HTTPConfig, err },
 	"billing": func() (service.HTTPConfig, error) { c, err := service.Load[billing.Config](); return c.HTTPConfig, err },
@@ -52,7 +53,7 @@ func composeServices(t *testing.T) map[string]composeService {
 	return file.Services
 }
 
-// setenv gives the process the environment of a container, and files for those that it names.
+// setenv sets the environment of a container, and makes the files that it names.
 func setenv(t *testing.T, environment map[string]string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "secret")
@@ -65,11 +66,11 @@ func setenv(t *testing.T, environment map[string]string) {
 	}
 }
 
-// Each process takes the settings that the compose file gives it. Whoever stops it waits
-// longer than its stop may take, and the longest handler fits into that: the process says so
-// itself, or does not start.
+// Each process accepts the settings in the compose file. stop_grace_period is longer than its
+// STOP_TIMEOUT, which is long enough for the longest handler: otherwise the process would not
+// start.
 func TestTheComposeFileFitsTheServices(t *testing.T) {
-	const margin = 3 * time.Second // for the process's own end, and docker's clock
+	const margin = 3 * time.Second // for the end of the process, and docker's clock
 	services := composeServices(t)
 	for name, load := range processes {
 		t.Run(name, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// Two hundred clients that send slowly, or do not read, keep nobody else waiting; and
-// the server gets rid of them.
+// Two hundred clients that send slowly or do not read do not delay other clients, and the
+// server closes their connections.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, 0)
@@ -37,7 +37,7 @@ func TestSlowClients(t *testing.T) {
 		slow = append(slow,
 			dial("POST /v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-"),
 			dial("POST /v1/orders HTTP/1.1\r\nHost: localhost\r\n"+asJSON+"\r\nContent-Length: 999\r\n\r\n{"),
-			dial("")) // who says nothing at all
+			dial("")) // one that sends nothing
 	}
 	deaf := make(chan error, 5)
 	for range cap(deaf) {
@@ -56,14 +56,14 @@ func TestSlowClients(t *testing.T) {
 		_, err := io.ReadAll(conn)
 		require.NoError(t, err)
 	}
-	for range cap(deaf) { // an answer that nobody takes has 45 s
+	for range cap(deaf) { // an answer that is not read has 45 s
 		require.NoError(t, <-deaf)
 	}
 	s.becomes(s.place("last", contract.TierExpress, "tok_ok").ID, "paid")
 }
 
-// smallBuffers keeps what the two kernels hold of an answer small. With the usual
-// buffers, of megabytes, thousands of answers would fit before the server notices.
+// smallBuffers makes the socket buffers of both sides small. With the usual buffers of
+// megabytes, they would hold thousands of answers before the server must wait.
 func smallBuffers(_, _ string, raw syscall.RawConn) error {
 	var size, segment error
 	err := raw.Control(func(fd uintptr) {
@@ -73,8 +73,8 @@ func smallBuffers(_, _ string, raw syscall.RawConn) error {
 	return errors.Join(err, size, segment)
 }
 
-// sendWithoutReading asks and asks, until the answers are stuck and the server has
-// closed the connection.
+// sendWithoutReading sends requests and reads no answer, until the server cannot write and
+// closes the connection.
 func sendWithoutReading(conn net.Conn) error {
 	for {
 		_, err := io.WriteString(conn, "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -1,5 +1,5 @@
-// Package e2e_test looks at the whole system from outside: real services, started
-// in this process, against a real RabbitMQ and a real PostgreSQL.
+// Package e2e_test tests the whole system from outside: the real services, started in this
+// process, with a real RabbitMQ and a real PostgreSQL.
 package e2e_test
 
 import (
@@ -35,7 +35,7 @@ const (
 	operatorToken = "operator-test-token"
 )
 
-// system is one whole Orderflow, with a virtual host and databases of its own.
+// system is a complete Orderflow with its own virtual host and databases.
 type system struct {
 	t         *testing.T
 	broker    *messagingtest.BrokerInfo
@@ -57,15 +57,15 @@ type process struct {
 	Stop       func()
 }
 
-// app is what all services look like from here.
+// app has the methods that all services have.
 type app interface {
 	Run(ctx context.Context) error
 	Addr() string
 	AdminAddr() string
 }
 
-// newSystem applies the topology with the users' least rights, and starts the
-// outside world. Services are started by the test.
+// newSystem applies the topology with the users' permissions, and starts the sandbox. The test
+// starts the services.
 func newSystem(t *testing.T, paymentDeadline time.Duration) *system {
 	t.Helper()
 	return newSystemOn(t, messagingtest.Broker(t), contract.All(paymentDeadline))
@@ -121,7 +121,7 @@ func (s *system) run(a app) *process {
 		cancel()
 		select {
 		case err := <-done:
-			require.NoError(s.t, err, "the service stops cleanly")
+			require.NoError(s.t, err, "the service stops without an error")
 		case <-time.After(60 * time.Second):
 			s.t.Error("the service does not stop")
 		}
@@ -162,7 +162,7 @@ func (s *system) startBilling(concurrency int) *process {
 	return s.startBillingAt("http://"+s.sandbox.Addr(), concurrency, 10*time.Second)
 }
 
-// startBillingAt starts a billing with a provider, whose answer it waits for as long.
+// startBillingAt starts billing with another provider and timeout.
 func (s *system) startBillingAt(provider string, concurrency int, timeout time.Duration) *process {
 	s.t.Helper()
 	a, err := billing.New(s.t.Context(), billing.Config{
@@ -183,7 +183,7 @@ func (s *system) startNotifier() *process {
 	return s.run(a)
 }
 
-// startAll starts one of each.
+// startAll starts one replica of each service.
 func (s *system) startAll() {
 	s.t.Helper()
 	s.startPricing()
@@ -192,7 +192,7 @@ func (s *system) startAll() {
 	s.startNotifier()
 }
 
-// raw gives a channel with all rights, to look and to disturb.
+// raw returns a channel of the administrator, for tests that read or change queues.
 func (s *system) raw() *amqp.Channel {
 	s.t.Helper()
 	conn, err := amqp.Dial(s.broker.URL)
@@ -203,7 +203,7 @@ func (s *system) raw() *amqp.Channel {
 	return ch
 }
 
-// publish sends a message in a service's name.
+// publish publishes a message as a service's user.
 func (s *system) publish(user string, route messaging.Route, messages ...messaging.Message) {
 	s.t.Helper()
 	config := s.broker.Config()
@@ -230,7 +230,7 @@ func (s *system) takeOne(ch *amqp.Channel, queue string) amqp.Delivery {
 	return d
 }
 
-// handled is how many messages of a queue have got this verdict, in all processes that run.
+// handled is how many messages of a queue have had this verdict, in all running processes.
 func (s *system) handled(queue string, verdict messaging.Verdict) (n int) {
 	s.t.Helper()
 	line := regexp.MustCompile(`(?m)^messaging_handle_seconds_count\{queue="` + regexp.QuoteMeta(queue) + `",verdict="` + string(verdict) + `"\} (\d+)$`)
@@ -245,7 +245,7 @@ func (s *system) handled(queue string, verdict messaging.Verdict) (n int) {
 	return n
 }
 
-// depth waits until a queue holds so many messages.
+// depth waits until a queue has this many messages.
 func (s *system) depth(queue string, want int) {
 	s.t.Helper()
 	messagingtest.Eventually(s.t, 30*time.Second, func() (bool, string) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the benchmarks against a broker and a database of their own: host networking, so that no
-# proxy of Docker's is measured, and a volume, so that the disk is.
+# Runs the benchmarks with their own broker and database: with host networking, so that Docker's
+# proxy is not measured, and with volumes, so that the disk is.
 source "$(dirname "$0")/lib.sh"
 "$(dirname "$0")/needs.sh"
 "$(dirname "$0")/images.sh"
@@ -44,7 +44,7 @@ for ((i = 0; ; i++)); do
 	sleep 1
 done
 
-say "measuring (about ${BENCH_MINUTES:-6} min); keep the machine quiet"
+say "measuring (about ${BENCH_MINUTES:-6} min); run nothing else on this machine"
 cd "$root/bench"
 pid=$(docker top "$name" -eo pid,comm | awk '/beam/ { print $1; exit }')
 go run . -url "$url" -database "postgres://postgres:bench@127.0.0.1:$store_port/postgres" -broker-pid "${pid:-0}" "$@"

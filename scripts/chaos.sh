@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs the chaos drill against containers of its own. What it found goes to
-# .cache/chaos-report, or to the folder REPORT of the repository: a run that is to be kept
-# says REPORT=docs.
+# Injects faults into a system of containers that it starts, and checks the results. The report
+# is written to .cache/chaos-report, or to the folder REPORT of the repository: use REPORT=docs
+# for a report that is to be committed.
 source "$(dirname "$0")/lib.sh"
 "$(dirname "$0")/needs.sh"
 remove_leftovers
 case ${WITH:-} in
 "") ;;
 cluster) with_cluster=yes ;;
-*) die "the drill runs with one broker, or WITH=cluster" ;;
+*) die "make chaos runs with one broker, or WITH=cluster" ;;
 esac
 out="$root/${REPORT:-.cache/chaos-report}"
 mkdir -p "$out"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints what tests by hand need, for the shell that asks:
+# Prints the variables that tests need, for a shell:
 #
 #	eval "$(scripts/env.sh)"
 #	go test -race -run TestName ./...

@@ -10,7 +10,7 @@ while IFS= read -r dir; do
 		say "fuzzing $target in ${dir#"$root"/}/${package#./} (-fuzztime $time)"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" >"$cache/fuzz.log" 2>&1 || {
 			cat "$cache/fuzz.log" >&2
-			die "$target found something: the input that shows it is above, and in the folder testdata/fuzz beside the test; add it to git with the repair"
+			die "$target failed: the input is above, and in the folder testdata/fuzz of the package; add it to git with the fix"
 		}
 		grep -E '^fuzz: elapsed' "$cache/fuzz.log" | tail -n 1
 	done < <(grep -rHo '^func Fuzz[A-Za-z]*(f ' --include='*_test.go' . | sed 's/func //; s/(f .*//')

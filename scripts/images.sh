@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Makes the three base images available: pulls the official ones, or, where no
-# registry answers, builds stand-ins from distribution packages and writes their
-# names to the git-ignored .env.
+# Makes the three base images available: pulls the official ones. If no registry can be reached,
+# it builds stand-ins from distribution packages and writes their names to the git-ignored .env.
 source "$(dirname "$0")/lib.sh"
 
 standin_tag=3 # raise it when deploy/compose/images/standin changes
 declare -A standin=([RABBITMQ_IMAGE]=rabbitmq [POSTGRES_IMAGE]=postgres [GO_IMAGE]=golang)
-# Optional settings; empty means the tools' defaults.
+# Optional settings; empty means the defaults of the tools.
 suite=${STANDIN_SUITE:-forky}
 mirror=${STANDIN_MIRROR:-}
 
@@ -22,9 +21,8 @@ go_of() {
 	[[ $version == go[0-9]* ]] && echo "${version#go}" || echo none
 }
 
-# usable NAME IMAGE: whether the image is here and fit for its purpose. One that is here
-# is not fit when its Go is older than what go.work asks for, or when it is a stand-in
-# that was built another way.
+# usable NAME IMAGE: whether the image exists here and can be used. It cannot be used if its Go is
+# older than go.work requires, or if it is a stand-in of an earlier recipe.
 usable() {
 	have "$2" || return
 	[[ $2 != orderflow-standin/* || $2 == *:$standin_tag ]] || return
@@ -34,8 +32,8 @@ usable() {
 	[ "$its" != none ] && [ "$(printf '%s\n' "$wanted_go" "$its" | sort -V | head -n 1)" = "$wanted_go" ]
 }
 
-# One root file system holds all three; an image is that, imported with the
-# settings that a Dockerfile would give it, which takes seconds.
+# All three stand-ins have the same root file system. Each image is imported from it, with the
+# settings that a Dockerfile would have, which takes seconds.
 build_standins() {
 	local tar="$cache/rootfs.tar" files="$root/deploy/compose/images/standin"
 	mmdebstrap --variant=minbase \
@@ -67,7 +65,7 @@ missing=()
 for name in RABBITMQ_IMAGE POSTGRES_IMAGE GO_IMAGE; do
 	image=$(setting "$name")
 	if usable "$name" "$image"; then continue; fi
-	chosen=true # by somebody, in the environment or in .env
+	chosen=true # by the user, in the environment or in .env
 	[[ $image == orderflow-standin/* || $image == "$(sed -n "s/^$name=//p" "$tracked_env")" ]] && chosen=false
 	if [[ $image != orderflow-standin/* ]] && { $chosen || ((${#missing[@]} == 0)); }; then
 		say "pulling $image"

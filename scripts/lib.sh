@@ -1,4 +1,4 @@
-# Sourced by the other scripts: how they speak, and where things are.
+# Common functions and paths, sourced by the other scripts.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -14,7 +14,7 @@ die() {
 	exit 1
 }
 
-# setting NAME: its value from the environment, the local file or the tracked one.
+# setting NAME: prints its value from the environment, the local file or the tracked one.
 setting() {
 	if [ -n "${!1:-}" ]; then
 		echo "${!1}"
@@ -33,8 +33,8 @@ lock() {
 	flock "$fd"
 }
 
-# take_machine waits until no other system of containers is measured on this machine,
-# as e2e/internal/machine does, and takes the machine until this shell ends.
+# take_machine waits until no other system of containers runs on this machine, and takes the
+# same lock as e2e/internal/machine until this shell ends.
 take_machine() {
 	local fd file="${TMPDIR:-/tmp}/orderflow-machine.lock"
 	[ -e "$file" ] || (umask 022 && : >>"$file")
@@ -54,16 +54,16 @@ need_packages() {
 	$sudo apt-get update -qq && $sudo apt-get install -y -qq "$2" >/dev/null || die "could not install $2: install it by hand and run this again"
 }
 
-# with_progress TEXT COMMAND...: runs a long step, with a line every 15 s, its
-# output to a log that is shown when it fails. Who interrupts this ends the step too: a
-# shell's background command ignores Ctrl-C, and would go on beside the next try.
+# with_progress TEXT COMMAND...: runs a long step and prints a line every 15 s. Its output goes to
+# a log, whose end is shown if the step fails. An interrupt also ends the step, which would
+# otherwise continue: a background command of a shell ignores Ctrl-C.
 with_progress() {
 	local text=$1 log started pid
 	shift
 	log=$(mktemp "$cache/step-XXXXXX.log")
 	started=$SECONDS
 	say "$text"
-	set -m # a process group of its own
+	set -m # its own process group
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
 	set +m
@@ -81,12 +81,11 @@ with_progress() {
 	printf '    done in %s s\n' "$((SECONDS - started))"
 }
 
-# An overlay is a file deploy/compose/NAME.yaml beside compose.yaml; ONE+OTHER.yaml is
-# what two of them need together. Those that `make up WITH=...` names are remembered, so
-# that later commands act on the same files.
+# An overlay is a file deploy/compose/NAME.yaml; ONE+OTHER.yaml is used if both are chosen. The
+# overlays of `make up WITH=...` are stored, so that later commands use the same files.
 with="$cache/with-${COMPOSE_PROJECT_NAME:-orderflow}"
 
-# choose_overlays NAMES: remembers the overlays, separated by commas or spaces; none forgets them.
+# choose_overlays NAMES: stores the overlays, separated by commas or spaces; without names, none.
 choose_overlays() {
 	local name there chosen=()
 	there=$(cd "$root/deploy/compose" && for name in *.yaml; do [[ "$name" = compose.yaml || "$name" = *+* ]] || echo "${name%.yaml}"; done | xargs)
@@ -100,7 +99,7 @@ choose_overlays() {
 	echo "${chosen[*]}" >"$with"
 }
 
-# compose_files are the files that compose reads, relative to the root, the first included by compose.yaml.
+# compose_files prints the files that compose reads, relative to the root; compose.yaml includes the first.
 compose_files() {
 	local name other chosen
 	chosen=$(cat "$with" 2>/dev/null || true)
@@ -113,8 +112,8 @@ compose_files() {
 	done
 }
 
-# compose is `docker compose` of the project, by the plugin in .cache if there is no
-# other. OVERLAYS are further files, for this call only.
+# compose is `docker compose` for the project, with the plugin in .cache if no other is installed.
+# OVERLAYS are further files, for this call only.
 compose() {
 	local plugin="$cache/compose/docker-compose" command=(docker compose) file
 	if [ -x "$plugin" ] && ! docker compose version >/dev/null 2>&1; then
@@ -125,8 +124,8 @@ compose() {
 	(cd "$root" && "${command[@]}" "$@")
 }
 
-# fetch_compose takes the plugin out of the distribution's package. It gets its name
-# when it is whole and runs.
+# fetch_compose extracts the plugin from the distribution's package. The file gets its final name
+# when it is complete and runs.
 fetch_compose() {
 	local new="$cache/compose.new"
 	rm -rf "$new"
@@ -139,23 +138,23 @@ fetch_compose() {
 	rm -rf "$new"
 }
 
-# test_environment exports what tests want to know.
+# test_environment exports the variables that tests need.
 test_environment() {
 	RABBITMQ_IMAGE=$(setting RABBITMQ_IMAGE)
 	POSTGRES_IMAGE=$(setting POSTGRES_IMAGE)
 	export RABBITMQ_IMAGE POSTGRES_IMAGE GOFLAGS=-buildvcs=false
-	# Where there is a file /.dockerenv testcontainers looks for containers at the
-	# default gateway; their ports are published on this machine.
+	# If the file /.dockerenv exists, testcontainers looks for containers at the default
+	# gateway; but their ports are published on this machine.
 	export TESTCONTAINERS_HOST_OVERRIDE=127.0.0.1
 	if [[ $RABBITMQ_IMAGE == orderflow-standin/* ]]; then
-		# Testcontainers' reaper is an image too. The tests remove what they start, and
-		# `make test` and `make clean` what a broken run left.
+		# The reaper of testcontainers would need another image. Tests remove what they
+		# start; `make test` and `make clean` remove what an interrupted run left.
 		export TESTCONTAINERS_RYUK_DISABLED=true
 	fi
 }
 
-# place stands for the boot of this machine and the namespace of process ids, as in
-# pkg/messaging/messagingtest/owner. A pid means something only there.
+# place identifies the boot of this machine and the namespace of process ids, as in
+# pkg/messaging/messagingtest/owner. A pid is unique only there.
 place() {
 	local boot namespace
 	if boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null) && namespace=$(readlink /proc/self/ns/pid); then
@@ -165,29 +164,29 @@ place() {
 	fi
 }
 
-# Nothing that a test starts is in use for longer: the drill takes 12 h at most.
+# Nothing that a test starts is used for longer than this: `make chaos` takes at most 12 h.
 leftover_hours=24
 
-# is_gone OWNER CREATED: whether the process PLACE-PID is known to be gone. What started
-# in another container, on another machine or before a boot cannot be asked for: that is
-# gone when what it made, the newest at CREATED, is older than anything lives.
+# is_gone OWNER CREATED: whether the process PLACE-PID is known to have ended. A process of another
+# container, another machine or an earlier boot cannot be checked: it counts as ended if its
+# newest object, of the time CREATED, is older than anything is used.
 is_gone() {
 	local pid=${1##*-} there=${1%-*}
-	if [ "${there##*-}" = "$(place)" ] && [ -d /proc/1 ]; then # hidepid would hide others' processes, and this one
+	if [ "${there##*-}" = "$(place)" ] && [ -d /proc/1 ]; then # with hidepid, processes of others cannot be seen, nor process 1
 		[ ! -d "/proc/$pid" ]
 	else
 		[ -n "$2" ] && (($(date +%s) - $(date -d "$2" +%s) > leftover_hours * 3600))
 	fi
 }
 
-# newest ID...: when the newest of these objects of Docker was made, or nothing when one
-# of them is gone meanwhile.
+# newest ID...: prints when the newest of these Docker objects was made, or nothing if one of them
+# does not exist any more.
 newest() {
 	[ $# = 0 ] || docker inspect "$@" 2>/dev/null | sed -nE 's/^ +"(Created|CreatedAt|LastTagTime)": "([^"]+)".*/\2/p' | sort | tail -n 1
 }
 
-# remove_leftovers removes what tests have left whose process is gone. A run that goes
-# on at the same time, of whomever, keeps its own.
+# remove_leftovers removes what tests have left behind whose process has ended. It does not touch
+# the objects of runs that are still going on.
 remove_leftovers() {
 	local id owner project ids
 	while read -r id owner; do
@@ -223,9 +222,9 @@ remove_project() {
 	docker ps -aq --filter "$mine" | xargs -r docker rm -fv >/dev/null
 	docker network ls -q --filter "$mine" | xargs -r docker network rm >/dev/null
 	docker volume ls -q --filter "$mine" | xargs -r docker volume rm >/dev/null
-	# By name: an id has the names that others gave the same image, too.
+	# By name, since others may have given the same image other names.
 	docker images --filter dangling=false --format '{{.Repository}}:{{.Tag}}' "$1/*" | xargs -r docker rmi >/dev/null
-	# Images that a newer build has taken the name of, and that no container uses.
+	# Images whose name a newer build has taken, and that no container uses.
 	docker image prune --force --filter "$mine" >/dev/null
 	rm -f "$cache/built-$1" "$cache/with-$1"
 }

@@ -29,7 +29,7 @@ say "govulncheck"
 for dir in "${modules[@]}"; do
 	if ! out=$(cd "$dir" && GOWORK=off "$root/.bin/govulncheck" ./... 2>&1); then
 		if grep -qE 'no such host|dial tcp|fetching vulnerabilities|i/o timeout' <<<"$out"; then
-			say "govulncheck was NOT run: its database does not answer here"
+			say "govulncheck was NOT run: its database cannot be reached"
 			break
 		fi
 		printf '%s\n' "$out" >&2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks what is needed, gets what is missing, and says what it found.
+# Checks the required tools, installs missing ones, and prints their versions.
 source "$(dirname "$0")/lib.sh"
 
 command -v docker >/dev/null || die "Docker is missing: install Docker Engine or Docker Desktop and run this again"
@@ -7,7 +7,7 @@ engine=$(docker version --format '{{.Server.Version}}' 2>/dev/null) || die "the 
 say "Docker engine $engine"
 if ! compose version --short >/dev/null 2>&1; then
 	lock compose
-	if ! compose version --short >/dev/null 2>&1; then # nobody else has fetched it meanwhile
+	if ! compose version --short >/dev/null 2>&1; then # another run may have fetched it in the meantime
 		need_packages mmdebstrap mmdebstrap
 		with_progress "fetching compose v2 into .cache" fetch_compose
 	fi

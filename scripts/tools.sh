@@ -9,14 +9,14 @@ declare -A package=(
 bin="$root/.bin"
 lock tools
 
-# build PACKAGE NAME builds aside: a tool that has its name is whole.
+# build PACKAGE NAME: builds to a temporary name, so that a tool with its final name is complete.
 build() {
 	rm -rf "$bin/new"
 	GOWORK=off GOBIN="$bin/new" go -C "$root/tools/dev" install "$1"
 	mv "$bin/new/$2" "$bin/$2"
 }
 
-# What a tool is built from: its version, those of what it imports, and Go.
+# The versions of a tool, of its dependencies and of Go.
 from=$(cd "$root/tools/dev" && { go version && cat go.mod go.sum; } | sha256sum | cut -c 1-16)
 for tool in "$@"; do
 	if [ ! -x "$bin/$tool" ] || [ "$(cat "$bin/$tool.from" 2>/dev/null)" != "$from" ]; then

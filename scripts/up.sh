@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Brings the whole system up, or with arguments just those services, and waits
-# until it is ready. WITH names the overlays.
+# Starts the whole system, or with arguments only these services, and waits until it is ready.
+# WITH names the overlays.
 source "$(dirname "$0")/lib.sh"
 project=${COMPOSE_PROJECT_NAME:-orderflow}
 lock "up-$project"
 choose_overlays "${WITH:-}"
 "$(dirname "$0")/needs.sh"
 
-# Somebody else's program on one of our ports gives an error that names neither.
+# If another program uses one of our ports, Docker's error would not name the variable.
 for name in $(cd "$root" && compose_files | xargs grep -hoE '[A-Z_]+_PORT:-[0-9]+' | sort -u); do
 	variable=${name%:-*} port=${!variable:-}
 	port=${port:-${name#*:-}}
@@ -17,13 +17,13 @@ for name in $(cd "$root" && compose_files | xargs grep -hoE '[A-Z_]+_PORT:-[0-9]
 	fi
 done
 
-# A build that changes nothing still takes compose half a minute; a hash takes none.
-# Overlays run the same images.
+# Compose takes half a minute for a build without changes, so a hash shows whether to build.
+# Overlays use the same images.
 sources=$(cd "$root" && { cat .dockerignore deploy/compose/compose.yaml; setting GO_IMAGE; find go.work go.work.sum pkg contract services tools deploy/compose/images -type f ! -name '*_test.go' ! -path '*/testdata/*' -print0 | sort -z | xargs -0 sha256sum; } | sha256sum | cut -c 1-16)
 stamp="$cache/built-$project"
 VERSION=${VERSION:-$(git -C "$root" describe --always --dirty 2>/dev/null || echo "$sources")}
-export VERSION # what the services say of themselves
-# built says which images there are. Another tree may build under the same project name.
+export VERSION # the version that the services report
+# built prints the images that exist. Another tree may build images with the same project name.
 built() {
 	local images
 	mapfile -t images < <(compose config --images | grep "^$project/" | sort -u)

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Cached gives a function that asks at most once in this long, and otherwise gives what
-// it knows. Who comes while it asks waits for that, until the end of the own context. An
-// error is not kept: the next one asks again.
+// Cached returns a function that calls ask, and returns the same value for as long as age
+// without another call. A caller that comes during a call of ask waits for its end, or until
+// its own context is done. An error is not kept: the next caller calls ask again.
 func Cached[T any](age time.Duration, ask func(ctx context.Context) (T, error)) func(ctx context.Context) (T, error) {
 	var value T
 	var asked time.Time

@@ -39,7 +39,7 @@ func TestCached(t *testing.T) {
 	})
 }
 
-// Who waits for the answer to somebody else waits no longer than the own context.
+// A caller that waits for another caller's result waits no longer than its own context.
 func TestCachedWaitsAsLongAsTheContext(t *testing.T) {
 	t.Parallel()
 	asking, answer := make(chan struct{}), make(chan struct{})

@@ -13,25 +13,27 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// DefaultStopTimeout is how long a process has to stop. Whoever stops it must wait
-// longer before it kills: compose's stop_grace_period does.
+// DefaultStopTimeout is how long a process may take to stop. What stops it must wait longer
+// than this before it kills the process, as compose does (stop_grace_period).
 const DefaultStopTimeout = 40 * time.Second
 
 // HTTPConfig is where the process listens, and how it stops.
 type HTTPConfig struct {
 	Addr string `env:"HTTP_ADDR,required,notEmpty"`
-	// AdminAddr is for metrics, readiness with its reasons, and profiles. Nobody but those
-	// who run the system should reach it. Empty, which only tests can have, is for none.
+	// AdminAddr is for metrics, readiness with reasons, and profiles. Only the people who
+	// operate the system should be able to reach it. Empty, which only tests use, means no
+	// admin port.
 	AdminAddr string `env:"ADMIN_ADDR,required,notEmpty"`
-	// AllowedHosts are names that requests may be addressed to, without a port, beside
-	// localhost, addresses of loopback and the service's own name; "*" is for any. Other
-	// requests are answered with 421: they may come from a page that has made its own name
-	// lead here. Health and readiness are answered by any name.
+	// AllowedHosts are the host names that requests may use, without a port, besides
+	// localhost, loopback addresses and the service's own name; "*" allows all. Other
+	// requests get 421: they may come from a web page whose name resolves to this machine
+	// (DNS rebinding). Health and readiness are answered under every name.
 	AllowedHosts []string `env:"ALLOWED_HOSTS"`
-	// StopTimeout is how long all of a stop may take together. 0 is for DefaultStopTimeout.
+	// StopTimeout is how long a whole stop may take. 0 means DefaultStopTimeout.
 	StopTimeout time.Duration `env:"STOP_TIMEOUT" envDefault:"40s"`
-	// DrainDelay is for how long a process that stops still takes requests while it says
-	// that it is not ready: whoever balances load looks so often, and a little longer.
+	// DrainDelay is how long a stopping process still takes requests while it reports that
+	// it is not ready. It should be a little longer than the interval in which the load
+	// balancer checks the readiness.
 	DrainDelay time.Duration `env:"DRAIN_DELAY" envDefault:"1s"`
 }
 
@@ -42,8 +44,8 @@ func (c HTTPConfig) stopTimeout() time.Duration {
 	return c.StopTimeout
 }
 
-// CheckStop says whether the stop leaves a handler that takes this long the time to
-// finish, and requests too. The error names the setting.
+// CheckStop returns an error if the settings leave too little time in a stop for a handler
+// that takes this long, or for requests. The error names the setting.
 func (c HTTPConfig) CheckStop(longestHandler time.Duration) error {
 	switch total := c.stopTimeout(); {
 	case c.DrainDelay < 0:
@@ -62,8 +64,8 @@ type DatabaseConfig struct {
 	URL string `env:"DATABASE_URL,required,notEmpty"`
 	// Password replaces the one in the URL; its variable names a file.
 	Password string `env:"DATABASE_PASSWORD_FILE,file"`
-	// MaxConns bounds the pool. 0 is for what pool_max_conns in the URL says, or else 10;
-	// with both of them the service does not start.
+	// MaxConns is the maximal number of connections. 0 means pool_max_conns of the URL, or
+	// 10 without that. If both are given, the service does not start.
 	MaxConns int32 `env:"DATABASE_MAX_CONNS"`
 }
 
@@ -73,14 +75,14 @@ type BrokerConfig struct {
 	User string   `env:"AMQP_USER"`
 	// Password belongs to User; its variable names a file.
 	Password string `env:"AMQP_PASSWORD_FILE,file"`
-	// PEM files for amqps URLs: who signs the broker's certificate, and what this
-	// client shows of itself. See [messaging.LoadTLS].
+	// PEM files for amqps URLs: the authority of the broker's certificate, and this client's
+	// certificate and key. See [messaging.LoadTLS].
 	CAFile          string `env:"AMQP_CA_FILE"`
 	CertificateFile string `env:"AMQP_CERTIFICATE_FILE"`
 	KeyFile         string `env:"AMQP_KEY_FILE"`
 }
 
-// Messaging is the config of a connection in the service's name.
+// Messaging returns the config of a connection with the service's name.
 func (c BrokerConfig) Messaging(service string, log *zap.Logger, observers ...messaging.Observer) (messaging.Config, error) {
 	tls, err := messaging.LoadTLS(c.CAFile, c.CertificateFile, c.KeyFile)
 	if err != nil {
@@ -98,8 +100,8 @@ func (c BrokerConfig) Messaging(service string, log *zap.Logger, observers ...me
 	}, nil
 }
 
-// Load reads the settings from the environment. What is missing or malformed is
-// an error of one line, which names the variables.
+// Load reads the settings from the environment. If variables are missing or malformed, it
+// returns an error of one line that names them.
 func Load[T any]() (T, error) {
 	config, err := env.ParseAs[T]()
 	if err != nil {
@@ -121,7 +123,7 @@ func Load[T any]() (T, error) {
 	return config, nil
 }
 
-// describe names the variable where env names the field.
+// describe returns the text of err with the name of the variable instead of the field.
 func describe[T any](err error) string {
 	var malformed env.ParseError
 	if errors.As(err, &malformed) {

@@ -27,7 +27,7 @@ func (s settings) Validate() error {
 	return nil
 }
 
-// setenv sets what is required, and then what the test wants; "-" unsets.
+// setenv sets the required variables, and then those of the test; "-" unsets one.
 func setenv(t *testing.T, variables map[string]string) {
 	t.Helper()
 	all := map[string]string{"HTTP_ADDR": ":0", "ADMIN_ADDR": ":0", "DATABASE_URL": "postgres://localhost/test"}
@@ -82,7 +82,7 @@ func TestLoadNamesTheVariable(t *testing.T) {
 	}
 }
 
-// What has to be finished in a stop fits into its time, or the process does not start.
+// The process does not start if a stop would leave too little time.
 func TestCheckStop(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

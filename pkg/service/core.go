@@ -17,9 +17,9 @@ import (
 	"example.com/orderflow/pkg/messaging/transactional"
 )
 
-// What the last steps of a stop keep for themselves. A handler gets the rest.
+// The times that are reserved for the last steps of a stop. Handlers get the rest.
 const (
-	keepRelay       = 11 * time.Second // a round that runs has 5 s for its confirms and 5 s to write them down
+	keepRelay       = 11 * time.Second // a round in progress may wait 5 s for its confirms and take 5 s to store them
 	keepPublisher   = time.Second
 	keepConnections = 2 * time.Second
 	keepAdmin       = time.Second
@@ -28,27 +28,27 @@ const (
 	stopReserve = keepRelay + keepPublisher + keepConnections + keepAdmin + keepDatabase
 )
 
-// Core is what every service on the bus has: its migrated database with outbox and
-// inbox, its connection to the broker, a publisher, the outbox's relay, an HTTP
-// server. A service's app package makes one, and adds consumers and routes when it runs.
+// Core has what every service needs: a migrated database with outbox and inbox, the
+// connection to the broker, a publisher, the relay of the outbox, and an HTTP server. The app
+// package of a service makes a Core, and adds consumers and routes when it runs.
 //
-// Its life:
+// From start to stop:
 //
 //	New ─▶ Run: the ports answer, not ready ─▶ database ─▶ broker ─▶ wire ─▶ ready
 //	       ctx is done: not ready ─▶ requests and consumers finish ─▶ relay ─▶
 //	       publisher ─▶ connections ─▶ admin port ─▶ database
 //
-// A ctx that ends earlier skips what has not begun.
+// If ctx is done during the start, the steps that have not begun are skipped.
 type Core struct {
 	Name     string
 	Log      *zap.Logger
 	Registry *prometheus.Registry
-	// DB, Conn and Publisher are there, and connected, when Run calls wire. What DB commits
-	// wakes the outbox's relay.
+	// DB, Conn and Publisher are set and connected when Run calls wire. A commit of DB wakes
+	// the relay of the outbox.
 	DB        *transactional.DB
 	Conn      *messaging.Conn
 	Publisher *messaging.Publisher
-	// Waiting gives the length of the outbox, as it was at most a second ago.
+	// Waiting returns how many messages are in the outbox; the number is at most a second old.
 	Waiting func(ctx context.Context) (OutboxCount, error)
 
 	config     HTTPConfig
@@ -62,10 +62,10 @@ type Core struct {
 	pruners    []pruner
 	messages   *MessagingMetrics
 	background sync.WaitGroup
-	cancel     context.CancelFunc // of the background; nil before
+	cancel     context.CancelFunc // ends the background goroutines; nil before the start
 }
 
-// New checks the settings and opens the ports. Nothing is answered before [Core.Run].
+// New checks the settings and opens the ports. Requests are answered from [Core.Run] on.
 func New(ctx context.Context, name string, c HTTPConfig, db DatabaseConfig, broker BrokerConfig, log *zap.Logger, migrations Migrations) (*Core, error) {
 	core := &Core{
 		Name: name, Log: log, Registry: NewRegistry(), config: c,
@@ -93,19 +93,19 @@ func New(ctx context.Context, name string, c HTTPConfig, db DatabaseConfig, brok
 	return core, nil
 }
 
-// Addr is where HTTP is answered.
+// Addr is the address of the public HTTP port.
 func (c *Core) Addr() string { return c.server.Addr() }
 
-// AdminAddr is where metrics are; empty if nowhere.
+// AdminAddr is the address of the admin port; empty if there is none.
 func (c *Core) AdminAddr() string { return c.server.AdminAddr() }
 
-// Consume starts a consumer that is drained first when the service stops.
+// Consume starts a consumer. When the service stops, its consumers are drained first.
 func (c *Core) Consume(q messaging.Queue, h messaging.Handler, opts ...messaging.ConsumeOption) error {
 	consumer, err := c.Conn.Consume(q, h, opts...)
 	return c.add(q.Name, consumer, err)
 }
 
-// Listen starts a consumer of a queue that is this instance's own, see [messaging.Conn.Listen].
+// Listen starts a consumer of a queue that belongs to this instance, see [messaging.Conn.Listen].
 func (c *Core) Listen(q messaging.Queue, bindings []messaging.Binding, h messaging.Handler, opts ...messaging.ListenOption) error {
 	name := "own"
 	if len(bindings) > 0 {
@@ -124,10 +124,10 @@ func (c *Core) add(name string, consumer *messaging.Consumer, err error) error {
 	return nil
 }
 
-// Run answers health at once, waits for the database and the broker, calls wire, which
-// adds consumers and gives the routes, and works until ctx is done or a port fails. Then
-// it stops in order, in the time of the settings. When ctx ends before all is there,
-// that is a stop like any other, and no error. A Core runs once.
+// Run answers health checks at once and waits for the database and the broker. Then it calls
+// wire, which adds consumers and returns the routes, and works until ctx is done or a port
+// fails. Finally it stops in order, within StopTimeout. If ctx is done during the start, Run
+// stops in the same way, without an error. A Core can run once.
 func (c *Core) Run(ctx context.Context, wire func() (*http.ServeMux, error)) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -142,15 +142,15 @@ func (c *Core) Run(ctx context.Context, wire func() (*http.ServeMux, error)) err
 	err := c.start(ctx, wire)
 	switch {
 	case ctx.Err() != nil && err != nil:
-		c.Log.Info("told to stop before all was there", zap.NamedError("waited_for", err))
-		err = nil // what the port has failed with comes from served
+		c.Log.Info("stopped before the start was complete", zap.NamedError("waited_for", err))
+		err = nil // if a port has failed, served has the error
 	case err == nil:
 		<-ctx.Done()
 	}
 	return errors.Join(err, c.stop(), <-served)
 }
 
-// start opens what needs others, and begins to work.
+// start connects to the database and the broker, and starts the work.
 func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) error {
 	c.server.ready.waitFor("waits for the database")
 	err := AwaitDatabase(ctx, c.pool, c.Log, c.migrations...)
@@ -188,15 +188,15 @@ func (c *Core) start(ctx context.Context, wire func() (*http.ServeMux, error)) e
 	return nil
 }
 
-// Close closes a Core that was never run.
+// Close closes a Core that was not run.
 func (c *Core) Close() {
 	if err := c.stop(); err != nil {
 		c.Log.Warn("close", zap.Error(err))
 	}
 }
 
-// stop ends HTTP and the consumers first, which still use the rest, then what sends their
-// messages, and the connections last.
+// stop first stops HTTP and the consumers, which use everything else; then the relay and the
+// publisher, which send their messages; and finally the connections.
 func (c *Core) stop() error {
 	return Stop(c.config.stopTimeout(),
 		Step{Name: "http and consumers", Func: c.drain},

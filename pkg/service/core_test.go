@@ -22,7 +22,8 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-const patience = 30 * time.Second
+// waitTimeout is how long a test waits for something to happen.
+const waitTimeout = 30 * time.Second
 
 // world is a service between a real broker and a real database, each behind a proxy.
 type world struct {
@@ -82,7 +83,7 @@ func (w *world) run(t *testing.T, wire func() error) {
 
 func (w *world) becomes(t *testing.T, status int, path string) {
 	t.Helper()
-	messagingtest.Eventually(t, patience, func() (bool, string) {
+	messagingtest.Eventually(t, waitTimeout, func() (bool, string) {
 		got, _ := fetch(t, w.Addr()+path)
 		_, why := fetch(t, w.AdminAddr()+"/readyz")
 		return got == status, why
@@ -104,7 +105,7 @@ func TestThePortsOpenFirst(t *testing.T) {
 		require.Empty(t, body)
 		status, body = fetch(t, w.Addr()+"/things")
 		require.Equal(t, http.StatusServiceUnavailable, status, body)
-		messagingtest.Eventually(t, patience, func() (bool, string) {
+		messagingtest.Eventually(t, waitTimeout, func() (bool, string) {
 			_, why := fetch(t, w.AdminAddr()+"/readyz")
 			return strings.Contains(why, waitsFor), why
 		})
@@ -118,7 +119,7 @@ func TestThePortsOpenFirst(t *testing.T) {
 	w.becomes(t, http.StatusOK, "/readyz")
 	w.becomes(t, http.StatusOK, "/things")
 
-	w.toBroker.Cut() // and later
+	w.toBroker.Cut() // an outage after the start
 	w.becomes(t, http.StatusServiceUnavailable, "/readyz")
 	_, metrics := fetch(t, w.AdminAddr()+"/metrics")
 	require.Contains(t, metrics, `service_missing{what="broker"} 1`)
@@ -130,12 +131,12 @@ func TestThePortsOpenFirst(t *testing.T) {
 	require.NoError(t, <-w.done)
 }
 
-// Who is told to stop while it still waits for something stops, and that is no error.
+// A service that must stop during its start stops without an error.
 func TestStopDuringTheStart(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*world){
 		"before anything":           nil,
-		"the database is away":      func(w *world) { w.toData.Cut() },
+		"the database is down":      func(w *world) { w.toData.Cut() },
 		"the database is frozen":    func(w *world) { w.toData.Stall() },
 		"the broker does not speak": func(w *world) { w.toBroker.Stall() },
 	} {
@@ -155,7 +156,7 @@ func TestStopDuringTheStart(t *testing.T) {
 	}
 }
 
-// What cannot be cured by waiting ends the process with its reason.
+// An error for which waiting does not help ends the process.
 func TestAStartThatFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -163,7 +164,7 @@ func TestAStartThatFails(t *testing.T) {
 	require.ErrorIs(t, <-w.done, io.ErrNoProgress)
 }
 
-// A handler and a request that run when the process is told to stop are finished.
+// A stop waits for running handlers and requests.
 func TestStopFinishesWhatRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(w *world) { w.config.DrainDelay = 100 * time.Millisecond })
@@ -195,7 +196,7 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	<-arrived
 	<-arrived
 	w.stop()
-	messagingtest.Eventually(t, patience, func() (bool, string) {
+	messagingtest.Eventually(t, waitTimeout, func() (bool, string) {
 		_, err := net.Dial("tcp", w.Addr())
 		return err != nil, "still takes requests"
 	})
@@ -205,7 +206,7 @@ func TestStopFinishesWhatRuns(t *testing.T) {
 	require.Zero(t, w.broker.Depth(t, work.Name))
 }
 
-// One that does not finish is given up in time, with an error that says so.
+// A stop does not wait longer than StopTimeout for a handler, and returns an error.
 func TestStopIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(w *world) { w.config.StopTimeout = 17 * time.Second }) // a second for handlers
@@ -234,11 +235,11 @@ func TestStopIsBounded(t *testing.T) {
 	}
 }
 
-// A heartbeat tells the version, and how many messages are in hand.
+// A heartbeat has the version, and the number of messages in progress.
 func TestHeartbeat(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	heard := make(chan contract.HeartbeatBody, 100)
+	received := make(chan contract.HeartbeatBody, 100)
 	conn := w.broker.Connect(t, w.broker.Config())
 	_, err := conn.Listen(contract.HeartbeatListener, []messaging.Binding{{Source: contract.OpsHeartbeats}},
 		messaging.HandlerFunc(func(_ context.Context, d *messaging.Delivery) error {
@@ -246,7 +247,7 @@ func TestHeartbeat(t *testing.T) {
 			if err := json.Unmarshal(d.Body, &body); err != nil {
 				return err
 			}
-			heard <- body
+			received <- body
 			return nil
 		}))
 	require.NoError(t, err)
@@ -266,7 +267,7 @@ func TestHeartbeat(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, pub.Publish(t.Context(), messaging.Route{Key: work.Name}, m))
 	}
-	for b := range heard { // one each 5 s
+	for b := range received { // one each 5 s
 		require.Equal(t, "orders", b.Service)
 		require.NotEmpty(t, b.Instance)
 		require.Equal(t, service.Version(), b.Version)

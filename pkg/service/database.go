@@ -22,29 +22,29 @@ import (
 	"example.com/orderflow/pkg/messaging/inbox"
 )
 
-// What a connection may not do, so that one whose other end is gone without a word
-// (a cut network, a host that lost power) holds up neither side for long.
+// Timeouts of connections. Without them, a connection whose other side is gone without
+// closing it (a cut network, a host without power) would block both sides for long.
 const (
-	// silence is how long the server may leave what we sent unacknowledged.
-	silence = 10 * time.Second
-	// pingTimeout bounds the look at a connection that was idle, before it is used.
+	// ackTimeout is how long sent data may stay without a TCP acknowledgement.
+	ackTimeout = 10 * time.Second
+	// pingTimeout bounds the check of an idle connection before it is used.
 	pingTimeout = 2 * time.Second
-	// attemptTimeout bounds each look for the database at the start.
+	// attemptTimeout bounds each attempt to reach the database at the start.
 	attemptTimeout = 5 * time.Second
 	// idleTransaction is how long a transaction may wait for our next statement: its
-	// locks hold up the other replicas.
+	// locks block the other replicas.
 	idleTransaction = 30 * time.Second
 )
 
-// defaultMaxConns is the size of a pool that nobody has set.
+// defaultMaxConns is the maximal number of connections without a setting.
 const defaultMaxConns = 10
 
-// NewDatabase makes the pool, and fails for settings that cannot be. It connects when it
-// is first used.
+// NewDatabase makes the connection pool, and returns an error for wrong settings. The pool
+// connects when it is first used.
 //
-// A connection that gets no acknowledgement for 10 s is closed, and the server ends
-// a transaction that waits for its next statement for more than 30 s, unless the URL has
-// another idle_in_transaction_session_timeout.
+// On Linux, a connection whose sent data is not acknowledged for 10 s is closed. The server
+// ends a transaction that waits for its next statement for more than 30 s, unless the URL
+// sets another idle_in_transaction_session_timeout.
 func NewDatabase(ctx context.Context, c DatabaseConfig) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(c.URL)
 	if err != nil {
@@ -57,7 +57,7 @@ func NewDatabase(ctx context.Context, c DatabaseConfig) (*pgxpool.Pool, error) {
 		config.ConnConfig.Password = strings.TrimSpace(c.Password)
 	}
 	config.PingTimeout = pingTimeout
-	config.ConnConfig.DialFunc = (&net.Dialer{Control: giveUpAfter(silence)}).DialContext
+	config.ConnConfig.DialFunc = (&net.Dialer{Control: failWithoutAck(ackTimeout)}).DialContext
 	parameters := config.ConnConfig.RuntimeParams
 	if _, given := parameters[idleParameter]; !given {
 		parameters[idleParameter] = strconv.FormatInt(idleTransaction.Milliseconds(), 10)
@@ -71,9 +71,10 @@ func NewDatabase(ctx context.Context, c DatabaseConfig) (*pgxpool.Pool, error) {
 
 const idleParameter = "idle_in_transaction_session_timeout"
 
-// maxConns has one source: two would mean that one of them counts for nothing.
+// maxConns reads the number from the variable or from the URL. Both together are refused,
+// since one of them would be ignored.
 func maxConns(c DatabaseConfig, fromURL int32) (int32, error) {
-	raw, err := pgx.ParseConfig(c.URL) // which knows no pool, and leaves its settings alone
+	raw, err := pgx.ParseConfig(c.URL) // it does not parse the settings of the pool
 	if err != nil {
 		return 0, fmt.Errorf("DATABASE_URL: %w", err)
 	}
@@ -82,7 +83,7 @@ func maxConns(c DatabaseConfig, fromURL int32) (int32, error) {
 	case c.MaxConns < 0:
 		return 0, errors.New("DATABASE_MAX_CONNS: must not be negative")
 	case inURL && c.MaxConns > 0:
-		return 0, errors.New("DATABASE_MAX_CONNS: DATABASE_URL has pool_max_conns too: give one of them")
+		return 0, errors.New("DATABASE_MAX_CONNS: DATABASE_URL has pool_max_conns too: set only one of them")
 	case inURL:
 		return fromURL, nil
 	case c.MaxConns > 0:
@@ -92,8 +93,9 @@ func maxConns(c DatabaseConfig, fromURL int32) (int32, error) {
 	}
 }
 
-// AwaitDatabase migrates the database, and waits for it before, and where it goes away
-// meanwhile: it tries once a second until ctx is done. Other errors end it.
+// AwaitDatabase waits for the database and migrates it. While the database is unavailable,
+// also during a migration, it tries again each second until ctx is done. Any other error is
+// returned at once.
 func AwaitDatabase(ctx context.Context, pool *pgxpool.Pool, log *zap.Logger, sets ...Migrations) error {
 	waiting := NewEpisode(log, zap.WarnLevel, "waiting for the database", 0)
 	for {
@@ -118,14 +120,14 @@ func AwaitDatabase(ctx context.Context, pool *pgxpool.Pool, log *zap.Logger, set
 	}
 }
 
-// ping asks for an answer in a bounded time: a database that is frozen gives none.
+// ping asks for an answer with a timeout, since a frozen database does not answer.
 func ping(ctx context.Context, pool *pgxpool.Pool) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	return pool.Ping(ctx)
 }
 
-// stateOf is an error of the database without what differs each time.
+// stateOf describes an error of the database without the parts that differ each time.
 func stateOf(err error) string {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
@@ -134,15 +136,14 @@ func stateOf(err error) string {
 	return "does not answer"
 }
 
-// Migrations are a set of goose migrations with a version table of its own, so
-// that a service's tables and those of a package it uses do not share numbers.
+// Migrations are a set of goose migrations with their own version table. So the migrations of
+// a service and of the packages that it uses are numbered independently.
 type Migrations struct {
 	VersionTable string
 	Files        func() (fs.FS, error)
 }
 
-// Migrate brings the schema up to date. Replicas that start together wait for
-// each other.
+// Migrate updates the schema. Replicas that start at the same time wait for each other.
 func Migrate(ctx context.Context, pool *pgxpool.Pool, sets ...Migrations) error {
 	db := stdlib.OpenDBFromPool(pool)
 	defer func() { _ = db.Close() }()

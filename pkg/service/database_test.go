@@ -30,7 +30,7 @@ func open(t *testing.T, url string) *pgxpool.Pool {
 
 func TestAwaitDatabase(t *testing.T) {
 	t.Parallel()
-	t.Run("waits until it is there, and tells of it once", func(t *testing.T) {
+	t.Run("waits until it is available, and logs that once", func(t *testing.T) {
 		t.Parallel()
 		url := messagingtest.Database(t)
 		proxy := messagingtest.NewProxy(t, &messagingtest.BrokerInfo{URL: url})
@@ -49,7 +49,7 @@ func TestAwaitDatabase(t *testing.T) {
 		require.Len(t, over, 1)
 		require.Positive(t, over[0].ContextMap()["count"])
 	})
-	t.Run("no longer than it may", func(t *testing.T) {
+	t.Run("no longer than its context", func(t *testing.T) {
 		t.Parallel()
 		pool := open(t, "postgres://127.0.0.1:1/nothing")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -67,7 +67,7 @@ func TestAwaitDatabase(t *testing.T) {
 		defer pool.Close()
 		require.NoError(t, pool.Ping(t.Context()))
 	})
-	t.Run("not for a migration that cannot be", func(t *testing.T) {
+	t.Run("not after a migration that fails", func(t *testing.T) {
 		t.Parallel()
 		pool := open(t, messagingtest.Database(t))
 		err := service.AwaitDatabase(t.Context(), pool, zap.NewNop(), migrations(fstest.MapFS{"00001_bad.sql": {Data: []byte("-- +goose Up\nNONSENSE;\n")}}))
@@ -75,7 +75,7 @@ func TestAwaitDatabase(t *testing.T) {
 	})
 }
 
-// One setting is never beaten by another one in silence.
+// No setting silently replaces another one.
 func TestDatabaseSettings(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -115,7 +115,7 @@ func migrations(files fstest.MapFS) service.Migrations {
 	return service.Migrations{VersionTable: "test_version", Files: func() (fs.FS, error) { return files, nil }}
 }
 
-// Three replicas that start together run each migration once.
+// Three replicas that start at the same time run each migration once.
 func TestMigrate(t *testing.T) {
 	t.Parallel()
 	url := messagingtest.Database(t)

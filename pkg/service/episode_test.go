@@ -13,9 +13,9 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-func newEpisode(calm time.Duration) (*service.Episode, func() []map[string]any) {
+func newEpisode(overAfter time.Duration) (*service.Episode, func() []map[string]any) {
 	core, logs := observer.New(zap.InfoLevel)
-	return service.NewEpisode(zap.New(core), zap.WarnLevel, "refused", calm), func() (lines []map[string]any) {
+	return service.NewEpisode(zap.New(core), zap.WarnLevel, "refused", overAfter), func() (lines []map[string]any) {
 		for _, entry := range logs.TakeAll() {
 			line := entry.ContextMap()
 			line["message"] = entry.Message
@@ -27,7 +27,7 @@ func newEpisode(calm time.Duration) (*service.Episode, func() []map[string]any) 
 
 func pass(d time.Duration) { <-time.After(d) }
 
-// A thousand requests of one outage are a line at its begin, one each minute, and one at
+// The requests of an outage are logged as one line at its begin, one each minute, and one at
 // its end.
 func TestEpisode(t *testing.T) {
 	t.Parallel()
@@ -35,7 +35,7 @@ func TestEpisode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, said := newEpisode(10 * time.Second)
 		e.Over()
-		require.Empty(t, said(), "nothing was")
+		require.Empty(t, said(), "nothing to end")
 		for range 900 { // 90 s
 			e.Seen("503", away)
 			pass(100 * time.Millisecond)
@@ -45,7 +45,7 @@ func TestEpisode(t *testing.T) {
 			{"message": "refused", "state": "503", "count": int64(601), "error": "away"},
 		}, said())
 		e.Over()
-		require.Empty(t, said(), "one that went well in between ends nothing")
+		require.Empty(t, said(), "a success in between does not end it")
 		pass(10 * time.Second)
 		e.Over()
 		e.Over()
@@ -53,7 +53,7 @@ func TestEpisode(t *testing.T) {
 	})
 }
 
-// Another state is news, and the states that change all the time are no news.
+// A new state is logged at once. A state that comes back is not.
 func TestEpisodeStates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -68,8 +68,8 @@ func TestEpisodeStates(t *testing.T) {
 	})
 }
 
-// What comes after a calm is new, though nobody has said that the old was over.
-func TestEpisodeAfterACalm(t *testing.T) {
+// A condition that is seen again after overAfter begins a new episode, also without Over.
+func TestANewEpisodeWithoutOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		e, said := newEpisode(10 * time.Second)

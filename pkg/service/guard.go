@@ -11,22 +11,22 @@ import (
 )
 
 var (
-	wrongHost   = NewProblem(http.StatusMisdirectedRequest, "this is not the host of the request, see ALLOWED_HOSTS")
-	wrongOrigin = NewProblem(http.StatusForbidden, "a page of another origin may not do this")
+	wrongHost   = NewProblem(http.StatusMisdirectedRequest, "the Host header does not name this service, see ALLOWED_HOSTS")
+	wrongOrigin = NewProblem(http.StatusForbidden, "a web page of another origin may not send this request")
 	notStarted  = NewProblem(http.StatusServiceUnavailable, "the service is starting").After(time.Second)
 )
 
-// answer is what every request to the public port goes through.
+// answer handles every request to the public port.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	if len(r.TransferEncoding) > 0 || s.ready.isStopping() {
-		// net/http hides whether a Content-Length said otherwise. If so, what follows
-		// may be a part of this body to whoever stands before us (RFC 9112, 6.1).
-		// And a caller of a process that stops needs another connection.
+		// net/http does not show whether a chunked request had a Content-Length too. If it
+		// had, a gateway may take the next bytes for a part of this body (RFC 9112, 6.1).
+		// And a client of a process that stops needs another connection.
 		w.Header().Set("Connection", "close")
 	}
 	routes := s.routes.Load()
 	switch {
-	case r.URL.Path == "/healthz" || r.URL.Path == "/readyz": // by whatever name a container is asked
+	case r.URL.Path == "/healthz" || r.URL.Path == "/readyz": // under every host name
 		answerFrom(s.probes, w, r)
 	case !s.hosts.allows(r.Host):
 		wrongHost.Write(w)
@@ -39,25 +39,25 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answerFrom answers with a problem where no route is, instead of with the mux's text:
-// 405 with Allow for another method, else 404.
+// answerFrom calls the route. If there is none it answers with a problem document, not with
+// the text of the mux: 405 with Allow if the path has other methods, else 404.
 func answerFrom(routes *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	refuse, pattern := routes.Handler(r)
 	if pattern != "" {
 		routes.ServeHTTP(w, r)
 		return
 	}
-	said := &statusOnly{ResponseWriter: w}
-	refuse.ServeHTTP(said, r)
-	if said.status == http.StatusMethodNotAllowed {
-		NewProblem(said.status, "this path has other methods").Write(w)
+	answered := &statusOnly{ResponseWriter: w}
+	refuse.ServeHTTP(answered, r)
+	if answered.status == http.StatusMethodNotAllowed {
+		NewProblem(answered.status, "this path does not support the method").Write(w)
 		return
 	}
-	w.Header().Del("Location") // of a path that is not there either
+	w.Header().Del("Location") // the mux redirects to a path that does not exist either
 	NewProblem(http.StatusNotFound, "there is no such path").Write(w)
 }
 
-// statusOnly lets headers through, and keeps the rest back.
+// statusOnly passes on the headers, stores the status, and drops the body.
 type statusOnly struct {
 	http.ResponseWriter
 	status int
@@ -66,9 +66,9 @@ type statusOnly struct {
 func (s *statusOnly) WriteHeader(status int)      { s.status = status }
 func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
-// hostList is the names under which a service may be asked. A page that makes its own
-// name lead here (DNS rebinding) is the same origin to its browser, but its name is
-// not in the list.
+// hostList has the host names that requests may use. For a browser, a page whose own name
+// resolves to this machine (DNS rebinding) has the same origin as the service, but its name
+// is not in the list.
 type hostList struct {
 	any   bool
 	names map[string]bool
@@ -76,7 +76,7 @@ type hostList struct {
 
 var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*)$`)
 
-// newHostList takes the service's own name, and what ALLOWED_HOSTS has.
+// newHostList makes the list of the service's own name and ALLOWED_HOSTS.
 func newHostList(own string, allowed []string) (hostList, error) {
 	list := hostList{names: map[string]bool{"localhost": true, own: true}}
 	for _, name := range allowed {
@@ -87,14 +87,13 @@ func newHostList(own string, allowed []string) (hostList, error) {
 		case hostName.MatchString(name):
 			list.names[name] = true
 		default:
-			return list, fmt.Errorf("ALLOWED_HOSTS: %q is no host name: no scheme, port or path, please", name)
+			return list, fmt.Errorf("ALLOWED_HOSTS: %q is not a host name: give it without scheme, port and path", name)
 		}
 	}
 	return list, nil
 }
 
-// allows says whether a Host header names this service: by a name of the list, or by an
-// address of loopback.
+// allows says whether a Host header is a name of the list or a loopback address.
 func (l hostList) allows(host string) bool {
 	name := hostOnly(host)
 	if l.any || l.names[name] {
@@ -104,13 +103,13 @@ func (l hostList) allows(host string) bool {
 	return err == nil && address.IsLoopback()
 }
 
-// isAddress says whether a Host header is an IP address. It cannot be rebound.
+// isAddress says whether a Host header is an IP address. DNS rebinding needs a name.
 func isAddress(host string) bool {
 	_, err := netip.ParseAddr(hostOnly(host))
 	return err == nil
 }
 
-// hostOnly is a Host header without port, brackets and the dot at its end, in small letters.
+// hostOnly returns a Host header in lower case, without port, brackets and a dot at its end.
 func hostOnly(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

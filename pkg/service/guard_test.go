@@ -38,7 +38,7 @@ func things() *http.ServeMux {
 	return routes
 }
 
-// A page that makes its own name lead to this machine is refused: DNS rebinding.
+// A page whose own name resolves to this machine is refused (DNS rebinding).
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	const ok, wrong = http.StatusOK, http.StatusMisdirectedRequest
@@ -57,7 +57,7 @@ func TestHosts(t *testing.T) {
 		"orders:8081":           {ok, ok}, // its own name
 		"shop.example.com":      {ok, ok},
 		"[fd00::7]:8081":        {ok, ok},
-		"172.18.0.5:9081":       {wrong, ok}, // an address cannot be rebound, and Prometheus uses them
+		"172.18.0.5:9081":       {wrong, ok}, // DNS rebinding needs a name, and Prometheus uses addresses
 		"[fd00::8]:9081":        {wrong, ok},
 		"evil.example":          {wrong, wrong},
 		"evil.example:8081":     {wrong, wrong},
@@ -71,7 +71,7 @@ func TestHosts(t *testing.T) {
 		require.Equal(t, want.public, ask(t, http.MethodGet, s.Addr()+"/things", headers), host)
 		require.Equal(t, want.public, ask(t, http.MethodPost, s.Addr()+"/things", headers), host)
 		require.Equal(t, want.admin, ask(t, http.MethodGet, s.AdminAddr()+"/metrics", headers), host)
-		require.Equal(t, ok, ask(t, http.MethodGet, s.Addr()+"/healthz", headers), "whoever looks after containers uses any name")
+		require.Equal(t, ok, ask(t, http.MethodGet, s.Addr()+"/healthz", headers), "health checks of containers use any name")
 		require.Equal(t, ok, ask(t, http.MethodGet, s.Addr()+"/readyz", headers), host)
 	}
 
@@ -91,14 +91,14 @@ func TestAllowedHostsAreNames(t *testing.T) {
 	}
 }
 
-// What changes something is not for a page of somebody else, whose browser would send it.
+// A web page of another origin cannot make a browser send a request that changes something.
 func TestForeignPages(t *testing.T) {
 	t.Parallel()
 	s := serve(t, things(), service.NewRegistry())
 	for _, c := range []struct {
 		name    string
 		headers map[string]string
-		want    int // for what changes something; reading is allowed
+		want    int // for requests that change something; reading is allowed
 	}{
 		{"no browser", nil, http.StatusOK},
 		{"a page of ours", map[string]string{"Sec-Fetch-Site": "same-origin"}, http.StatusOK},

@@ -10,10 +10,9 @@ import (
 
 const heartbeatInterval = 5 * time.Second
 
-// heartbeat tells whoever listens, every 5 s, that this process is alive, which version
-// it is and how many messages it has in hand, until ctx is done. Nobody needs to listen,
-// nothing is confirmed, and a heartbeat that is older than the next one expires: fire
-// and forget.
+// heartbeat publishes every 5 s that this process is alive, its version and how many messages
+// it handles, until ctx is done. It is fire and forget: without confirms, no queue is needed,
+// and a heartbeat expires when the next one is due.
 func heartbeat(ctx context.Context, pub *messaging.Publisher, service string, inFlight func() int64) {
 	defer func() {
 		closing, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -34,7 +33,7 @@ func heartbeat(ctx context.Context, pub *messaging.Publisher, service string, in
 		if err == nil {
 			m.Transient = true
 			m.Expiration = heartbeatInterval
-			_ = pub.Publish(ctx, messaging.Route{Exchange: contract.OpsHeartbeats}, m) // lost is lost
+			_ = pub.Publish(ctx, messaging.Route{Exchange: contract.OpsHeartbeats}, m) // a lost heartbeat is not sent again
 		}
 		select {
 		case <-ticker.C:

@@ -15,19 +15,19 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// App is a process that was wired and not begun; package app of each service makes one.
-// Run works until ctx is done.
+// App is a process that is ready to run. Package app of each service makes one. Run works
+// until ctx is done.
 type App interface {
 	Run(ctx context.Context) error
 }
 
-// Main is the whole function main of a process: it makes the logger, reads the settings
-// from the environment (see [Load]), makes the App and runs it. SIGINT and SIGTERM end the
-// context; a second signal ends the process at once. When anything fails it logs one line
-// and exits with 1.
+// Main is the complete main function of a process: it makes the logger, reads the settings
+// from the environment (see [Load]), makes the App and runs it. SIGINT and SIGTERM cancel the
+// context; a second signal ends the process at once. If a step fails, Main logs one line and
+// exits with 1.
 //
-// "<binary> healthcheck" asks the running process whether it is ready, for
-// container images that hold nothing but the binary.
+// "<binary> healthcheck" asks the running process whether it is ready. It is for container
+// images that contain only the binary.
 func Main[C any, A App](name string, newApp func(ctx context.Context, config C, log *zap.Logger) (A, error)) {
 	if len(os.Args) > 1 && os.Args[1] == "healthcheck" {
 		if err := healthcheck(); err != nil {
@@ -67,7 +67,8 @@ func load[C any, A App](ctx context.Context, log *zap.Logger, newApp func(ctx co
 	return app.Run(ctx)
 }
 
-// newLogger logs JSON to standard output, one event a line, from LOG_LEVEL on.
+// newLogger makes a logger that writes JSON to standard output, one line for each entry of
+// LOG_LEVEL or above.
 func newLogger(name string) (*zap.Logger, error) {
 	config := zap.NewProductionConfig()
 	config.Sampling = nil
@@ -88,7 +89,7 @@ func newLogger(name string) (*zap.Logger, error) {
 	return log.With(zap.String("service", name), zap.String("instance", Instance())), nil
 }
 
-// Instance tells replicas apart: INSTANCE, or the host's name.
+// Instance is the name of this replica: INSTANCE, or the host name.
 func Instance() string {
 	if name := os.Getenv("INSTANCE"); name != "" {
 		return name

@@ -18,10 +18,10 @@ func NewRegistry() *prometheus.Registry {
 	return registry
 }
 
-// OutboxCount is how much is in an outbox.
+// OutboxCount is how many messages are in an outbox.
 type OutboxCount struct {
-	// Waiting is all of it. HeldBack of them were refused, and are to be tried again
-	// later, or have a confirm that is late.
+	// Waiting is the number of all messages. HeldBack is the number of those that the broker
+	// refused, or whose confirm is late; they are sent again later.
 	Waiting, HeldBack int64
 }
 
@@ -32,23 +32,23 @@ func countOutbox(pool *pgxpool.Pool) func(ctx context.Context) (OutboxCount, err
 	}
 }
 
-// outboxMetrics shows the outbox's length. One look at the database serves both metrics.
+// outboxMetrics has the length of the outbox. One query serves both metrics.
 type outboxMetrics struct {
 	count func(ctx context.Context) (OutboxCount, error)
 }
 
 var (
 	waitingDesc  = prometheus.NewDesc("outbox_waiting", "Messages in the outbox; -1 when unknown.", nil, nil)
-	heldBackDesc = prometheus.NewDesc("outbox_held_back", "Messages held back, by a refusal or a late confirm; -1 when unknown.", nil, nil)
+	heldBackDesc = prometheus.NewDesc("outbox_held_back", "Messages in the outbox that were refused or whose confirm is late; -1 when unknown.", nil, nil)
 )
 
-// Describe gives the two metrics.
+// Describe sends the two metrics' descriptions.
 func (m outboxMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- waitingDesc
 	to <- heldBackDesc
 }
 
-// Collect counts, for a second at most.
+// Collect queries the database, for at most a second.
 func (m outboxMetrics) Collect(to chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

@@ -10,7 +10,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// The outbox's length is a metric, and unknown is not zero.
+// The length of the outbox is a metric, which is -1 while it is unknown.
 func TestOutboxMetrics(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(w *world) { w.toBroker.Stall() }) // nothing leaves the outbox
@@ -29,7 +29,7 @@ func TestOutboxMetrics(t *testing.T) {
 // waitFor waits until the metrics have a line.
 func waitFor(t *testing.T, w *world, line string) {
 	t.Helper()
-	messagingtest.Eventually(t, patience, func() (bool, string) {
+	messagingtest.Eventually(t, waitTimeout, func() (bool, string) {
 		_, metrics := fetch(t, w.AdminAddr()+"/metrics")
 		return strings.Contains(metrics, line), "no " + line
 	})

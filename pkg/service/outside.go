@@ -15,25 +15,25 @@ import (
 )
 
 const (
-	// maxAnswer bounds what is read of an outside system's answer, in bytes.
+	// maxAnswer is how much is read of an outside system's answer, in bytes.
 	maxAnswer = 64 << 10
-	// maxRetryAfter bounds what an outside system can make us wait.
+	// maxRetryAfter is the longest wait that an outside system can ask for.
 	maxRetryAfter = 5 * time.Minute
 )
 
-// Outside is a client of a system that is not ours and speaks HTTP, such as a payment
-// provider or a receiver of webhooks. It follows no redirect: that would send a body, or
-// a GET without one, to a place that nobody has configured. Safe for concurrent use.
+// Outside is an HTTP client for an outside system, such as a payment provider or a receiver
+// of webhooks. It follows no redirects: that would send the body, or a GET without it, to an
+// address that is not configured. Safe for concurrent use.
 type Outside struct{ client *http.Client }
 
-// NewOutside makes a client. timeout bounds each call, from the dial to the end of the
+// NewOutside makes a client. timeout limits each call, from connecting to the end of the
 // answer.
 func NewOutside(timeout time.Duration) *Outside {
 	return &Outside{&http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
-			MaxIdleConnsPerHost: 32, // the default of 2 would dial anew for most calls
+			MaxIdleConnsPerHost: 32, // with the default of 2, most calls would open a new connection
 			IdleConnTimeout:     time.Minute,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -43,7 +43,7 @@ func NewOutside(timeout time.Duration) *Outside {
 // Close closes the connections that are kept for later calls.
 func (o *Outside) Close() { o.client.CloseIdleConnections() }
 
-// Answer is what an outside system has answered, whatever the status.
+// Answer is the answer of an outside system, with any status.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -51,9 +51,9 @@ type Answer struct {
 	Body []byte
 }
 
-// Post sends a body of JSON. When there is no whole answer, it is not known what has
-// become of it, and the error is [messaging.Unavailable]. The error never has the URL,
-// which may hold a secret.
+// Post sends a JSON body. Without a complete answer it is not known whether the request had
+// an effect; the error is [messaging.Unavailable] then. The error never contains the URL,
+// which may contain a secret.
 func (o *Outside) Post(ctx context.Context, to *url.URL, header http.Header, body []byte) (Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
 	if err != nil {
@@ -77,13 +77,13 @@ func (o *Outside) Post(ctx context.Context, to *url.URL, header http.Header, bod
 	return Answer{res.StatusCode, res.Header, answer}, nil
 }
 
-// Verdict marks err, which describes an answer that is no success, with what the status
-// means for the message that was handled:
+// Verdict marks err, which describes an answer that is not a success, with what the status
+// means for the handled message:
 //
-//	409                                      err as it is: the same request is being worked on, ask again
-//	1xx, 2xx, 3xx, 401, 403, 407, 408,       [messaging.UnavailableFor]: the system is away, does not know
-//	421, 425, 429, 5xx                       us, or is not what it should be; honours Retry-After
-//	402, 404, 422 and every other 4xx        [messaging.Permanent]: refused, and will be the next time
+//	409                                      err unchanged: the same request is in progress, try again
+//	1xx, 2xx, 3xx, 401, 403, 407, 408,       [messaging.UnavailableFor], with Retry-After: the system is
+//	421, 425, 429, 5xx                       unavailable, refuses our login, or gives unexpected answers
+//	402, 404, 422 and every other 4xx        [messaging.Permanent]: refused, and will be refused again
 func (a Answer) Verdict(err error) error {
 	switch a.Status {
 	case http.StatusConflict:
@@ -98,9 +98,9 @@ func (a Answer) Verdict(err error) error {
 	return messaging.UnavailableFor(err, retryAfter(a.Header, time.Now()))
 }
 
-// retryAfter reads the header of that name: whole seconds, or a date, which is compared
-// with the answer's own Date where it has one, since clocks differ. It is at most 5 min,
-// and 0 for what is absent, malformed or over.
+// retryAfter reads the header Retry-After: whole seconds, or a date. A date is compared with
+// the answer's Date if there is one, since clocks differ. The result is at most 5 min, and 0
+// if the header is absent, malformed or in the past.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
@@ -116,14 +116,14 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return min(max(until.Sub(now), 0), maxRetryAfter)
 }
 
-// OutsideURL reads the setting that says where an outside system is: http or https, a
-// host, no fragment. A user or a password in it is refused, since a URL is no place for
-// a secret. The error never has the URL.
+// OutsideURL parses the URL of an outside system: http or https, with a host and without a
+// fragment. A user or password in it is refused, since URLs appear in logs. The error never
+// contains the URL.
 func OutsideURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil:
-		return nil, errors.New("is no URL")
+		return nil, errors.New("is not a URL")
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
 		return nil, errors.New("must begin with http:// or https:// and name a host")
 	case u.Fragment != "" || u.RawFragment != "":

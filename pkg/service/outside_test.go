@@ -33,7 +33,7 @@ func TestOutsideURL(t *testing.T) {
 	}
 }
 
-// outside is a client of an HTTP server, and where that is.
+// outside makes a client and the URL of an HTTP server.
 func outside(t *testing.T, answer http.HandlerFunc) (*service.Outside, *url.URL) {
 	t.Helper()
 	server := httptest.NewServer(answer)
@@ -88,7 +88,7 @@ func TestNoAnswerIsUnavailable(t *testing.T) {
 			client, to := outside(t, answer)
 			_, err := client.Post(t.Context(), to, http.Header{}, []byte("{}"))
 			require.True(t, messaging.IsUnavailable(err), err)
-			require.NotContains(t, err.Error(), "s3cret", "a URL may hold a secret")
+			require.NotContains(t, err.Error(), "s3cret", "a URL may contain a secret")
 		})
 	}
 }

@@ -18,10 +18,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxBody bounds a request's body, in bytes.
+// maxBody is the largest request body, in bytes.
 const maxBody = 64 << 10
 
-// Problem is an error as an HTTP answer (RFC 9457), and an error by itself.
+// Problem is an HTTP answer that describes an error (RFC 9457). It is a Go error too.
 type Problem struct {
 	Type   string       `json:"type"`
 	Title  string       `json:"title"`
@@ -29,7 +29,7 @@ type Problem struct {
 	Detail string       `json:"detail,omitempty"`
 	Code   string       `json:"code,omitempty"`
 	Errors []FieldError `json:"errors,omitempty"`
-	// RetryAfter goes into the header of that name, in whole seconds.
+	// RetryAfter is sent in the header Retry-After, in whole seconds.
 	RetryAfter time.Duration `json:"-"`
 }
 
@@ -41,13 +41,13 @@ type FieldError struct {
 
 func (p *Problem) Error() string { return fmt.Sprintf("%d %s: %s", p.Status, p.Title, p.Detail) }
 
-// NewProblem makes a problem of a status. The type is about:blank, which means
-// that the status says it all.
+// NewProblem makes a problem with a status. The type is about:blank, which means that the
+// problem has no other meaning than the status.
 func NewProblem(status int, detail string, fields ...FieldError) *Problem {
 	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Errors: fields}
 }
 
-// After is the same problem with a Retry-After.
+// After sets Retry-After, and returns the problem.
 func (p *Problem) After(d time.Duration) *Problem {
 	p.RetryAfter = d
 	return p
@@ -60,14 +60,15 @@ func (p *Problem) Write(w http.ResponseWriter) {
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // a caller that is gone cannot be told
+	_ = json.NewEncoder(w).Encode(p) // fails only if the client has disconnected
 }
 
-// DecodeJSON reads one JSON object of at most 64 KiB. The error is a *[Problem]:
-// 415 for what is not plain application/json in UTF-8, 413 for a larger body, 408
-// for one that does not end in time, and 400, with the field's name where there is
-// one, for what does not fit v. It takes a field only as v spells it, and once:
-// whatever stands before a service must not read another body than the service.
+// DecodeJSON decodes a body of one JSON object of at most 64 KiB into v. The error is a
+// *[Problem]: 415 for a body that is not application/json in UTF-8 without an encoding, 413
+// for a larger body, 408 for one that does not end in time, and 400, with the name of the
+// field if there is one, for one that does not match v. Field names are case-sensitive and
+// may occur only once, so that a gateway cannot understand the body in another way than the
+// service.
 func DecodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	if !isPlainJSON(r.Header) {
 		return NewProblem(http.StatusUnsupportedMediaType, "the body must be application/json in UTF-8, without an encoding")
@@ -77,10 +78,10 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	switch {
 	case err == nil:
 	case errors.As(err, &tooLarge):
-		return NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have %d bytes", maxBody))
+		return NewProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have at most %d bytes", maxBody))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return NewProblem(http.StatusRequestTimeout, "the body did not end in time")
-	default: // the reason names our addresses
+	default: // the error's text is not sent: it contains addresses of this host
 		return NewProblem(http.StatusBadRequest, "the body is cut off, or its chunks are malformed")
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
@@ -89,20 +90,25 @@ func DecodeJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(v); err != nil {
-		return misfit(err)
+		return decodeProblem(err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errNoObject
 	}
-	again := json.NewDecoder(bytes.NewReader(body))
-	again.UseNumber() // so that no number is an error now
-	if wrong := lax(again); wrong != nil {
-		return NewProblem(http.StatusBadRequest, "the body does not fit", *wrong)
+	strict := json.NewDecoder(bytes.NewReader(body))
+	strict.UseNumber() // otherwise a large number would be an error here
+	if wrong := checkStrict(strict); wrong != nil {
+		return NewProblem(http.StatusBadRequest, invalidField, *wrong)
 	}
 	return nil
 }
 
 var errNoObject = NewProblem(http.StatusBadRequest, "the body must be one JSON object and nothing else")
+
+const (
+	invalidField = "a field of the body is not valid"
+	noSuchField  = "there is no such field"
+)
 
 func isPlainJSON(h http.Header) bool {
 	mediaType, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
@@ -111,31 +117,29 @@ func isPlainJSON(h http.Header) bool {
 		h.Get("Content-Encoding") == ""
 }
 
-// misfit tells an error of encoding/json in words that a caller knows.
-func misfit(err error) *Problem {
+// decodeProblem describes an error of encoding/json without names of Go types.
+func decodeProblem(err error) *Problem {
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {
-		return NewProblem(http.StatusBadRequest, "the body does not fit", FieldError{wrongType.Field, "must be " + nameOf(wrongType.Type)})
+		return NewProblem(http.StatusBadRequest, invalidField, FieldError{wrongType.Field, "must be " + nameOf(wrongType.Type)})
 	}
-	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok { // it has no type
+	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok { // this error has no type of its own
 		if name, err := strconv.Unquote(quoted); err == nil {
-			return NewProblem(http.StatusBadRequest, "the body does not fit", FieldError{name, noSuchField})
+			return NewProblem(http.StatusBadRequest, invalidField, FieldError{name, noSuchField})
 		}
 	}
 	return NewProblem(http.StatusBadRequest, "the body is not JSON: "+strings.TrimPrefix(err.Error(), "json: "))
 }
 
-const noSuchField = "there is no such field"
-
 var fieldName = regexp.MustCompile(`^[a-z_]+$`)
 
-// lax finds what encoding/json lets pass in a well-formed value: a field that stands
-// there twice or in other letters, and text that is no Unicode.
-func lax(d *json.Decoder) *FieldError {
+// checkStrict finds what encoding/json accepts in a well-formed value and we do not: a field
+// that occurs twice or is written in other letters, and text that is not valid Unicode.
+func checkStrict(d *json.Decoder) *FieldError {
 	token, _ := d.Token()
 	switch t := token.(type) {
 	case string:
-		if strings.ContainsRune(t, utf8.RuneError) { // in place of what was sent
+		if strings.ContainsRune(t, utf8.RuneError) { // the decoder puts it in place of invalid text
 			return &FieldError{Detail: "must be Unicode, in UTF-8"}
 		}
 	case json.Delim:
@@ -153,19 +157,19 @@ func lax(d *json.Decoder) *FieldError {
 				}
 				seen[name], place = true, name
 			}
-			if wrong := lax(d); wrong != nil {
+			if wrong := checkStrict(d); wrong != nil {
 				if wrong.Field != "" && !strings.HasPrefix(wrong.Field, "[") {
 					place += "."
 				}
 				return &FieldError{place + wrong.Field, wrong.Detail}
 			}
 		}
-		_, _ = d.Token() // its end
+		_, _ = d.Token() // the closing delimiter
 	}
 	return nil
 }
 
-// nameOf is what a caller knows a Go type as.
+// nameOf is the name of a Go type's JSON values in an error for clients.
 func nameOf(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:

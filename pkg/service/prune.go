@@ -9,14 +9,14 @@ import (
 	"example.com/orderflow/pkg/messaging/inbox"
 )
 
-// For how long a service remembers what it needs only to recognise a copy. A copy that
-// comes later is taken for new.
+// How long a service keeps the data that it needs only to recognise copies. A copy that comes
+// later is handled as new.
 const (
-	// InboxRetention is for messages: longer than the audit stream keeps anything, and
-	// than dead letters should wait.
+	// InboxRetention is for messages. It is longer than the retention of the audit stream,
+	// and longer than dead letters should wait.
 	InboxRetention = 30 * 24 * time.Hour
-	// SentRetention is for what went out to customers. It is as long as InboxRetention,
-	// because what went out was caused by a message.
+	// SentRetention is for notifications to customers. It is as long as InboxRetention,
+	// because a message causes each notification.
 	SentRetention = InboxRetention
 	// IdempotencyKeyRetention is for the keys of customers' requests.
 	IdempotencyKeyRetention = 7 * 24 * time.Hour
@@ -33,19 +33,20 @@ type pruner struct {
 	prune func(ctx context.Context) (int64, error)
 }
 
-// Prune registers a table, before [Core.Run]. prune deletes some of the rows that are too
-// old and says how many. It is called 1 min after the start and then every hour, again and
-// again until it deletes none, so it should delete a bounded number.
+// Prune registers a table from which old rows are deleted. prune deletes some of them and
+// returns their number. It is called 1 min after the start and then every hour, each time
+// until it returns 0, so it should delete a limited number of rows in one call. Call Prune
+// before the start is complete: before [Core.Run], or in wire.
 func (c *Core) Prune(table string, prune func(ctx context.Context) (int64, error)) {
 	c.pruners = append(c.pruners, pruner{table, prune})
 }
 
-// pruneInbox is the one table that every service has.
+// pruneInbox deletes old rows of the inbox, which every service has.
 func (c *Core) pruneInbox(ctx context.Context) (int64, error) {
 	return inbox.Prune(ctx, c.pool, InboxRetention)
 }
 
-// prune deletes what is too old until ctx is done.
+// prune deletes old rows regularly until ctx is done.
 func (c *Core) prune(ctx context.Context, first, every time.Duration) {
 	timer := time.NewTimer(first)
 	defer timer.Stop()
@@ -68,7 +69,7 @@ func (c *Core) prune(ctx context.Context, first, every time.Duration) {
 	}
 }
 
-// all prunes a table until nothing in it is too old.
+// all calls prune until no old rows are left.
 func (p pruner) all(ctx context.Context) (total int64, err error) {
 	for {
 		n, err := p.prune(ctx)

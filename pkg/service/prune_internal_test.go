@@ -13,8 +13,8 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Each table is pruned until nothing is left to prune, again and again, and one that
-// fails does not keep the next one from its turn.
+// In each round, each table is pruned until no old rows are left. If one fails, the next ones
+// are pruned all the same.
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)
@@ -45,7 +45,7 @@ func TestPrune(t *testing.T) {
 	require.Contains(t, logs.FilterMessage("table not pruned, trying again later").All()[0].ContextMap(), "error")
 }
 
-// A service that stops while a table is pruned stops, and says nothing of it.
+// A service that stops while it prunes a table logs no error.
 func TestPruneStops(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Check says what a process waits for before it is ready; nil means nothing.
+// Check is a condition of readiness. Func returns the reason why it is not fulfilled, or nil.
 type Check struct {
 	Name string
 	Func func(ctx context.Context) error
@@ -17,16 +17,16 @@ type Check struct {
 
 const (
 	checkTimeout = 2 * time.Second
-	// checkAge is for how long the checks' answers are kept: whoever asks often does not
-	// ask the database as often.
+	// checkAge is how long the results of the checks are kept, so that frequent requests
+	// for the readiness do not cause as many queries.
 	checkAge = 250 * time.Millisecond
 )
 
-// readiness is where a process is between its start and its stop, and what it misses.
-// It is a collector of metrics, too.
+// readiness knows whether the process is starting, working or stopping, and which checks
+// fail. It also collects two metrics.
 type readiness struct {
 	mu       sync.Mutex
-	waits    string // for what, before it has started
+	waits    string // what the start waits for
 	started  bool
 	stopping bool
 	checks   func(ctx context.Context) (map[string]string, error)
@@ -34,19 +34,19 @@ type readiness struct {
 
 var (
 	readyDesc   = prometheus.NewDesc("service_ready", "1 when the process is ready, else 0.", nil, nil)
-	missingDesc = prometheus.NewDesc("service_missing", "1 for what the process waits for before it is ready, else 0.", []string{"what"}, nil)
+	missingDesc = prometheus.NewDesc("service_missing", "1 for each failing check, for which the process is not ready, else 0.", []string{"what"}, nil)
 )
 
 func newReadiness() *readiness { return &readiness{waits: "not started"} }
 
-// waitFor says what the start waits for.
+// waitFor sets what the start waits for.
 func (r *readiness) waitFor(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.waits = what
 }
 
-// start begins the time in which checks decide.
+// start marks the process as started: from now on the checks decide.
 func (r *readiness) start(checks []Check) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -63,7 +63,8 @@ func (r *readiness) start(checks []Check) {
 	})
 }
 
-// stop ends it, and says whether it had begun, and not ended before.
+// stop marks the process as stopping, and returns whether it was started and not stopping
+// before.
 func (r *readiness) stop() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -78,7 +79,7 @@ func (r *readiness) isStopping() bool {
 	return r.stopping
 }
 
-// look gives the checks by name, each with what is missing, or the empty string.
+// look returns the checks by name, each with the reason why it fails or the empty string.
 func (r *readiness) look(ctx context.Context) (checks map[string]string, ready bool) {
 	r.mu.Lock()
 	started, stopping, waits, ask := r.started, r.stopping, r.waits, r.checks
@@ -103,13 +104,13 @@ func (r *readiness) look(ctx context.Context) (checks map[string]string, ready b
 	return checks, err == nil
 }
 
-// Describe gives the two metrics.
+// Describe sends the two metrics' descriptions.
 func (r *readiness) Describe(to chan<- *prometheus.Desc) {
 	to <- readyDesc
 	to <- missingDesc
 }
 
-// Collect looks at the checks.
+// Collect runs the checks.
 func (r *readiness) Collect(to chan<- prometheus.Metric) {
 	checks, ready := r.look(context.Background()) // bounded by checkTimeout
 	to <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, oneIf(ready))
@@ -125,7 +126,7 @@ func oneIf(yes bool) float64 {
 	return 0
 }
 
-// answerReady is for everybody: a status and no reasons.
+// answerReady is for the public port: a status without reasons.
 func (s *Server) answerReady(w http.ResponseWriter, r *http.Request) {
 	if _, ready := s.ready.look(r.Context()); !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -134,7 +135,7 @@ func (s *Server) answerReady(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// explainReady is for those who run the system: an error may name hosts and users.
+// explainReady is for the admin port: it has reasons, which may name hosts and users.
 func (s *Server) explainReady(w http.ResponseWriter, r *http.Request) {
 	checks, ready := s.ready.look(r.Context())
 	missing := map[string]string{}

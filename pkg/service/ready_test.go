@@ -12,7 +12,7 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// Everybody may know whether a process is ready. Why it is not is for those who run it.
+// The public port says whether a process is ready. Only the admin port has the reasons.
 func TestHealthAndReadiness(t *testing.T) {
 	t.Parallel()
 	ok := service.Check{Name: "database", Func: func(context.Context) error { return nil }}
@@ -51,13 +51,13 @@ func TestHealthAndReadiness(t *testing.T) {
 			}
 			for _, addr := range []string{s.Addr(), s.AdminAddr()} {
 				status, _ = fetch(t, addr+"/healthz")
-				require.Equal(t, http.StatusOK, status, "alive all the same")
+				require.Equal(t, http.StatusOK, status, "healthy all the same")
 			}
 		})
 	}
 }
 
-// While it starts, a process has a problem for everybody, and says when to try again.
+// While it starts, a process answers with 503 and Retry-After.
 func TestRoutesWaitForTheStart(t *testing.T) {
 	t.Parallel()
 	s := listen(t, anyPorts, service.NewRegistry())
@@ -87,7 +87,7 @@ func TestProfiles(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 }
 
-// Whoever asks often does not ask the database as often.
+// Frequent requests for the readiness do not cause as many queries.
 func TestChecksAreKept(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64

@@ -16,21 +16,22 @@ import (
 	"example.com/orderflow/pkg/messaging/inbox"
 )
 
-// requestTimeout is how long a request may work. When a database or the broker is
-// slow, a caller is told so, instead of waiting for as long as it takes.
+// requestTimeout is how long a request may take. When the database or the broker is slow, the
+// client gets an error after this time.
 const requestTimeout = 5 * time.Second
 
 var (
-	away       = NewProblem(http.StatusServiceUnavailable, "what this needs is away, try again later").After(time.Second)
-	unexpected = NewProblem(http.StatusInternalServerError, "this should not have happened, and has been logged")
+	unavailable = NewProblem(http.StatusServiceUnavailable, "a system that this request needs is unavailable, try again later").After(time.Second)
+	unexpected  = NewProblem(http.StatusInternalServerError, "an unexpected error occurred, and was logged")
 )
 
 // Routes makes a mux of handlers that may fail. A request's context ends after 5 s.
 //
-// An error that is a *[Problem] is the answer. problem is the one place where a service's
-// other errors become HTTP, and gives nil for those that it does not know: the database
-// being away is 503 with Retry-After, anything else, and a panic, is 500. What is refused
-// because of us (429 and above 499) is logged as an [Episode], for each route and answer.
+// If the error is a *[Problem], that is the answer. The function problem turns the other
+// errors of the service into answers, and returns nil for those that it does not know: then
+// an unavailable database is 503 with Retry-After, and any other error, or a panic, is 500.
+// Answers that are not the client's fault (429 and above 499) are logged as an [Episode] for
+// each route and answer.
 func Routes(log *zap.Logger, problem func(err error) *Problem, handlers map[string]func(w http.ResponseWriter, r *http.Request) error) *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, handle := range handlers {
@@ -51,12 +52,12 @@ func newRoute(log *zap.Logger, pattern string, problem func(err error) *Problem,
 	log = log.With(zap.String("route", pattern))
 	return &route{
 		problem: problem, handle: handle,
-		refused: NewEpisode(log, zap.WarnLevel, "requests refused", calm),
-		failed:  NewEpisode(log, zap.ErrorLevel, "requests failed", calm),
+		refused: NewEpisode(log, zap.WarnLevel, "requests refused", overAfter),
+		failed:  NewEpisode(log, zap.ErrorLevel, "requests failed", overAfter),
 	}
 }
 
-// ServeHTTP calls the handler and answers for what it returns.
+// ServeHTTP calls the handler, and answers with a problem if it returns an error.
 func (o *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 	defer cancel()
@@ -67,13 +68,14 @@ func (o *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p := o.problemOf(err)
-	if r.Context().Err() == nil { // else the caller is gone, and that is no news
-		o.tell(p, err)
+	if r.Context().Err() == nil { // otherwise the client has disconnected, which is not logged
+		o.report(p, err)
 	}
 	p.Write(w)
 }
 
-// attempt turns a panic into an error: the caller gets an answer, and the log a line.
+// attempt calls the handler, and turns a panic into an error, so that it is answered and
+// logged.
 func (o *route) attempt(w http.ResponseWriter, r *http.Request) (err error) {
 	defer func() {
 		p := recover()
@@ -95,14 +97,14 @@ func (o *route) problemOf(err error) *Problem {
 	if p := o.problem(err); p != nil {
 		return p
 	}
-	if messaging.IsUnavailable(inbox.Verdict(err)) || errors.Is(err, puddle.ErrClosedPool) { // or we are at the end of a stop
-		return away
+	if messaging.IsUnavailable(inbox.Verdict(err)) || errors.Is(err, puddle.ErrClosedPool) { // the pool is closed at the end of a stop
+		return unavailable
 	}
 	return unexpected
 }
 
-// tell logs an answer that is our fault.
-func (o *route) tell(p *Problem, err error) {
+// report logs an answer that is not the client's fault.
+func (o *route) report(p *Problem, err error) {
 	state := fmt.Sprintf("%d %s", p.Status, p.Detail)
 	switch {
 	case p.Status == http.StatusTooManyRequests, p.Status == http.StatusServiceUnavailable:
@@ -116,5 +118,5 @@ func (o *route) tell(p *Problem, err error) {
 func WriteJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a caller that is gone cannot be told
+	_ = json.NewEncoder(w).Encode(body) // fails only if the client has disconnected
 }

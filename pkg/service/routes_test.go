@@ -21,8 +21,8 @@ import (
 
 var errSold = errors.New("sold")
 
-// Only what is known to be away is 503, and says when to try again. What nobody has
-// thought of is 500, without its text, and is logged.
+// Only what is known to be unavailable is 503, with Retry-After. An unknown error is 500,
+// without its text, and is logged.
 func TestErrorsOfRoutes(t *testing.T) {
 	t.Parallel()
 	nobody, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/nothing")
@@ -33,7 +33,7 @@ func TestErrorsOfRoutes(t *testing.T) {
 		fail       func(ctx context.Context) error
 		status     int
 		retryAfter string
-		logged     string // as, if at all
+		logged     string // the log's message; empty if not logged
 	}{
 		{"a problem", func(context.Context) error {
 			return fmt.Errorf("place: %w", service.NewProblem(http.StatusConflict, "taken"))
@@ -82,8 +82,8 @@ func TestErrorsOfRoutes(t *testing.T) {
 	}
 }
 
-// A caller that has hung up is no news.
-func TestACallerThatIsGoneIsNotLogged(t *testing.T) {
+// A request whose client has disconnected is not logged.
+func TestADisconnectedClientIsNotLogged(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.InfoLevel)
 	routes := service.Routes(zap.New(core), func(error) *service.Problem { return nil }, map[string]func(http.ResponseWriter, *http.Request) error{

@@ -11,10 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// Secret is a password or a key. As a setting it is the name of the file that holds it,
-// without the white space around it; the process does not start when the file is not
-// there, is empty, or holds more than one line of text. It prints as "***", in logs and
-// JSON too. Empty means that the setting was not given.
+// Secret is a password or a key. The setting is the name of the file that contains it; white
+// space around the text is removed. The process does not start if the file does not exist,
+// is empty, or has more than one line of text. A Secret is printed as "***", also in logs and
+// JSON. Empty means that there is no such setting.
 type Secret string
 
 // UnmarshalText reads the secret from the file of this name.
@@ -28,7 +28,7 @@ func (s *Secret) UnmarshalText(path []byte) error {
 	case text == "":
 		return fmt.Errorf("the file %s is empty", path)
 	case !utf8.ValidString(text), strings.ContainsFunc(text, unicode.IsControl):
-		return fmt.Errorf("the file %s must hold one line of text", path)
+		return fmt.Errorf("the file %s must have one line of text", path)
 	}
 	*s = Secret(text)
 	return nil
@@ -45,8 +45,8 @@ func (s Secret) GoString() string { return hidden }
 // MarshalText hides the secret, from JSON and loggers.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
-// Authorizes says whether a request has the secret as its bearer token. It compares in
-// constant time; the hashes make the lengths equal too. The empty secret authorizes nobody.
+// Authorizes says whether a request has the secret as its bearer token. It compares hashes,
+// which have equal lengths, in constant time. The empty secret authorizes no request.
 func (s Secret) Authorizes(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	given, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s))

@@ -17,18 +17,19 @@ import (
 	"go.uber.org/zap"
 )
 
-// Server is the process's two ports. The public one has the service's routes, and
+// Server has the two HTTP ports of a process. The public one has the service's routes, and
 //
-//	GET /healthz  200 while the process is not stuck
-//	GET /readyz   200 when every check passes, else 503; it says no more
+//	GET /healthz  200 while the process can answer
+//	GET /readyz   200 when every check passes, else 503, without reasons
 //
-// The admin port is for those who run the system, and must not be reachable for others:
+// The admin port is for the people who operate the system, and must not be reachable for
+// others:
 //
-//	GET /metrics        the process's own registry
-//	GET /readyz         the same status, and what is missing
+//	GET /metrics        the metrics of the process
+//	GET /readyz         the same status, and the reasons
 //	GET /debug/pprof/   profiles of net/http/pprof
 //
-// A new Server is not ready. Its routes are answered with 503 until [Server.Start].
+// A new Server is not ready. It answers requests to routes with 503 until [Server.Start].
 type Server struct {
 	config HTTPConfig
 	log    *zap.Logger
@@ -41,15 +42,15 @@ type Server struct {
 	ready  *readiness
 }
 
-// port is an open port and who answers there.
+// port is an open port and its HTTP server.
 type port struct {
 	listener net.Listener
 	http     *http.Server
 }
 
-// NewServer opens the ports, so that a bad address is an error and not a log line. Nothing
-// is answered before [Server.Serve]. name is a host name that requests to the public port
-// may be addressed to, beside those of c.
+// NewServer opens the ports, so a wrong address is an error here. Requests are answered from
+// [Server.Serve] on. name is a host name that requests to the public port may use, besides
+// those in c.
 func NewServer(ctx context.Context, name string, c HTTPConfig, log *zap.Logger, registry *prometheus.Registry) (*Server, error) {
 	hosts, err := newHostList(name, c.AllowedHosts)
 	if err != nil {
@@ -68,7 +69,7 @@ func NewServer(ctx context.Context, name string, c HTTPConfig, log *zap.Logger, 
 	if s.admin, err = open(ctx, c.AdminAddr, s.adminRoutes(registry), log); err != nil {
 		return nil, errors.Join(fmt.Errorf("ADMIN_ADDR: %w", err), s.public.close())
 	}
-	s.admin.http.WriteTimeout = 2 * time.Minute // a profile takes as long as it is asked to
+	s.admin.http.WriteTimeout = 2 * time.Minute // a profile can take as long as its request says
 	return s, nil
 }
 
@@ -88,7 +89,7 @@ func open(ctx context.Context, addr string, handler http.Handler, log *zap.Logge
 	}}, nil
 }
 
-// Start answers the routes from now on, and is ready when every check passes.
+// Start begins to answer the routes. The Server is ready from now on when every check passes.
 func (s *Server) Start(routes *http.ServeMux, checks ...Check) {
 	s.ready.start(checks)
 	s.routes.Store(routes)
@@ -105,8 +106,8 @@ func (s *Server) AdminAddr() string {
 	return s.admin.listener.Addr().String()
 }
 
-// Serve answers until both ports are closed, and then returns nil. When one of them
-// fails it closes the other one.
+// Serve answers requests until both ports are closed, and then returns nil. If one of them
+// fails, it closes the other one and returns the error.
 func (s *Server) Serve() error {
 	if s.admin == nil {
 		return s.public.serve()
@@ -133,10 +134,10 @@ func (p *port) serve() error {
 	return nil
 }
 
-// Drain ends the public port: it is not ready from the first moment on, takes requests
-// for as long as the configured DrainDelay, so that whoever balances load can see that, and
-// then closes the port and lets running requests finish. From the end of ctx on it
-// cuts them off. A Server that was never started does not wait.
+// Drain closes the public port. First it reports that the process is not ready, and still
+// takes requests for the configured DrainDelay, so that load balancers can notice. Then it
+// closes the port and waits for the running requests, until ctx is done: then it closes their
+// connections. A Server that was not started does not wait for the delay.
 func (s *Server) Drain(ctx context.Context) error {
 	if s.ready.stop() && s.config.DrainDelay > 0 {
 		timer := time.NewTimer(s.config.DrainDelay)
@@ -149,7 +150,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	return s.public.shutdown(ctx)
 }
 
-// Close ends the admin port, after [Server.Drain].
+// Close closes the admin port. Call it after [Server.Drain].
 func (s *Server) Close(ctx context.Context) error {
 	if s.admin == nil {
 		return nil
@@ -164,7 +165,7 @@ func (p *port) shutdown(ctx context.Context) error {
 	return p.close()
 }
 
-// close closes a port that was never served; else it is closed already.
+// close closes a port that was never served; one that was served is closed already.
 func (p *port) close() error {
 	if err := p.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close the port: %w", err)
@@ -172,8 +173,8 @@ func (p *port) close() error {
 	return nil
 }
 
-// adminRoutes answers whoever asks by an address, as Prometheus does, or by a name that
-// the public port has too.
+// adminRoutes answers requests whose Host is an IP address, as those of Prometheus, or a name
+// that is allowed on the public port too.
 func (s *Server) adminRoutes(registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -192,12 +193,12 @@ func (s *Server) adminRoutes(registry *prometheus.Registry) http.Handler {
 	})
 }
 
-// serverLog logs what net/http reports, as an [Episode], since callers can cause it often.
+// serverLog logs what net/http reports, as an [Episode], since clients can cause it often.
 func serverLog(log *zap.Logger) *stdlog.Logger {
-	return stdlog.New(reports{NewEpisode(log, zap.WarnLevel, "HTTP server", calm)}, "", 0)
+	return stdlog.New(reports{NewEpisode(log, zap.WarnLevel, "HTTP server", overAfter)}, "", 0)
 }
 
-// reports is an Episode as an io.Writer.
+// reports is an io.Writer that adds what is written to an Episode.
 type reports struct{ *Episode }
 
 func (r reports) Write(b []byte) (int, error) {

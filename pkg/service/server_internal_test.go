@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// A caller can hold a connection for so long and no longer, whatever it does.
+// The limits of how long a client can hold a connection.
 func TestEveryWaitOfTheServerIsBounded(t *testing.T) {
 	t.Parallel()
 	s, err := NewServer(t.Context(), "orders", HTTPConfig{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}, zap.NewNop(), NewRegistry())

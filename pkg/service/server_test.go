@@ -23,7 +23,7 @@ const anyPort = "127.0.0.1:0"
 
 var anyPorts = service.HTTPConfig{Addr: anyPort, AdminAddr: anyPort}
 
-// listen runs a server that has not started, until the test ends.
+// listen runs a server that has not started.
 func listen(t *testing.T, c service.HTTPConfig, registry *prometheus.Registry) *service.Server {
 	t.Helper()
 	s, err := service.NewServer(t.Context(), "orders", c, zap.NewNop(), registry)
@@ -46,7 +46,7 @@ func serve(t *testing.T, routes *http.ServeMux, registry *prometheus.Registry, c
 	return s
 }
 
-// fetch asks for an address and a path, and gives what it got without the end of a line.
+// fetch sends a GET, and returns the status and the body without a line end.
 func fetch(t *testing.T, url string) (int, string) {
 	t.Helper()
 	res, err := http.Get("http://" + url)
@@ -105,7 +105,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// What no route takes is a problem too, and leads nowhere.
+// A request without a route is answered with a problem too, without a redirect.
 func TestNoSuchRoute(t *testing.T) {
 	t.Parallel()
 	routes := http.NewServeMux()
@@ -154,7 +154,7 @@ func TestALargeHeaderIsRefused(t *testing.T) {
 	}
 }
 
-// Two lengths are two opinions on where the next request begins: there is none.
+// A request with two lengths has no clear end, so the connection is closed after it.
 func TestNothingFollowsAChunkedRequest(t *testing.T) {
 	t.Parallel()
 	s := serve(t, http.NewServeMux(), service.NewRegistry())
@@ -166,11 +166,11 @@ func TestNothingFollowsAChunkedRequest(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(8*time.Second)))
 	answers, err := io.ReadAll(conn)
-	require.NoError(t, err, "closed by the server, and not by our deadline")
+	require.NoError(t, err, "the server closes the connection before our deadline")
 	require.Equal(t, 1, strings.Count(string(answers), "HTTP/1.1 "), string(answers))
 }
 
-// Whoever sends a header and no end of it is cut off.
+// The connection of a client that does not finish its header is closed.
 func TestASlowHeaderIsCutOff(t *testing.T) {
 	t.Parallel()
 	s := serve(t, http.NewServeMux(), service.NewRegistry())
@@ -181,7 +181,7 @@ func TestASlowHeaderIsCutOff(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(8*time.Second)))
 	_, err = io.Copy(io.Discard, conn)
-	require.NoError(t, err, "closed by the server, and not by our deadline")
+	require.NoError(t, err, "the server closes the connection before our deadline")
 }
 
 func TestListenRefusesABadAddress(t *testing.T) {
@@ -199,7 +199,7 @@ func TestListenRefusesABadAddress(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	t.Run("of what was never served frees the ports", func(t *testing.T) {
+	t.Run("of a server that never served frees the ports", func(t *testing.T) {
 		t.Parallel()
 		s, err := service.NewServer(t.Context(), "orders", anyPorts, zap.NewNop(), service.NewRegistry())
 		require.NoError(t, err)
@@ -209,7 +209,7 @@ func TestDrain(t *testing.T) {
 			_, err = net.Dial("tcp", addr)
 			require.Error(t, err)
 		}
-		require.NoError(t, s.Serve(), "and they cannot be served any more")
+		require.NoError(t, s.Serve(), "a closed server does not serve")
 	})
 	t.Run("says that it is not ready, and takes requests for the delay", func(t *testing.T) {
 		t.Parallel()
@@ -230,13 +230,13 @@ func TestDrain(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
 		require.Equal(t, http.StatusOK, res.StatusCode)
-		require.True(t, res.Close, "the next request needs another process")
-		cancel() // the stop's time is over
+		require.True(t, res.Close, "the client must use another connection")
+		cancel() // the time for the stop is over
 		messagingtest.Eventually(t, 10*time.Second, func() (bool, string) { return len(drained) == 1, "still draining" })
 		_, err = net.Dial("tcp", s.Addr())
 		require.Error(t, err)
 		_, body := fetch(t, s.AdminAddr()+"/readyz")
-		require.Contains(t, body, "is stopping", "the admin port is the last")
+		require.Contains(t, body, "is stopping", "the admin port still answers")
 	})
 	t.Run("lets a request finish", func(t *testing.T) {
 		t.Parallel()
@@ -248,7 +248,7 @@ func TestDrain(t *testing.T) {
 		require.Equal(t, http.StatusOK, status)
 		require.NoError(t, <-stopped)
 	})
-	t.Run("waits no longer than it is told", func(t *testing.T) {
+	t.Run("waits no longer than its context", func(t *testing.T) {
 		t.Parallel()
 		s, arrived, answer := slow(t)
 		defer close(answer)

@@ -7,18 +7,17 @@ import (
 	"time"
 )
 
-// Step is one part of an orderly stop.
+// Step is one part of a stop.
 type Step struct {
 	Name string
-	// Keep is the time that the steps before must leave for this one.
+	// Keep is the time that the steps before this one must leave for it.
 	Keep time.Duration
 	Func func(ctx context.Context) error
 }
 
-// Stop runs the steps one after another and joins their errors. All of them have this
-// long together. A step may take what is left but for what the later ones keep, so one
-// that waits for its whole time does not take theirs; it must honour its context. A step
-// that fails does not keep the later ones from running.
+// Stop runs the steps one after another, within total, and joins their errors. A step may
+// take the time that is left, except what the later steps keep; its context ends then, and it
+// must honour that. If a step fails, the later ones still run.
 func Stop(total time.Duration, steps ...Step) error {
 	var kept time.Duration
 	for _, s := range steps {
@@ -37,8 +36,8 @@ func Stop(total time.Duration, steps ...Step) error {
 	return errors.Join(errs...)
 }
 
-// Within calls something that knows no context, and gives up waiting for it when ctx is
-// done: what it does then goes on, and is forgotten.
+// Within calls f, which has no context, and waits for it until ctx is done. Then it returns,
+// while f goes on in the background.
 func Within(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()

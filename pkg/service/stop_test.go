@@ -12,8 +12,8 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// All steps have one time together, and one that takes all it can get leaves the others
-// what they keep.
+// All steps share one time. A step that takes all of it still leaves the others what they
+// keep.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestStop(t *testing.T) {
 	require.NoError(t, service.Stop(time.Second))
 }
 
-// What knows no context is not waited for longer than the step's time.
+// A function without a context is not waited for longer than the step's time.
 func TestWithin(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, service.Within(t.Context(), func() {}))

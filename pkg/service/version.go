@@ -5,8 +5,8 @@ import "runtime/debug"
 // version is set by the linker when an image is built, see the Dockerfile.
 var version string
 
-// Version says what was built: the version that the linker was given, or else the
-// commit, or the module's version; "unknown" where there is none of them.
+// Version is the version of this binary: the one that the linker set, or else the commit, or
+// the module's version; "unknown" if there is none.
 func Version() string {
 	if version != "" {
 		return version

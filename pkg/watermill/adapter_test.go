@@ -12,8 +12,8 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// A topic is a fanout exchange. A consumer group is a queue that is bound to it, and its
-// subscribers compete.
+// A topic is a fanout exchange. A consumer group is a queue bound to it, whose subscribers
+// compete.
 
 // publisher is Watermill's message.Publisher.
 type publisher struct{ *messaging.Publisher }
@@ -70,7 +70,7 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		case <-s.closing:
 		case <-consumer.Done(): // its Conn is closed
 		}
-		_ = consumer.Stop(within(closeTimeout)) // gives back what nobody has taken
+		_ = consumer.Stop(within(closeTimeout)) // gives back the messages that were not received
 		<-consumer.Done()
 		close(messages)
 	})
@@ -85,7 +85,7 @@ func (s *subscriber) Close() error {
 
 var errNacked = errors.New("nacked")
 
-// handler hands deliveries over and waits for their Ack or Nack, which are the verdict.
+// handler passes deliveries on, and waits for their Ack or Nack, which is the verdict.
 func handler(subscribed context.Context, messages chan<- *message.Message) messaging.Handler {
 	return messaging.HandlerFunc(func(ctx context.Context, d *messaging.Delivery) error {
 		m := message.NewMessage(d.ID, d.Body)

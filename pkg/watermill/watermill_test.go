@@ -18,12 +18,12 @@ func TestMain(m *testing.M) {
 	messagingtest.Main(m, "github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2")
 }
 
-// A test of Watermill's, for a publisher and a subscriber.
+// A test of Watermill for a publisher and a subscriber.
 type universal func(*testing.T, tests.TestContext, tests.PubSubConstructor)
 
-// everyQueue is what holds on every queue. Of Watermill's 16 tests there is one that holds
-// on none: TestNewSubscriberReceivesOldMessages. A queue gives a message once; a stream
-// keeps it, and is read without Ack and Nack.
+// everyQueue has the tests that pass on every queue. One of Watermill's 16 tests passes on none:
+// TestNewSubscriberReceivesOldMessages. A queue delivers a message to one subscriber only; a
+// stream keeps it, but is read without Ack and Nack.
 var everyQueue = map[string]universal{
 	"PublishSubscribe":                  tests.TestPublishSubscribe,
 	"ConcurrentSubscribe":               tests.TestConcurrentSubscribe,
@@ -37,14 +37,14 @@ var everyQueue = map[string]universal{
 	"SubscribeCtx":                      tests.TestSubscribeCtx,
 }
 
-// competing needs no order.
+// competing has the tests that need no order.
 var competing = map[string]universal{
 	"ContinueAfterErrors": tests.TestContinueAfterErrors,
 }
 
-// ordered needs order, and nothing that comes before its turn. ContinueAfterErrors does not
-// hold: it sends 300 Nacks to one message, since the next one waits for it, and a consumer
-// that keeps order tries a message for 75 s and then parks it.
+// ordered has the tests that need order. ContinueAfterErrors does not pass: it answers one message
+// with 300 Nacks, since the next one waits for it, and a consumer that keeps order tries a message
+// for 75 s and then parks it.
 var ordered = map[string]universal{
 	"PublishSubscribeInOrder": tests.TestPublishSubscribeInOrder,
 	"NoAck":                   tests.TestNoAck,
@@ -68,7 +68,7 @@ func TestSingleActiveConsumer(t *testing.T) {
 	c.run(t, tests.Features{Persistent: true, GuaranteedOrder: true}, everyQueue, ordered)
 }
 
-// The broker is restarted twice while 100 goroutines publish: so no other test may run.
+// The broker is restarted twice while 100 goroutines publish, so no other test may run.
 func TestReconnect(t *testing.T) { //nolint:paralleltest // see above
 	c := connect(t, messaging.Queue{Type: messaging.Quorum}, messaging.Concurrency(10), messaging.HandlerTimeout(0))
 	restart := fmt.Sprintf("docker restart $(docker ps -q --filter label=messagingtest.owner=%s)", owner.Name())
@@ -92,7 +92,7 @@ func connect(t *testing.T, q messaging.Queue, opts ...messaging.ConsumeOption) *
 	return &constructor{b.Connect(t, b.Config()), q, opts}
 }
 
-// declare makes the exchange of a topic and the queue of a group, as often as asked.
+// declare declares the exchange of a topic and the queue of a group. It can be repeated.
 func (c *constructor) declare(topic string, q messaging.Queue) error {
 	return c.conn.Declare(within(closeTimeout), messaging.Topology{
 		Exchanges: []messaging.Exchange{{Name: topic, Kind: messaging.Fanout}},

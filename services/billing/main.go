@@ -1,4 +1,4 @@
-// Command billing takes and gives back the money for orders.
+// Command billing charges and refunds the payments of orders.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command notifier tells customers what became of their orders.
+// Command notifier notifies customers of their orders and payments.
 package main
 
 import (

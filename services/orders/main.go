@@ -1,4 +1,4 @@
-// Command orders takes orders and carries each to its end.
+// Command orders takes orders and moves each one to its final status.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command pricing-rpc keeps the prices and answers calls for them.
+// Command pricing-rpc stores the prices and answers calls for them.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command sandbox is the outside world: a payment provider, a mailbox and a
-// receiver of webhooks. It is not part of the system, and speaks no AMQP.
+// Command sandbox simulates the outside systems: a payment provider, a mail server and a
+// receiver of webhooks. It is not part of the system, and uses no AMQP.
 package main
 
 import (

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Lock waits until no other process has the machine, and gives the function that releases it.
+// Lock waits until no other process has the machine, and returns the function that releases it.
 func Lock(ctx context.Context) (unlock func(), err error) {
 	name := filepath.Join(os.TempDir(), "orderflow-machine.lock")
-	file, err := os.Open(name) //nolint:gosec // it may be another user's: then opening with O_CREATE would fail
+	file, err := os.Open(name) //nolint:gosec // it may belong to another user: then opening with O_CREATE would fail
 	if errors.Is(err, fs.ErrNotExist) {
 		file, err = os.OpenFile(name, os.O_CREATE|os.O_RDONLY, 0o644) //nolint:gosec // others lock it too
 	}

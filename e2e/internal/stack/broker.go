@@ -13,9 +13,9 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// The broker, as its administrator: these need ReadPasswords.
+// Access to the broker as its administrator. Call ReadPasswords first.
 
-// TotalsAge is more than the age of the totals that Messages gives, 5 s.
+// TotalsAge is more than the age of the numbers that Messages returns, 5 s.
 const TotalsAge = 6 * time.Second
 
 // The nodes' ports, in the order of Nodes.
@@ -44,7 +44,7 @@ func (s *Stack) dialNode(node int) (*amqp.Connection, error) {
 	return amqp.Dial(fmt.Sprintf("amqp://admin:%s@%s/", s.passwords.broker, s.Address(amqpPorts[node])))
 }
 
-// BrokerUp waits until every node takes AMQP connections and opens a channel.
+// BrokerUp waits until every node accepts AMQP connections and opens a channel.
 func (s *Stack) BrokerUp(ctx context.Context) error {
 	for node := range s.Nodes {
 		err := Poll(ctx, 2*time.Minute, func() error {
@@ -62,8 +62,8 @@ func (s *Stack) BrokerUp(ctx context.Context) error {
 	return nil
 }
 
-// Messages gives the messages in each queue, where the broker says it. These totals count
-// what consumers hold and what waits for another attempt, and are up to 5 s old.
+// Messages returns the number of messages in each queue that the broker reports. The numbers
+// include messages that are not acknowledged or wait for another attempt, and are up to 5 s old.
 func (s *Stack) Messages(ctx context.Context) (map[string]int, error) {
 	var list []struct {
 		Name     string `json:"name"`
@@ -81,7 +81,7 @@ func (s *Stack) Messages(ctx context.Context) (map[string]int, error) {
 	return out, nil
 }
 
-// Management asks the management API of the first node that answers. in is sent as JSON,
+// Management calls the management API of the first node that answers. in is sent as JSON,
 // and the answer is decoded into out, unless that is nil.
 func (s *Stack) Management(ctx context.Context, method, path string, in, out any) (err error) {
 	for node := range s.Nodes {
@@ -92,7 +92,7 @@ func (s *Stack) Management(ctx context.Context, method, path string, in, out any
 	return err
 }
 
-// ManagementOf asks one node, by its index in Nodes.
+// ManagementOf calls the API of one node, by its index in Nodes.
 func (s *Stack) ManagementOf(ctx context.Context, node int, method, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Stack) ManagementOf(ctx context.Context, node int, method, path string,
 	return nil
 }
 
-// do sends a request and gives the body of the answer; a status of 300 or more is an error.
+// do sends a request and returns the body of the answer; a status of 300 or more is an error.
 func (s *Stack) do(req *http.Request) ([]byte, error) {
 	res, err := s.HTTP.Do(req)
 	if err != nil {

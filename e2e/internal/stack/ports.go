@@ -13,8 +13,8 @@ import (
 // proxyPort is toxiproxy's own port, where its client controls it.
 const proxyPort = "PROXY_PORT"
 
-// choosePorts finds free ports for everything that the compose files publish: one for a
-// server, and as many in a row as there are replicas for a service.
+// choosePorts finds free ports for all published ports of the compose files: one for a server,
+// and consecutive ones for the replicas of a service.
 func choosePorts(root string, options Options) (map[string]string, error) {
 	names, err := portVariables(root)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // startProxy puts toxiproxy between billing and the broker. Its binary is built here and
-// copied into a container of an image that is here too, so that nothing is pulled.
+// copied into a container of an image that is already used, so that nothing is pulled.
 func (s *Stack) startProxy(ctx context.Context) error {
 	_, err := s.Script(ctx, fmt.Sprintf(`source scripts/lib.sh
 		(cd e2e && CGO_ENABLED=0 go build -trimpath -o "$cache/toxiproxy" github.com/Shopify/toxiproxy/v2/cmd/server)

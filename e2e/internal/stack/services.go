@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// passwords are what was made for this stack alone.
+// passwords are those that were made for this stack.
 type passwords struct {
 	broker   string // of the broker's administrator
 	ledger   string // of the database role that reads every table
@@ -68,11 +68,11 @@ func (s *Stack) Sandbox(ctx context.Context, method, path string, body []byte) e
 	return nil
 }
 
-// adminPorts are where services say whether they are ready, inside of their network.
+// adminPorts are the services' admin ports, which are reachable in the containers' network.
 var adminPorts = map[string]int{"orders": 9081, "billing": 9083, "notifier": 9084}
 
-// Readiness is what the replicas of orders, billing or notifier say of their readiness, a
-// line each.
+// Readiness returns the answers of the replicas of orders, billing or notifier to /readyz of
+// their admin ports, one line each.
 func (s *Stack) Readiness(ctx context.Context, service string) (string, error) {
 	port, ok := adminPorts[service]
 	if !ok {
@@ -84,8 +84,7 @@ func (s *Stack) Readiness(ctx context.Context, service string) (string, error) {
 		done'`, s.Network(), s.Project, service, s.Replicas(service), port))
 }
 
-// Logs gives what the containers of a service have logged, the lines with their times,
-// through a shell pipeline.
+// Logs returns the logs of the containers of a service, with times, through a shell pipeline.
 func (s *Stack) Logs(ctx context.Context, service, options, pipeline string) (string, error) {
 	return s.Script(ctx, fmt.Sprintf(`for c in $(docker ps -aq --filter label=com.docker.compose.project=%s --filter label=com.docker.compose.service=%s); do
 		docker logs %s $c 2>&1

@@ -1,6 +1,6 @@
-// Package stack starts a whole Orderflow in containers of its own, as `make up` does: a
-// compose project with a name and ports that no other has. Tests and the chaos drill run
-// on it, and it is removed with everything that belongs to it.
+// Package stack starts a complete Orderflow in containers, as `make up` does: a compose project
+// with a unique name and unique ports. Tests and `make chaos` use it. Stop removes it with
+// everything that belongs to it.
 package stack
 
 import (
@@ -21,17 +21,17 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest/owner"
 )
 
-// Services are the services that Options.Replicas is about. The servers and the sandbox
-// run once.
+// Services are the services that Options.Replicas applies to. The servers and the sandbox have
+// one container each.
 var Services = []string{"orders", "billing", "notifier", "pricing-rpc"}
 
-// Options are what a stack is started with. The zero value is `make up`.
+// Options are the options of a stack. The zero value starts what `make up` starts.
 type Options struct {
-	// Name goes into the name of the compose project, so that one process can have several.
+	// Name is a part of the name of the compose project, so that one process can have several.
 	Name string
 	// With are the overlays, as in `make up WITH=...`.
 	With string
-	// Replicas is how often each service runs; the default is once.
+	// Replicas is the number of replicas of each service; the default is 1.
 	Replicas int
 	// Proxy puts toxiproxy between billing and the broker.
 	Proxy bool
@@ -41,11 +41,11 @@ type Options struct {
 
 // Stack is a compose project.
 type Stack struct {
-	// Project is its name. scripts/test.sh removes the projects of processes that are gone.
+	// Project is its name. scripts/test.sh removes the projects of processes that have ended.
 	Project string
 	// Nodes are the names of the broker's containers.
 	Nodes []string
-	// HTTP is a client for whatever the stack publishes.
+	// HTTP is a client for the published ports of the stack.
 	HTTP *http.Client
 	// Proxy is between billing and the broker, or nil without Options.Proxy.
 	Proxy *toxiproxy.Proxy
@@ -57,7 +57,7 @@ type Stack struct {
 	passwords passwords
 }
 
-// New gives a stack that is not started. Its scripts act on its own project.
+// New makes a stack that is not started. Its scripts use its own project.
 func New(options Options) (*Stack, error) {
 	root, err := repository()
 	if err != nil {
@@ -78,7 +78,7 @@ func New(options Options) (*Stack, error) {
 	return s, err
 }
 
-// Start brings the stack up and waits until it is ready. Stop removes it, also after an
+// Start starts the stack and waits until it is ready. Call Stop to remove it, also after an
 // error.
 func (s *Stack) Start(ctx context.Context) error {
 	if _, err := s.Script(ctx, "WITH="+s.options.With+" scripts/up.sh"); err != nil {
@@ -100,8 +100,8 @@ func (s *Stack) Start(ctx context.Context) error {
 	return err
 }
 
-// Stop removes containers, networks, volumes and built images. The base images stay:
-// others use them.
+// Stop removes containers, networks, volumes and built images. The base images are
+// kept, since others use them.
 func (s *Stack) Stop(ctx context.Context) error {
 	s.HTTP.CloseIdleConnections()
 	_, err := s.Script(ctx, "source scripts/lib.sh; remove_project "+s.Project)
@@ -129,13 +129,13 @@ func (s *Stack) Address(variable string) string {
 	return "127.0.0.1:" + first
 }
 
-// Orders is the URL of one of orders' replicas, as a load balancer would choose.
+// Orders returns the URL of one of the replicas of orders, as a load balancer would choose.
 func (s *Stack) Orders() string {
 	return fmt.Sprintf("http://127.0.0.1:%d", firstPort(s.ports["ORDERS_PORT"])+rand.IntN(s.Replicas("orders")))
 }
 
-// Script runs a shell command in the repository's root, with the stack's environment. Its
-// output comes with an error too, whose text has the last lines.
+// Script runs a shell command in the repository's root, with the stack's environment. It
+// returns the output also with an error; the text of the error has the last lines.
 func (s *Stack) Script(ctx context.Context, command string) (string, error) {
 	cmd := exec.CommandContext(ctx, "bash", "-c", command) //nolint:gosec // our own commands
 	cmd.Dir = s.root
@@ -145,7 +145,7 @@ func (s *Stack) Script(ctx context.Context, command string) (string, error) {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
-	// SIGTERM lets the shell end what it has started; SIGKILL would not.
+	// After SIGTERM the shell ends the processes that it has started; after SIGKILL it could not.
 	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -184,7 +184,7 @@ func (s *Stack) Container(service string, number int) string {
 // Network is the name of the network of all containers.
 func (s *Stack) Network() string { return s.Project + "_default" }
 
-// repository is the folder that holds go.work, from wherever this runs.
+// repository is the folder with go.work, found from the current directory upwards.
 func repository() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -198,7 +198,7 @@ func repository() (string, error) {
 	return "", errors.New("not inside the repository")
 }
 
-// Poll tries every 100 ms until try gives no error. After the timeout it gives the last
+// Poll calls try every 100 ms until it returns no error. After the timeout it returns the last
 // error.
 func Poll(ctx context.Context, timeout time.Duration, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -218,7 +218,7 @@ func Poll(ctx context.Context, timeout time.Duration, try func() error) error {
 	}
 }
 
-// Wait waits for that long, or until ctx is done, which is an error.
+// Wait waits for d, or until ctx is done, which is an error.
 func Wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -10,8 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every published port of the compose files is another one, and replicas have theirs in a
-// row.
+// All published ports of the compose files differ, and those of replicas are consecutive.
 func TestPorts(t *testing.T) {
 	t.Parallel()
 	s, err := New(Options{Replicas: 3})

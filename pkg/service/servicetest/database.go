@@ -1,4 +1,4 @@
-// Package servicetest is what the tests of several services share.
+// Package servicetest has helpers for the tests of several services.
 package servicetest
 
 import (
@@ -16,16 +16,16 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// DB is a real database of one test, which counts its commits.
+// DB is a real database for one test. It counts its commits.
 type DB struct {
 	*transactional.DB
 	commits atomic.Int64
 }
 
-// Commits says how often a relay would have been woken.
+// Commits returns the number of commits, each of which would wake a relay.
 func (db *DB) Commits() int { return int(db.commits.Load()) }
 
-// NewDB makes a database with inbox, outbox and a service's own tables.
+// NewDB makes a database with the tables of the inbox, the outbox and a service.
 func NewDB(t testing.TB, tables func() (fs.FS, error)) *DB {
 	t.Helper()
 	pool := open(t, messagingtest.Database(t))
@@ -40,7 +40,7 @@ func NewDB(t testing.TB, tables func() (fs.FS, error)) *DB {
 	return db
 }
 
-// NewAwayDB makes a database that nobody can connect to.
+// NewAwayDB makes a DB for a database that cannot be reached.
 func NewAwayDB(t testing.TB) *transactional.DB {
 	t.Helper()
 	return transactional.New(open(t, "postgres://127.0.0.1:1/nothing"), nil, nil)

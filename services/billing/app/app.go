@@ -1,4 +1,4 @@
-// Package app wires billing.
+// Package app connects the parts of billing.
 package app
 
 import (
@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// refundConcurrency is small: refunds are rare, and nobody waits for them.
+	// refundConcurrency is small: refunds are rare, and not urgent.
 	refundConcurrency = 2
-	// databaseTime is what a handler gets on top of the provider's time.
+	// databaseTime is added to the provider's timeout for a handler.
 	databaseTime = 10 * time.Second
 )
 
@@ -32,16 +32,16 @@ type Config struct {
 	service.DatabaseConfig
 	service.BrokerConfig
 	ProviderURL string `env:"PROVIDER_URL,required,notEmpty"`
-	// ProviderKey is what the provider knows us by, as a bearer token.
+	// ProviderKey is our key at the provider, sent as a bearer token.
 	ProviderKey service.Secret `env:"PROVIDER_KEY_FILE"`
-	// ProviderTimeout bounds one call of the payment provider.
+	// ProviderTimeout limits one call to the payment provider.
 	ProviderTimeout time.Duration `env:"PROVIDER_TIMEOUT" envDefault:"10s"`
-	// Concurrency is how many charges run at once. Small is good: what was taken
-	// from the queue early is overtaken by no express order.
+	// Concurrency is how many charges are handled at the same time. Keep it small: an
+	// express order cannot overtake a charge that was already delivered.
 	Concurrency int `env:"CONCURRENCY" envDefault:"4"`
 }
 
-// Validate names the setting that is wrong.
+// Validate checks the settings. The error names the wrong one.
 func (c Config) Validate() error {
 	switch {
 	case c.ProviderTimeout <= 0 || c.ProviderTimeout > time.Minute:
@@ -53,10 +53,10 @@ func (c Config) Validate() error {
 	}
 }
 
-// handlerTimeout is for a call of the provider and what the database does around it.
+// handlerTimeout is for a call to the provider, and the transactions before and after it.
 func (c Config) handlerTimeout() time.Duration { return c.ProviderTimeout + databaseTime }
 
-// App is a running billing.
+// App is an instance of billing.
 type App struct {
 	*service.Core
 	config   Config
@@ -77,9 +77,9 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	return &App{Core: core, config: c, provider: charge.NewProvider(provider, c.ProviderKey, c.ProviderTimeout, providerMetrics(core.Registry))}, nil
 }
 
-// wire makes the consumers. There are no routes.
+// wire makes the consumers. Billing has no routes.
 func (a *App) wire() (*http.ServeMux, error) {
-	handlers := &messages.Handlers{Desk: charge.NewDesk(postgres.NewStore(a.DB), a.provider, a.Log)}
+	handlers := &messages.Handlers{Service: charge.NewService(postgres.NewStore(a.DB), a.provider, a.Log)}
 	timeout := messaging.HandlerTimeout(a.config.handlerTimeout())
 	if err := a.Consume(contract.BillingCharge, handlers.Commands(), timeout, messaging.Concurrency(a.config.Concurrency)); err != nil {
 		return nil, err
@@ -90,16 +90,16 @@ func (a *App) wire() (*http.ServeMux, error) {
 	return http.NewServeMux(), nil
 }
 
-// Run works until ctx is done, and then stops in order.
+// Run works until ctx is done, and then stops in order, see [service.Core.Run].
 func (a *App) Run(ctx context.Context) error {
 	defer a.provider.Close()
 	return a.Core.Run(ctx, a.wire)
 }
 
-// providerMetrics times the calls of the payment provider, by their outcome.
+// providerMetrics measures the duration of calls to the payment provider, by outcome.
 func providerMetrics(registry *prometheus.Registry) charge.Observe {
 	calls := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "billing_provider_seconds", Help: "Calls of the payment provider.",
+		Name: "billing_provider_seconds", Help: "Duration of calls to the payment provider.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 	}, []string{"operation", "outcome"})
 	registry.MustRegister(calls)

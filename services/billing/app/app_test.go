@@ -26,7 +26,7 @@ func TestBilling(t *testing.T) {
 
 	t.Run("captured", func(t *testing.T) {
 		f.charge(t, command(t, contract.Charge, "o-ok", "tok_ok"))
-		kind, event := f.hear(t)
+		kind, event := f.nextEvent(t)
 		require.Equal(t, contract.PaymentCaptured.Name, kind)
 		require.Equal(t, "p-o-ok", event.PaymentID)
 		require.Equal(t, 1, event.Attempts)
@@ -35,7 +35,7 @@ func TestBilling(t *testing.T) {
 
 	t.Run("declined", func(t *testing.T) {
 		f.charge(t, command(t, contract.Charge, "o-declined", "tok_declined"))
-		kind, event := f.hear(t)
+		kind, event := f.nextEvent(t)
 		require.Equal(t, contract.PaymentDeclined.Name, kind)
 		require.Equal(t, "card_declined", event.Reason)
 	})
@@ -43,7 +43,7 @@ func TestBilling(t *testing.T) {
 	t.Run("flaky, then captured once", func(t *testing.T) {
 		started := time.Now()
 		f.charge(t, command(t, contract.Charge, "o-flaky", "tok_flaky_2"))
-		kind, event := f.hear(t)
+		kind, event := f.nextEvent(t)
 		require.Equal(t, contract.PaymentCaptured.Name, kind)
 		require.Equal(t, 3, event.Attempts)
 		require.GreaterOrEqual(t, time.Since(started), 2500*time.Millisecond, "the broker delays by 1 s and 2 s")
@@ -64,11 +64,11 @@ func TestBilling(t *testing.T) {
 		m := command(t, contract.Charge, "o-twice", "tok_slow_200")
 		f.charge(t, m)
 		f.charge(t, m)
-		f.charge(t, command(t, contract.Charge, "o-twice", "tok_slow_200")) // an id of its own
-		kind, _ := f.hear(t)
+		f.charge(t, command(t, contract.Charge, "o-twice", "tok_slow_200")) // with its own message id
+		kind, _ := f.nextEvent(t)
 		require.Equal(t, contract.PaymentCaptured.Name, kind)
 		f.charge(t, command(t, contract.Charge, "o-after", "tok_ok"))
-		_, event := f.hear(t)
+		_, event := f.nextEvent(t)
 		require.Equal(t, "o-after", event.OrderID, "no second event of the other order")
 		require.Equal(t, 1, f.total(t, "captures", "o-twice"))
 	})
@@ -88,7 +88,7 @@ func TestBilling(t *testing.T) {
 		for range 2 {
 			f.refund(t, command(t, contract.Refund, "o-ok", ""))
 		}
-		kind, event := f.hear(t)
+		kind, event := f.nextEvent(t)
 		require.Equal(t, contract.PaymentRefunded.Name, kind)
 		require.Equal(t, "o-ok", event.OrderID)
 		require.Equal(t, 1, f.total(t, "refunds", "o-ok"))
@@ -97,9 +97,9 @@ func TestBilling(t *testing.T) {
 	t.Run("a refund that overtakes its charge waits for it", func(t *testing.T) {
 		f.refund(t, command(t, contract.Refund, "o-late", ""))
 		f.charge(t, command(t, contract.Charge, "o-late", "tok_slow_300"))
-		kind, _ := f.hear(t)
+		kind, _ := f.nextEvent(t)
 		require.Equal(t, contract.PaymentCaptured.Name, kind)
-		kind, event := f.hear(t)
+		kind, event := f.nextEvent(t)
 		require.Equal(t, contract.PaymentRefunded.Name, kind)
 		require.Equal(t, "o-late", event.OrderID)
 	})
@@ -109,7 +109,7 @@ func TestBilling(t *testing.T) {
 		require.Contains(t, f.dead(t, contract.BillingRefund).Headers[messaging.HeaderDeadReason], "declined")
 	})
 
-	t.Run("a charge from somebody else", func(t *testing.T) {
+	t.Run("a charge from another service", func(t *testing.T) {
 		stranger, err := f.broker.Connect(t, f.broker.Config()).Publisher()
 		require.NoError(t, err)
 		require.NoError(t, stranger.Publish(t.Context(), contract.ChargeRoute, command(t, contract.Charge, "o-stranger", "tok_ok")))
@@ -133,9 +133,9 @@ func (f *fixture) checkReady(t *testing.T) {
 	require.Equal(t, http.StatusOK, res.StatusCode)
 }
 
-// Two copies of a charge are at the provider at once. It says no to one of them and yes
-// to the other, whose answer comes last: the money is there, so it is announced, and can
-// be given back.
+// Two copies of a charge are at the provider at the same time. It declines one of them and
+// accepts the other, whose answer comes last. So the payment is announced as captured, and can
+// be refunded.
 func TestDeclinedAndCapturedAfterAll(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32
@@ -157,16 +157,16 @@ func TestDeclinedAndCapturedAfterAll(t *testing.T) {
 	}))
 	t.Cleanup(provider.Close)
 	f := setupWith(t, with{provider: provider.URL})
-	for range 2 { // each with an id of its own
+	for range 2 { // each with its own id
 		f.charge(t, command(t, contract.Charge, "o-1", "tok_ok"))
 	}
-	kind, _ := f.hear(t)
+	kind, _ := f.nextEvent(t)
 	require.Equal(t, contract.PaymentDeclined.Name, kind)
 	close(declined)
-	kind, _ = f.hear(t)
+	kind, _ = f.nextEvent(t)
 	require.Equal(t, contract.PaymentCaptured.Name, kind)
 	f.refund(t, command(t, contract.Refund, "o-1", ""))
-	kind, _ = f.hear(t)
+	kind, _ = f.nextEvent(t)
 	require.Equal(t, contract.PaymentRefunded.Name, kind)
 	for _, queue := range []messaging.Queue{contract.BillingCharge, contract.BillingRefund} {
 		require.Zero(t, f.broker.Depth(t, contract.DeadQueue(queue.Name)))
@@ -186,7 +186,7 @@ func TestChargesSurviveConnectionsThatBreak(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for len(seen) < orders {
-		kind, event := f.hear(t)
+		kind, event := f.nextEvent(t)
 		require.Equal(t, contract.PaymentCaptured.Name, kind)
 		seen[event.OrderID] = true // the outbox may send an event twice
 	}
@@ -195,7 +195,7 @@ func TestChargesSurviveConnectionsThatBreak(t *testing.T) {
 	}
 }
 
-// reopen replaces the channel that listens, after its connection was closed.
+// reopen replaces the test's channel after its connection was closed.
 func (f *fixture) reopen(t *testing.T) {
 	t.Helper()
 	raw, err := amqp.Dial(f.broker.URL)
@@ -223,7 +223,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// It is refused before anything is waited for.
+// A wrong setting is refused before the start.
 func TestBadProviderURL(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "foo", "ftp://provider", "http://key:s3cret@provider", "http://provider/#part"} {

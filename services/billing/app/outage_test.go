@@ -16,7 +16,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// fault turns a switch of the sandbox on, or all of them off.
+// fault turns on a switch of the sandbox, or turns off all of them.
 func (f *fixture) fault(t *testing.T, name, body string) {
 	t.Helper()
 	method, path := http.MethodPut, "/v1/faults/"+name
@@ -42,8 +42,8 @@ func (f *fixture) isReady(t *testing.T, want bool) {
 	})
 }
 
-// Whatever keeps the provider from acting, charges wait for it, and none of their attempts
-// is used up. A failed one would be tried again after 50 ms here, and so be parked soon.
+// Whatever fault the provider has, charges wait for it, and no attempt is counted. A failed
+// attempt would be repeated after 50 ms here, so such a charge would soon be parked.
 func TestChargesWaitForTheProvider(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.WarnLevel)
@@ -73,9 +73,9 @@ func TestChargesWaitForTheProvider(t *testing.T) {
 
 			f.fault(t, "", "")
 			for len(orders) > 0 {
-				kind, event := f.hear(t)
+				kind, event := f.nextEvent(t)
 				require.Equal(t, contract.PaymentCaptured.Name, kind)
-				require.Equal(t, 1, event.Attempts, "an outage is no attempt")
+				require.Equal(t, 1, event.Attempts, "an outage does not count as an attempt")
 				delete(orders, event.OrderID)
 				require.Equal(t, 1, f.total(t, "captures", strings.ReplaceAll(event.OrderID, " ", "%20")))
 			}
@@ -84,8 +84,8 @@ func TestChargesWaitForTheProvider(t *testing.T) {
 	}
 }
 
-// A token at which the provider always times out is parked in the end, with its reason,
-// and nobody else waits for it.
+// A charge with a token for which the provider never answers is parked at the limit, with the
+// reason, and other charges do not wait for it.
 func TestATokenThatNeverAnswersIsParked(t *testing.T) {
 	t.Parallel()
 	f := setupWith(t, with{timeout: 300 * time.Millisecond, retry: 50 * time.Millisecond})
@@ -97,7 +97,7 @@ func TestATokenThatNeverAnswersIsParked(t *testing.T) {
 		require.Less(t, time.Since(started), 2*time.Minute, "%d others were paid", paid)
 		order := fmt.Sprint("o-", paid)
 		f.charge(t, command(t, contract.Charge, order, "tok_ok"))
-		kind, event := f.hear(t)
+		kind, event := f.nextEvent(t)
 		require.Equal(t, contract.PaymentCaptured.Name, kind)
 		require.Equal(t, order, event.OrderID)
 		require.Equal(t, 1, event.Attempts)

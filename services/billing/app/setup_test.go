@@ -24,7 +24,7 @@ import (
 
 const password = "test-only"
 
-// fixture is billing between a real broker, a real database and the real sandbox.
+// fixture is billing with a real broker, a real database and the real sandbox.
 type fixture struct {
 	broker *messagingtest.BrokerInfo
 	events *amqp.Channel
@@ -42,11 +42,11 @@ func setup(t *testing.T) *fixture {
 	return setupWith(t, with{})
 }
 
-// with is how a fixture differs from the real system.
+// with has the differences of a fixture from the real system.
 type with struct {
-	provider string        // its URL, in place of the sandbox's
+	provider string        // its URL, instead of the sandbox's
 	timeout  time.Duration // of one call
-	retry    time.Duration // of a charge that has failed
+	retry    time.Duration // delay before a failed charge is tried again
 	log      *zap.Logger   // of billing
 }
 
@@ -105,7 +105,7 @@ func setupWith(t *testing.T, c with) *fixture {
 	return f
 }
 
-// run runs something until the test ends, and wants it to stop cleanly.
+// run runs an app until the test ends, and checks that it stops without an error.
 func run(t *testing.T, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -117,7 +117,7 @@ func run(t *testing.T, f func(context.Context) error) {
 	})
 }
 
-// command makes a message; every order has a payment of its own.
+// command makes a message; every order has its own payment.
 func command(t *testing.T, kind messaging.MessageType, order, token string) messaging.Message {
 	t.Helper()
 	m, err := messaging.NewMessage(kind, contract.ChargeBody{
@@ -139,8 +139,8 @@ func (f *fixture) refund(t *testing.T, m messaging.Message) {
 	require.NoError(t, f.orders.Publish(t.Context(), contract.RefundRoute, m))
 }
 
-// hear waits for the next event.
-func (f *fixture) hear(t *testing.T) (string, contract.PaymentBody) {
+// nextEvent waits for the next event.
+func (f *fixture) nextEvent(t *testing.T) (string, contract.PaymentBody) {
 	t.Helper()
 	var d amqp.Delivery
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
@@ -172,7 +172,7 @@ func (f *fixture) dead(t *testing.T, queue messaging.Queue) amqp.Delivery {
 	return d
 }
 
-// total asks the sandbox how many captures or refunds it has of an order.
+// total returns how many captures or refunds of an order the sandbox has.
 func (f *fixture) total(t *testing.T, what, order string) (n int) {
 	t.Helper()
 	res, err := f.http.Get(f.shop + "/v1/" + what + "?order_id=" + order)

@@ -1,4 +1,4 @@
-// Package app wires notifier.
+// Package app connects the parts of notifier.
 package app
 
 import (
@@ -18,8 +18,8 @@ import (
 	"example.com/orderflow/services/notifier/internal/postgres"
 )
 
-// handlerTimeout is for a mail or a webhook, which have 10 s, and a few statements in
-// the database.
+// handlerTimeout is for a mail or a webhook, which may take 10 s, and a few database
+// statements.
 const handlerTimeout = 20 * time.Second
 
 // Config is what notifier reads from the environment.
@@ -29,17 +29,17 @@ type Config struct {
 	service.BrokerConfig
 	SMTPAddr     string `env:"SMTP_ADDR,required,notEmpty"`
 	SMTPStartTLS bool   `env:"SMTP_STARTTLS"`
-	// SMTPUser and SMTPPassword log in at the mail server, if it wants that.
+	// SMTPUser and SMTPPassword are the login at the mail server, if it requires one.
 	SMTPUser     string         `env:"SMTP_USER"`
 	SMTPPassword service.Secret `env:"SMTP_PASSWORD_FILE"`
 	MailFrom     string         `env:"MAIL_FROM" envDefault:"shop@example.com"`
 	WebhookURL   string         `env:"WEBHOOK_URL,required,notEmpty"`
-	// WebhookSecret signs webhooks, see [notify.Webhook.Send].
+	// WebhookSecret is the secret that signs webhooks, see [notify.Webhook.Send].
 	WebhookSecret service.Secret `env:"WEBHOOK_SECRET_FILE"`
 	Concurrency   int            `env:"CONCURRENCY" envDefault:"4"`
 }
 
-// Validate names the setting that is wrong.
+// Validate checks the settings. The error names the wrong one.
 func (c Config) Validate() error {
 	if c.Concurrency < 1 {
 		return errors.New("CONCURRENCY: must be at least 1")
@@ -47,7 +47,7 @@ func (c Config) Validate() error {
 	return c.CheckStop(handlerTimeout)
 }
 
-// App is a running notifier.
+// App is an instance of notifier.
 type App struct {
 	*service.Core
 	config  Config
@@ -75,7 +75,7 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	return &App{Core: core, config: c, email: email, webhook: notify.NewWebhook(receiver, c.WebhookSecret)}, nil
 }
 
-// wire makes the consumers. There are no routes.
+// wire makes the consumers. Notifier has no routes.
 func (a *App) wire() (*http.ServeMux, error) {
 	store := postgres.NewStore(a.DB)
 	a.Prune("sent", func(ctx context.Context) (int64, error) { return store.PruneSent(ctx, service.SentRetention) })
@@ -99,7 +99,7 @@ func (a *App) wire() (*http.ServeMux, error) {
 	return http.NewServeMux(), nil
 }
 
-// Run works until ctx is done, and then stops in order.
+// Run works until ctx is done, and then stops in order, see [service.Core.Run].
 func (a *App) Run(ctx context.Context) error {
 	defer a.webhook.Close()
 	return a.Core.Run(ctx, a.wire)

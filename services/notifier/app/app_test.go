@@ -25,7 +25,7 @@ const (
 	webhookSecret = "test-only too"
 )
 
-// fixture is notifier between a real broker, a real database and the real sandbox.
+// fixture is notifier with a real broker, a real database and the real sandbox.
 type fixture struct {
 	orders, billing *messaging.Publisher
 	broker          *messagingtest.BrokerInfo
@@ -84,7 +84,7 @@ func setupOn(t *testing.T, topology messaging.Topology, log *zap.Logger) *fixtur
 	return f
 }
 
-// run runs something until the test ends, and wants it to stop cleanly.
+// run runs an app until the test ends, and checks that it stops without an error.
 func run(t *testing.T, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -96,7 +96,7 @@ func run(t *testing.T, f func(context.Context) error) {
 	})
 }
 
-// order publishes an order event; every order has a customer of its own, named as it is.
+// order publishes an order event; every order has its own customer, with the same name.
 func (f *fixture) order(t *testing.T, kind messaging.MessageType, event, order, tier string, copies int) {
 	t.Helper()
 	m, err := messaging.NewMessage(kind, contract.OrderBody{
@@ -125,7 +125,7 @@ type webhook struct {
 	DedupeKey string `json:"dedupe_key"`
 }
 
-// outsideHas asks the sandbox until it has seen as many mails and webhooks about an order.
+// outsideHas waits until the sandbox has this many mails and webhooks of an order.
 func (f *fixture) outsideHas(t *testing.T, order string, mails, webhooks int) (s seen) {
 	t.Helper()
 	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
@@ -145,7 +145,7 @@ func TestNotifier(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 
-	t.Run("a mail, once, however often it is told", func(t *testing.T) {
+	t.Run("one mail for any number of copies", func(t *testing.T) {
 		f.order(t, contract.OrderPaid, "paid", "o-paid", contract.TierStandard, 3)
 		f.order(t, contract.OrderCancelled, "cancelled", "o-cancelled", contract.TierStandard, 1)
 		f.outsideHas(t, "o-cancelled", 1, 0)
@@ -155,7 +155,7 @@ func TestNotifier(t *testing.T) {
 		require.Equal(t, "order-paid:o-paid", m.DedupeKey)
 	})
 
-	t.Run("what is urgent goes to the webhook too", func(t *testing.T) {
+	t.Run("an urgent notification goes to the webhook too", func(t *testing.T) {
 		f.order(t, contract.OrderPaid, "paid", "o-express", contract.TierExpress, 1)
 		require.Equal(t, "order-paid:o-express", f.outsideHas(t, "o-express", 1, 1).Webhooks[0].DedupeKey)
 	})
@@ -189,6 +189,6 @@ func TestBadSettings(t *testing.T) {
 		config := good
 		mutate(&config)
 		_, err := app.New(t.Context(), config, zap.NewNop())
-		require.ErrorContains(t, err, setting+": ", "before anything is waited for")
+		require.ErrorContains(t, err, setting+": ", "refused before the start")
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// fault turns a switch of the sandbox on, or all of them off.
+// fault turns on a switch of the sandbox, or turns off all of them.
 func (f *fixture) fault(t *testing.T, name, body string) {
 	t.Helper()
 	method, path := http.MethodPut, "/v1/faults/"+name
@@ -43,8 +43,8 @@ func (f *fixture) isReady(t *testing.T, want bool) {
 	})
 }
 
-// Whatever keeps mails and webhooks from being taken, they wait. Two failed attempts, 50 ms
-// apart, would be the end of them here.
+// Whatever fault the receivers have, mails and webhooks wait. They would be parked after two
+// failed attempts, 50 ms apart.
 func TestNotificationsWait(t *testing.T) {
 	t.Parallel()
 	topology := contract.All(0)

@@ -1,4 +1,4 @@
-// Package app wires orders.
+// Package app connects the parts of orders.
 package app
 
 import (
@@ -19,7 +19,7 @@ import (
 	"example.com/orderflow/services/orders/internal/pricing"
 )
 
-// handlerTimeout is for a few statements in the database.
+// handlerTimeout is enough for a few database statements.
 const handlerTimeout = 10 * time.Second
 
 // Config is what orders reads from the environment.
@@ -29,10 +29,10 @@ type Config struct {
 	service.BrokerConfig
 }
 
-// Validate names the setting that is wrong.
+// Validate checks the settings. The error names the wrong one.
 func (c Config) Validate() error { return c.CheckStop(handlerTimeout) }
 
-// App is a running orders.
+// App is an instance of orders.
 type App struct{ *service.Core }
 
 // New checks the settings and opens the ports.
@@ -45,7 +45,7 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	return &App{core}, nil
 }
 
-// Run works until ctx is done, and then stops in order.
+// Run works until ctx is done, and then stops in order, see [service.Core.Run].
 func (a *App) Run(ctx context.Context) error { return a.Core.Run(ctx, a.wire) }
 
 // wire makes the consumers and the routes.
@@ -58,7 +58,7 @@ func (a *App) wire() (*http.ServeMux, error) {
 	handlers := &messages.Handlers{
 		Store:         store,
 		DropCatalogue: prices.Drop,
-		Moved:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "orders_moved_total", Help: "Orders by the status they moved to."}, []string{"status"}),
+		Moved:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "orders_moved_total", Help: "Changes of orders, by the new status."}, []string{"status"}),
 		Ignored:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "orders_ignored_events_total", Help: "Events that changed nothing."}, []string{"event"}),
 		Log:           a.Log,
 	}
@@ -72,7 +72,7 @@ func (a *App) wire() (*http.ServeMux, error) {
 	if err := a.Consume(contract.OrdersExpire, handlers.Expired(), timeout, messaging.Concurrency(2)); err != nil {
 		return nil, err
 	}
-	// Each replica hears of each price change, in a queue of its own.
+	// Each replica gets each price change in its own queue.
 	err := a.Listen(contract.PriceListener, []messaging.Binding{{Source: contract.PricesChanged}}, handlers.PriceChanges(),
 		messaging.OnSubscribe(prices.Drop)) // a change may have been missed
 	if err != nil {
@@ -82,6 +82,6 @@ func (a *App) wire() (*http.ServeMux, error) {
 		count, err := a.Waiting(ctx)
 		return count.Waiting, err
 	}
-	api := &httpapi.API{Desk: order.NewDesk(store, prices, waiting, a.Log), Store: store, Log: a.Log}
+	api := &httpapi.API{Service: order.NewService(store, prices, waiting, a.Log), Store: store, Log: a.Log}
 	return api.Routes(), nil
 }

@@ -1,4 +1,4 @@
-// Package app wires pricing-rpc.
+// Package app connects the parts of pricing-rpc.
 package app
 
 import (
@@ -18,7 +18,7 @@ import (
 	"example.com/orderflow/services/pricing-rpc/internal/postgres"
 )
 
-// handlerTimeout is for one question to the database and its answer. Callers wait less.
+// handlerTimeout is for one database query and the reply. Callers wait less.
 const handlerTimeout = 10 * time.Second
 
 // Config is what pricing-rpc reads from the environment.
@@ -26,12 +26,12 @@ type Config struct {
 	service.HTTPConfig
 	service.DatabaseConfig
 	service.BrokerConfig
-	// OperatorToken authorises price changes; its variable names a file.
+	// OperatorToken authorises price changes. Its variable is the name of a file.
 	OperatorToken string `env:"OPERATOR_TOKEN_FILE,required,file"`
 	Concurrency   int    `env:"CONCURRENCY" envDefault:"8"`
 }
 
-// Validate names the setting that is wrong.
+// Validate checks the settings. The error names the wrong one.
 func (c Config) Validate() error {
 	if strings.TrimSpace(c.OperatorToken) == "" {
 		return errors.New("OPERATOR_TOKEN_FILE: the file is empty")
@@ -42,7 +42,7 @@ func (c Config) Validate() error {
 	return c.CheckStop(handlerTimeout)
 }
 
-// App is a running pricing-rpc.
+// App is an instance of pricing-rpc.
 type App struct {
 	*service.Core
 	config Config
@@ -58,7 +58,7 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	return &App{core, c}, nil
 }
 
-// Run works until ctx is done, and then stops in order.
+// Run works until ctx is done, and then stops in order, see [service.Core.Run].
 func (a *App) Run(ctx context.Context) error { return a.Core.Run(ctx, a.wire) }
 
 // wire makes the consumer and the routes.

@@ -18,15 +18,15 @@ import (
 
 const (
 	password = "test-only"
-	// callerWaits is what orders gives a call.
+	// callerWaits is how long orders waits for a call.
 	callerWaits = 2 * time.Second
 )
 
-// fixture is pricing-rpc with a real broker, and a database that can go away.
+// fixture is pricing-rpc with a real broker and a database behind a proxy.
 type fixture struct {
 	broker   *messagingtest.BrokerInfo
 	database *messagingtest.Proxy
-	caller   *messaging.Caller // in the name of orders
+	caller   *messaging.Caller // as the user orders
 }
 
 func setup(t *testing.T) *fixture {
@@ -71,7 +71,7 @@ func setup(t *testing.T) *fixture {
 
 var question = contract.PricingQuoteBody{Items: []contract.OrderItem{{SKU: "mug", Quantity: 2}}}
 
-// call asks as somebody, and wants an answer before it would have given up.
+// call calls as a user, and requires an answer within the caller's timeout.
 func call(t *testing.T, caller *messaging.Caller, p messaging.Procedure[contract.PricingQuoteBody, contract.PricingQuoteReplyBody], request contract.PricingQuoteBody) (contract.PricingQuoteReplyBody, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callerWaits)
@@ -105,31 +105,31 @@ func TestCalls(t *testing.T) {
 		_, err := call(t, f.caller, newer, question)
 		requireCode(t, contract.CodeUnknownType, err)
 	})
-	t.Run("of a stranger are answered", func(t *testing.T) {
+	t.Run("of another sender are answered", func(t *testing.T) {
 		stranger := f.broker.Connect(t, f.broker.Config()).Caller()
 		_, err := call(t, stranger, contract.PricingQuoteProcedure, question)
 		requireCode(t, contract.CodeNotAllowed, err)
 	})
-	t.Run("of a stranger go to no queue of ours", func(t *testing.T) {
+	t.Run("of another sender are not answered to a service's queue", func(t *testing.T) {
 		pub, err := f.broker.Connect(t, f.broker.Config()).Publisher()
 		require.NoError(t, err)
 		m, err := messaging.NewMessage(contract.PricingQuote, question)
 		require.NoError(t, err)
 		m.ReplyTo = contract.BillingCharge.Name
 		require.NoError(t, pub.Publish(t.Context(), contract.PricingQuoteProcedure.Route, m))
-		require.NoError(t, quote()) // which is behind it
+		require.NoError(t, quote()) // handled after it
 		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
 			return f.broker.Unsettled(t, contract.PricingQuoteQueue.Name) == 0, "not taken yet"
 		})
 		require.Zero(t, f.broker.Depth(t, contract.BillingCharge.Name))
 	})
-	t.Run("hear at once that the database is away", func(t *testing.T) {
+	t.Run("get unavailable at once when the database is down", func(t *testing.T) {
 		f.database.Cut()
 		requireCode(t, contract.CodeUnavailable, quote())
 		f.database.Restore()
 		messagingtest.Eventually(t, 30*time.Second, func() (bool, string) { return quote() == nil, "still away" })
 	})
-	t.Run("hear in time that the database does not answer", func(t *testing.T) {
+	t.Run("get unavailable in time when the database does not answer", func(t *testing.T) {
 		f.database.Stall()
 		defer f.database.Resume()
 		requireCode(t, contract.CodeUnavailable, quote())

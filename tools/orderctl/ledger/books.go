@@ -1,10 +1,10 @@
-// Package ledger checks a run of the whole system by its books: what customers were told,
-// and what orders, billing, the payment provider, the mailbox, the receiver of webhooks
-// and the broker have written down. An order that was accepted must be there once, must
-// have come to its end, and its money must be where everybody says it is.
+// Package ledger checks a run of the whole system. It compares the answers that customers got
+// with the records of orders, billing, the payment provider, the mail server, the receiver of
+// webhooks and the broker. Each accepted order must exist once and have its final status, and
+// all records of its payment must agree.
 //
-// The chaos drill (e2e/chaos) fills a [Known] while it runs, reads the rest with a
-// [Source], and asks [Books.Check].
+// `make chaos` (e2e/chaos) fills a [Known] during the run, reads the rest with a [Source], and
+// calls [Books.Check].
 package ledger
 
 import (
@@ -12,25 +12,25 @@ import (
 	"time"
 )
 
-// Known is what the system itself cannot say: what its customers were told, and what was
-// put into it on purpose.
+// Known is what the records of the system do not have: the answers to customers, and the
+// messages that were injected on purpose.
 type Known struct {
-	Accepted   []string                 // the ids of the orders that were answered with 201, in that order
-	GaveUp     int                      // customers who never got an answer to their order
+	Accepted   []string                 // ids of the orders that were answered with 201, in this order
+	GaveUp     int                      // number of customers whose order was never answered
 	Poison     map[string]PoisonMessage // by message id
 	Unanswered map[string]bool          // orders whose charge the payment provider never answers
 }
 
-// PoisonMessage is a message that no consumer can decode. It belongs into the dead-letter
-// queue of the queue where it was put.
+// PoisonMessage is a message that no consumer can decode. It must end in the dead-letter queue
+// of the queue to which it was published.
 type PoisonMessage struct {
-	Queue  string        // where it was put
+	Queue  string        // to which it was published
 	At     time.Duration // since the beginning of the run
-	Stored bool          // the broker has confirmed it; until then it may be there or not
+	Stored bool          // the broker has confirmed it; otherwise it may exist or not
 }
 
-// Books are all that was written down of a run, as [Source.Read] and
-// [Source.ReadMessages] find it. Amounts are text: "PAYMENT AMOUNT CURRENCY".
+// Books are all records of a run, read by [Source.Read] and [Source.ReadMessages]. Amounts are
+// text: "PAYMENT AMOUNT CURRENCY".
 type Books struct {
 	Known
 
@@ -44,7 +44,7 @@ type Books struct {
 	Webhooks  map[string]int      // webhooks that arrived, by dedupe key
 	Waiting   map[string]int      // messages by queue and outbox, where any wait for a service
 
-	// What is there when nothing moves any more: Source.ReadMessages.
+	// Read by Source.ReadMessages, when all work has ended.
 	Dead   map[string][]DeadLetter // by message id
 	Events map[Event]int           // how often the audit stream has each event
 }
@@ -53,7 +53,7 @@ type Books struct {
 type Order struct {
 	Status     string
 	Express    bool
-	RefundOpen bool     // a refund was commanded, and its result is not in yet
+	RefundOpen bool     // a refund was commanded, and its event has not arrived
 	Payment    string   // the payment and its amount
 	History    []string // every status that the order had, the oldest first
 }
@@ -61,16 +61,16 @@ type Order struct {
 // DeadLetter is a message in a dead-letter queue.
 type DeadLetter struct{ Queue, Reason, Order string }
 
-// Event is something that was announced of an order.
+// Event is an event of an order.
 type Event struct{ Order, Type string }
 
-// kindOfReason is the reason without what it says of this one message.
+// kindOfReason is the reason without the details of this message.
 func (l DeadLetter) kindOfReason() string {
 	reason, _, _ := strings.Cut(strings.TrimPrefix(l.Reason, "messaging: "), ":")
 	return reason
 }
 
-// Moving is how many orders and messages have not come to their end.
+// Moving is the number of orders and messages whose work has not ended.
 func (b Books) Moving() int {
 	n := len(b.Waiting) + max(len(b.Accepted)-b.Deadlines, 0)
 	for id, o := range b.Orders {

@@ -8,56 +8,57 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// The kinds of findings. Check gives all but the last two, which are for whoever disturbs
-// the system while it works.
+// The kinds of findings. Check returns all but the last two, which are for programs that inject
+// faults.
 const (
-	Lost    = "lost"    // an order, or what had to be done or told because of it
+	Lost    = "lost"    // an order, or an effect or a notification of it
 	Doubled = "doubled" // an order, a capture or a refund
-	Stuck   = "stuck"   // something has not come to its end
-	Wrong   = "wrong"   // the books contradict each other
+	Stuck   = "stuck"   // something has not ended
+	Wrong   = "wrong"   // the records contradict each other
 	Dead    = "dead"    // a message is in a dead-letter queue and should not be
 	Missing = "missing" // a message should be in a dead-letter queue and is not
-	Slow    = "slow"    // work went on too late after a fault
-	Drill   = "drill"   // the drill itself did not work
+	Slow    = "slow"    // work continued too late after a fault
+	Drill   = "drill"   // the test program itself failed
 )
 
-// A Finding is something that must not be.
+// A Finding is something wrong that a check found.
 type Finding struct {
 	Kind string `json:"kind"`
 	What string `json:"what"`
 }
 
-// Error makes a finding an error, for a fault that shows one.
+// Error makes a finding a Go error.
 func (f Finding) Error() string { return f.Kind + ": " + f.What }
 
-// findings collects what a check finds.
+// findings collects the findings of a check.
 type findings []Finding
 
 func (f *findings) add(kind, format string, args ...any) {
 	*f = append(*f, Finding{kind, fmt.Sprintf(format, args...)})
 }
 
-// Check compares the books with each other. It gives what is wrong, sorted; nil says that
-// every accepted order has come to its end, once, with its money where it belongs.
+// Check compares the records with each other, and returns what is wrong, sorted. nil means that
+// every accepted order exists once, has its final status, and that all records of its payment
+// agree.
 func (b Books) Check() []Finding {
 	var found findings
-	told := b.checkAccepted(&found)
+	accepted := b.checkAccepted(&found)
 	for id, o := range b.Orders {
-		if !told[id] {
-			found.add(Doubled, "order %s is in the database, and no customer was told of it", id)
+		if !accepted[id] {
+			found.add(Doubled, "order %s is in the database, but no customer got it as an answer", id)
 		}
 		if kind, what := b.checkMoney(id, o); kind != "" {
 			found.add(kind, "order %s %s", id, what)
-			continue // what had to be told of it cannot be known
+			continue // its notifications cannot be checked then
 		}
-		for _, what := range b.untold(id, o) {
+		for _, what := range b.missing(id, o) {
 			found.add(Lost, "%s", what)
 		}
 	}
 	for _, movements := range []map[string][]string{b.Captures, b.Refunds, b.Payments} {
 		for id := range movements {
-			if _, ok := b.Orders[id]; !ok && !told[id] {
-				found.add(Wrong, "money moved for order %s, which nobody knows: %q", id, movements[id])
+			if _, ok := b.Orders[id]; !ok && !accepted[id] {
+				found.add(Wrong, "money moved for order %s, which does not exist: %q", id, movements[id])
 			}
 		}
 	}
@@ -72,30 +73,30 @@ func (b Books) Check() []Finding {
 	return found
 }
 
-// checkAccepted compares what customers were told with the database, and gives the orders
-// that they were told of.
-func (b Books) checkAccepted(found *findings) (told map[string]bool) {
-	told = map[string]bool{}
+// checkAccepted compares the answers to customers with the database, and returns the accepted
+// orders.
+func (b Books) checkAccepted(found *findings) (accepted map[string]bool) {
+	accepted = map[string]bool{}
 	for _, id := range b.Accepted {
-		if told[id] {
-			found.add(Lost, "order %s is what two customers were told of", id)
+		if accepted[id] {
+			found.add(Lost, "two customers got order %s as the answer", id)
 		} else if _, ok := b.Orders[id]; !ok {
 			found.add(Lost, "order %s was accepted and is not in the database", id)
 		}
-		told[id] = true
+		accepted[id] = true
 	}
 	if b.GaveUp > 0 {
-		found.add(Stuck, "%d customers gave up: their orders were never taken", b.GaveUp)
+		found.add(Stuck, "%d customers gave up: their orders were never accepted", b.GaveUp)
 	}
-	return told
+	return accepted
 }
 
-// checkDead compares the dead letters with what belongs into dead-letter queues: the
-// poison, and the charges that the provider never answers.
+// checkDead compares the dead letters with those that must exist: the poison messages, and the
+// charges that the provider never answers.
 func (b Books) checkDead(found *findings) {
 	for id, p := range b.Poison {
 		if p.Stored && len(b.Dead[id]) == 0 {
-			found.add(Missing, "poison %s, put into %s, is in no dead-letter queue", id, p.Queue)
+			found.add(Missing, "poison message %s, published to %s, is in no dead-letter queue", id, p.Queue)
 		}
 	}
 	orders := map[string]bool{} // with a dead letter
@@ -113,31 +114,31 @@ func (b Books) checkDead(found *findings) {
 				continue
 			}
 			if p, ok := b.Poison[id]; !ok || contract.DeadQueue(p.Queue) != l.Queue {
-				found.add(Dead, "message %s of order %q died in %s: %s", id, l.Order, l.Queue, l.Reason)
+				found.add(Dead, "message %s of order %q is in %s and should not be: %s", id, l.Order, l.Queue, l.Reason)
 			}
 		}
 	}
 }
 
-// ends says where the money must be for an order in its last state.
+// ends says which records of the payment must exist for each final status of an order.
 var ends = map[string]struct {
 	payment            string // the state of billing's payment
 	captured, refunded bool   // in billing's ledger, and by the provider
 }{
 	"paid":      {"captured", true, false},
 	"declined":  {"declined", false, false},
-	"cancelled": {"declined", false, false}, // had it been captured, late, it would be refunded
+	"cancelled": {"declined", false, false}, // if it were captured later, it would be refunded
 	"refunded":  {"refunded", true, true},
 }
 
-// terminal says whether this is an order's last state, with no refund on its way.
+// terminal says whether the order has a final status and no open refund.
 func (o Order) terminal() bool {
 	_, known := ends[o.Status]
 	return known && !o.RefundOpen
 }
 
-// charged says whether billing is done with an order. A charge that the provider never
-// answers stays pending: people decide about it.
+// charged says whether billing has ended the charge of an order. A charge that the provider
+// never answers stays pending, and counts as ended: operators must decide about it.
 func (b Books) charged(id string) bool {
 	payments := b.Payments[id]
 	if b.Unanswered[id] {
@@ -146,8 +147,8 @@ func (b Books) charged(id string) bool {
 	return len(payments) > 0 && !strings.HasSuffix(payments[0], " pending")
 }
 
-// checkMoney says what is wrong with an order's money: it must be where all books have
-// it, once, and all of it. An empty kind says that nothing is wrong.
+// checkMoney checks the payment of an order: all records must have it once, with the whole
+// amount. An empty kind means that nothing is wrong.
 func (b Books) checkMoney(id string, o Order) (kind, what string) {
 	switch {
 	case len(b.Captures[id]) > 1:
@@ -157,9 +158,9 @@ func (b Books) checkMoney(id string, o Order) (kind, what string) {
 	case !o.terminal():
 		return Stuck, fmt.Sprintf("is %s (refund open: %t)", o.Status, o.RefundOpen)
 	case !b.charged(id):
-		return Lost, fmt.Sprintf("is %s, and its charge never came to an end: %q", o.Status, b.Payments[id])
+		return Lost, fmt.Sprintf("is %s, but its charge has not ended: %q", o.Status, b.Payments[id])
 	case len(o.History) == 0 || o.History[len(o.History)-1] != o.Status:
-		return Wrong, fmt.Sprintf("is %s, by its history %q", o.Status, o.History)
+		return Wrong, fmt.Sprintf("is %s, but its history is %q", o.Status, o.History)
 	}
 	end := ends[o.Status]
 	if b.Unanswered[id] {
@@ -180,8 +181,8 @@ func (b Books) checkMoney(id string, o Order) (kind, what string) {
 	return "", ""
 }
 
-// owed are the dedupe keys of the mails and webhooks that must be sent for an order.
-func (b Books) owed(id string, o Order) (mails, webhooks []string) {
+// expected returns the dedupe keys of the mails and webhooks that must be sent for an order.
+func (b Books) expected(id string, o Order) (mails, webhooks []string) {
 	payment, _, _ := strings.Cut(o.Payment, " ")
 	for _, status := range o.History {
 		key := "order-" + status + ":" + id
@@ -201,18 +202,18 @@ func (b Books) owed(id string, o Order) (mails, webhooks []string) {
 	return mails, webhooks
 }
 
-// untold is what was to be sent or announced for an order and was not: mails, webhooks,
-// and events in the audit stream.
-func (b Books) untold(id string, o Order) (missing []string) {
-	mails, webhooks := b.owed(id, o)
+// missing returns the mails, the webhooks and the events in the audit stream that an order must
+// have and has not.
+func (b Books) missing(id string, o Order) (list []string) {
+	mails, webhooks := b.expected(id, o)
 	for _, key := range mails {
 		if b.Mails[key] == 0 {
-			missing = append(missing, "the mail "+key+" was never sent")
+			list = append(list, "the mail "+key+" was never sent")
 		}
 	}
 	for _, key := range webhooks {
 		if b.Webhooks[key] == 0 {
-			missing = append(missing, "the webhook "+key+" was never called")
+			list = append(list, "the webhook "+key+" was never sent")
 		}
 	}
 	var events []string
@@ -227,8 +228,8 @@ func (b Books) untold(id string, o Order) (missing []string) {
 	}
 	for _, event := range events {
 		if b.Events[Event{id, event}] == 0 {
-			missing = append(missing, "the audit stream has no "+event+" of order "+id)
+			list = append(list, "the audit stream has no "+event+" of order "+id)
 		}
 	}
-	return missing
+	return list
 }

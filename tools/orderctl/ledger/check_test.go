@@ -6,10 +6,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// clean are books without a fault: a is paid and express, b declined, c refunded
-// after it was paid, d cancelled and express, e cancelled and then charged late, f
-// declined and then captured by a provider that corrected itself, g cancelled because
-// the provider never answered.
+// clean returns records without an error: order a is paid and express, b declined, c refunded
+// after it was paid, d cancelled and express, e cancelled and captured too late, f declined and
+// then captured by a provider that corrected itself, g cancelled because the provider never
+// answered.
 func clean() Books {
 	return Books{
 		Known: Known{
@@ -59,7 +59,7 @@ func clean() Books {
 	}
 }
 
-// The check can fail: each planted fault is reported, and nothing else.
+// Each error that is made in the records is reported, and nothing else.
 func TestTheLedgerCheckReportsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, clean().Check())
@@ -100,7 +100,7 @@ func TestTheLedgerCheckReportsWhatIsWrong(t *testing.T) {
 		"a state without a history": {func(b *Books) {
 			b.Orders["a"] = Order{Status: "paid", Payment: "pa 5 EUR", History: []string{"placed"}}
 		}, "wrong"},
-		"a message that died":                          {func(b *Books) { b.Dead["x"] = []DeadLetter{{"orders.expire.dead", "why", "a"}} }, "dead"},
+		"a dead letter":                                {func(b *Books) { b.Dead["x"] = []DeadLetter{{"orders.expire.dead", "why", "a"}} }, "dead"},
 		"poison that died elsewhere":                   {func(b *Books) { b.Dead["p"] = []DeadLetter{{"orders.expire.dead", "why", ""}} }, "dead"},
 		"poison that is gone":                          {func(b *Books) { delete(b.Dead, "p") }, "missing"},
 		"a charge without an answer that is gone":      {func(b *Books) { delete(b.Dead, "r") }, "missing"},

@@ -15,8 +15,8 @@ import (
 // auditTimeout is how long reading the audit stream may take.
 const auditTimeout = 2 * time.Minute
 
-// ReadMessages reads the dead letters and the audit stream. After an error both are to be
-// read again.
+// ReadMessages reads the dead letters and the audit stream into b. After an error, call it
+// again to read both.
 func (s Source) ReadMessages(ctx context.Context, b *Books) (err error) {
 	b.Dead = map[string][]DeadLetter{}
 	for _, q := range s.Topology.Queues {
@@ -37,13 +37,13 @@ func (s Source) ReadMessages(ctx context.Context, b *Books) (err error) {
 	return nil
 }
 
-// ReadDead gives the messages of a dead-letter queue by their ids, and leaves them there.
+// ReadDead returns the messages of a dead-letter queue by their ids, and leaves them in it.
 func (s Source) ReadDead(queue string) (map[string][]DeadLetter, error) {
 	ch, closeAll, err := s.channel()
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll() // gives back what was looked at
+	defer closeAll() // the messages go back to the queue
 	letters := map[string][]DeadLetter{}
 	for {
 		m, ok, err := ch.Get(queue, false)
@@ -52,14 +52,14 @@ func (s Source) ReadDead(queue string) (map[string][]DeadLetter, error) {
 		}
 		reason, ok := m.Headers["dead-reason"].(string)
 		if !ok {
-			reason, _ = m.Headers["x-first-death-reason"].(string) // the broker itself put it there
+			reason, _ = m.Headers["x-first-death-reason"].(string) // dead-lettered by the broker
 		}
 		letters[m.MessageId] = append(letters[m.MessageId], DeadLetter{queue, reason, m.CorrelationId})
 	}
 }
 
-// readAudit reads the audit stream from its beginning to a message that it puts there
-// itself, now.
+// readAudit reads the audit stream from its beginning to a message that it publishes to the
+// stream itself first.
 func (s Source) readAudit(ctx context.Context) (map[Event]int, error) {
 	ch, closeAll, err := s.channel()
 	if err != nil {

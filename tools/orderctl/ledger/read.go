@@ -14,8 +14,8 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// Source says where books are read. Its functions may be called at any time, also while a
-// server is away; each call opens what it needs and closes it.
+// Source connects to the systems with the records. Its functions may be called at any time,
+// also while a server is down. Each method opens the connections that it needs and closes them.
 type Source struct {
 	// Database connects to "orders", "billing", "notifier" or "sandbox", with a role that
 	// may read every table there.
@@ -23,15 +23,15 @@ type Source struct {
 	// Broker connects as a user who may read the dead-letter queues and the audit stream,
 	// and write to the default exchange.
 	Broker func() (*amqp.Connection, error)
-	// Messages gives how many messages each queue holds, those that consumers hold
-	// included. Streams may be left out.
+	// Messages returns how many messages each queue has, including those that are not
+	// acknowledged. Streams may be left out.
 	Messages func(ctx context.Context) (map[string]int, error)
-	// Topology is what the broker has.
+	// Topology is the topology of the broker.
 	Topology messaging.Topology
 }
 
-// Read reads what tells whether anything still moves: all of Books but the dead letters
-// and the events.
+// Read reads all of Books but the dead letters and the events. With it, [Books.Moving] shows
+// whether work is still going on.
 func (s Source) Read(ctx context.Context, known Known) (Books, error) {
 	b := Books{Known: known, Orders: map[string]Order{}}
 	var err error
@@ -62,8 +62,8 @@ func (s Source) Read(ctx context.Context, known Known) (Books, error) {
 	return b, errors.Join(errs...)
 }
 
-// Waiting is how many messages wait for a service, by queue and outbox; those without any
-// are left out. Dead-letter queues do not count: people take messages out of them.
+// Waiting returns how many messages wait for a service, by queue and outbox; empty ones are
+// left out. Dead-letter queues are left out too, since no service consumes them.
 func (s Source) Waiting(ctx context.Context) (map[string]int, error) {
 	waiting := map[string]int{}
 	depths, err := s.Depths(ctx)
@@ -83,7 +83,7 @@ func (s Source) Waiting(ctx context.Context) (map[string]int, error) {
 	return waiting, errors.Join(errs...)
 }
 
-// Depths is how many messages are in each queue of the topology that is no stream.
+// Depths returns how many messages are in each queue of the topology, without streams.
 func (s Source) Depths(ctx context.Context) (map[string]int, error) {
 	known, err := s.Messages(ctx)
 	if err != nil {
@@ -96,19 +96,19 @@ func (s Source) Depths(ctx context.Context) (map[string]int, error) {
 		}
 		n, ok := known[q.Name]
 		if !ok {
-			return nil, fmt.Errorf("the broker does not say how much is in %s", q.Name)
+			return nil, fmt.Errorf("the broker does not report the length of %s", q.Name)
 		}
 		depths[q.Name] = n
 	}
 	return depths, nil
 }
 
-// isDead says whether messages wait in a queue for people.
+// isDead says whether a queue has messages for operators, and not for a service.
 func isDead(queue string) bool {
 	return queue == contract.Unrouted || strings.HasSuffix(queue, contract.DeadQueue(""))
 }
 
-// Counts reads a name and a number, as two columns of text, from a service's database.
+// Counts reads rows of a name and a number, as two columns of text, from a service's database.
 func (s Source) Counts(ctx context.Context, database, sql string) (map[string]int, error) {
 	rows, err := s.lists(ctx, database, sql)
 	out := map[string]int{}
@@ -122,8 +122,8 @@ func (s Source) Counts(ctx context.Context, database, sql string) (map[string]in
 	return out, err
 }
 
-// lists reads two columns of text from a service's database: the values of each key, in
-// the order of the rows.
+// lists reads rows of a key and a value, as two columns of text, from a service's database, and
+// returns the values of each key in the order of the rows.
 func (s Source) lists(ctx context.Context, database, sql string) (map[string][]string, error) {
 	conn, err := s.Database(ctx, database)
 	if err != nil {

@@ -1,18 +1,18 @@
 package ledger
 
-// Tally counts what became of some orders.
+// Tally counts the results of some orders.
 type Tally struct {
 	States        map[string]int `json:"states"`
-	Captures      map[int]int    `json:"orders_by_captures"`      // how many orders have how many
+	Captures      map[int]int    `json:"orders_by_captures"`      // number of orders by their number of captures
 	Notifications map[int]int    `json:"orders_by_notifications"` // mails and webhooks
 	Mails         int            `json:"mails"`
-	MailsAgain    int            `json:"mails_again"` // of them, with the dedupe key of another
+	MailsAgain    int            `json:"mails_again"` // those with the dedupe key of an earlier one
 	Webhooks      int            `json:"webhooks"`
 	WebhooksAgain int            `json:"webhooks_again"`
 	Dead          map[string]int `json:"dead_letters"` // by reason
 }
 
-// Tally counts for these orders only, and for the poison that counts says yes to.
+// Tally counts for these orders, and for the poison messages for which counts returns true.
 func (b Books) Tally(ids []string, counts func(PoisonMessage) bool) Tally {
 	t := Tally{States: map[string]int{}, Captures: map[int]int{}, Notifications: map[int]int{}, Dead: map[string]int{}}
 	theirs := map[string]bool{}
@@ -20,7 +20,7 @@ func (b Books) Tally(ids []string, counts func(PoisonMessage) bool) Tally {
 		o := b.Orders[id]
 		t.States[o.Status]++
 		t.Captures[len(b.Captures[id])]++
-		mails, webhooks := b.owed(id, o)
+		mails, webhooks := b.expected(id, o)
 		before := t.Mails + t.Webhooks
 		for _, key := range mails {
 			t.Mails += b.Mails[key]
@@ -50,7 +50,7 @@ func (b Books) DeadLetters() map[string]int {
 	return counts
 }
 
-// Sum adds counts up.
+// Sum returns the sum of the counts.
 func Sum[K comparable](counts map[K]int) int {
 	n := 0
 	for _, count := range counts {
@@ -59,6 +59,6 @@ func Sum[K comparable](counts map[K]int) int {
 	return n
 }
 
-// Repeated is how often something came after it had come once. That is allowed for mails,
-// webhooks and events.
+// Repeated is the number of copies: of all occurrences but the first ones. Copies are allowed
+// for mails, webhooks and events.
 func Repeated[K comparable](counts map[K]int) int { return Sum(counts) - len(counts) }

@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// Names of the files that certificates are in.
+// File names of certificates and keys.
 const (
 	authorityFile = "ca.pem"
 	authorityKey  = "ca-key.pem"
@@ -31,20 +31,20 @@ const (
 	clientKey     = "client-key.pem"
 )
 
-// How long certificates are good, and when they are made anew.
+// How long certificates are valid, and how long before their end they are renewed.
 const (
 	authorityLife   = 10 * 365 * 24 * time.Hour
 	certificateLife = 365 * 24 * time.Hour
 	renewBefore     = 30 * 24 * time.Hour
 )
 
-// brokerNames are what clients call the broker, as one node or as three.
+// brokerNames are the host names of the broker, for one node or three.
 var brokerNames = []string{"rabbitmq", "rabbitmq-2", "rabbitmq-3", "localhost", "127.0.0.1"}
 
-// Certificates makes what the overlay tls needs: an authority, in a directory that
-// nobody else mounts, a certificate for the broker, and one for each account that
-// speaks to it. What is there, is of this authority and is good for another month
-// stays. It says how many it made.
+// Certificates makes the certificates of the overlay tls: an authority, in a directory that no
+// other container mounts, a certificate for the broker, and one for each of its users.
+// Certificates of this authority that are valid for another month are kept. made is the number
+// of new ones.
 func Certificates(dirs Dirs, authorityDir string, now time.Time) (made int, err error) {
 	if err := makeDir(authorityDir, 0o700); err != nil {
 		return 0, fmt.Errorf("make the authority: %w", err)
@@ -64,7 +64,7 @@ func Certificates(dirs Dirs, authorityDir string, now time.Time) (made int, err 
 		}
 		return nil
 	}
-	// As with the broker's other secrets: guarded by who mounts the directory.
+	// As the broker's other secrets, they are protected by which containers mount the directory.
 	err = issue(paths{dirs.RabbitMQ, serverFile, serverKey, 0o444, 0}, "rabbitmq", brokerNames...)
 	for _, account := range accounts {
 		if err == nil && slices.Contains(account.files, brokerPassword) {
@@ -74,7 +74,7 @@ func Certificates(dirs Dirs, authorityDir string, now time.Time) (made int, err 
 	return made, err
 }
 
-// authority signs certificates.
+// authority is the certificate authority.
 type authority struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
@@ -88,11 +88,11 @@ func loadAuthority(dir string, now time.Time) (*authority, error) {
 		return nil, err
 	}
 	if now.Add(certificateLife).After(pair.Leaf.NotAfter) {
-		return nil, errors.New("it ends before what it would sign")
+		return nil, errors.New("the authority expires before a new certificate would")
 	}
 	key, ok := pair.PrivateKey.(crypto.Signer)
 	if !ok {
-		return nil, errors.New("its key cannot sign")
+		return nil, errors.New("the authority's key cannot sign")
 	}
 	return &authority{pair.Leaf, key, encode(pair.Leaf)}, nil
 }
@@ -118,8 +118,8 @@ func newAuthority(dir string, now time.Time) (*authority, error) {
 	return loadAuthority(dir, now)
 }
 
-// issue writes a certificate and its key, unless there is a good pair, and the
-// authority's beside it. With names it is a server's, without a client's.
+// issue writes a certificate, its key and the authority's certificate, unless they exist and
+// are valid. With names it is a server certificate, without names a client certificate.
 func (a *authority) issue(p paths, now time.Time, name string, names ...string) (int, error) {
 	if a.isGood(p, now, names) {
 		return 0, nil
@@ -183,15 +183,15 @@ func encode(certificate *x509.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 }
 
-// paths are where a certificate and its key are, and whose they are.
+// paths are the paths of a certificate and its key, with their mode and owner.
 type paths struct {
 	dir, certificate, key string
 	mode                  fs.FileMode
 	uid                   int
 }
 
-// load reads a certificate and its key. It fails when they do not belong together: a
-// run that was cut off has written one of them, and both are to be made again.
+// load reads a certificate and its key. It fails if they do not belong together, as after an
+// interrupted run that wrote only one of them. Then both are made again.
 func (p paths) load() (tls.Certificate, error) {
 	return tls.LoadX509KeyPair(filepath.Join(p.dir, p.certificate), filepath.Join(p.dir, p.key))
 }

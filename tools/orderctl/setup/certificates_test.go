@@ -18,7 +18,7 @@ import (
 	"example.com/orderflow/tools/orderctl/setup"
 )
 
-// clients are the accounts that speak to the broker, with their uids.
+// clients are the broker's users, with the user ids of their containers.
 var clients = map[string]int{"orders": 10001, "billing": 10002, "notifier": 10003, "pricing-rpc": 10004, "operator": 0, "federation": 0}
 
 func certified(t *testing.T, now time.Time) (dirs setup.Dirs, authority string) {
@@ -40,7 +40,7 @@ func TestCertificates(t *testing.T) {
 	again, err := setup.Certificates(dirs, authority, time.Now())
 	require.NoError(t, err)
 	require.Zero(t, again)
-	require.Equal(t, first, files(t, dirs), "what is there stays")
+	require.Equal(t, first, files(t, dirs), "existing files are kept")
 
 	want := []string{"authority/ca.pem", "authority/ca-key.pem", "rabbitmq/ca.pem", "rabbitmq/server.pem", "rabbitmq/server-key.pem"}
 	for name := range clients {
@@ -56,7 +56,7 @@ func TestCertificates(t *testing.T) {
 		pems = append(pems, name)
 		mode, uid := os.FileMode(0o400), 0
 		if strings.HasPrefix(name, "rabbitmq/") {
-			mode = 0o444 // the server's user differs from image to image
+			mode = 0o444 // the server's user id depends on the image
 		} else if service, ok := strings.CutPrefix(filepath.Dir(name), "services/"); ok {
 			uid = clients[service]
 		}
@@ -114,8 +114,7 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	}
 }
 
-// What is made is what a broker and its clients take, and not yet, or no longer,
-// when its time is over.
+// A broker and its clients accept the certificates, but not before or after their validity.
 func TestCertificatesOnABroker(t *testing.T) {
 	t.Parallel()
 	dirs, authority := certified(t, time.Now())
@@ -140,7 +139,7 @@ func TestCertificatesOnABroker(t *testing.T) {
 	for client := range clients {
 		require.NoError(t, connect(dirs, trusted, client), client)
 	}
-	require.ErrorContains(t, connect(old, trusted, "orders"), "certificate", "it is over, and another authority's")
+	require.ErrorContains(t, connect(old, trusted, "orders"), "certificate", "it has expired, and is of another authority")
 	var unknown x509.UnknownAuthorityError
 	require.ErrorAs(t, connect(dirs, filepath.Join(old.Services, "orders", "ca.pem"), "orders"), &unknown)
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ledgerRole may read every service's tables and change none, for the ledger check.
+// ledgerRole may read the tables of all services and change none. It is for package ledger.
 const ledgerRole = "ledger"
 
-// databases are the services' databases by the account whose password opens them.
-// A database's owner has its name.
+// databases are the services' databases, each with the account that has its password. The owner
+// of a database has the same name as the database.
 var databases = []struct{ name, account string }{
 	{"orders", "orders"},
 	{"billing", "billing"},
@@ -21,13 +21,13 @@ var databases = []struct{ name, account string }{
 	{"sandbox", "sandbox"},
 }
 
-// unlogged keeps the statements of a session, in which passwords are, out of the
-// server's log: also those that fail, and whatever the server logs of others.
+// unlogged are settings of a session whose statements contain passwords: the server does not
+// log them, also when they fail, whatever it logs of other sessions.
 var unlogged = [][2]string{{"log_statement", "none"}, {"log_min_duration_statement", "-1"}, {"log_min_error_statement", "panic"}}
 
-// Databases makes a database and a role for each service; nobody else but the
-// ledger may connect to it, and nobody but the administrator to the server's own
-// databases. serverURL names the administrator.
+// Databases makes a database and a role for each service. Only this role and the role ledger
+// can connect to the database, and only the administrator to the databases of the server
+// itself. serverURL names the administrator.
 func Databases(ctx context.Context, serverURL string, dirs Dirs) error {
 	config, err := pgx.ParseConfig(serverURL)
 	if err != nil {
@@ -46,9 +46,9 @@ func Databases(ctx context.Context, serverURL string, dirs Dirs) error {
 		return fmt.Errorf("connect to the database server: %w", err)
 	}
 	defer func() { _ = admin.Close(context.WithoutCancel(ctx)) }()
-	for _, name := range []string{"postgres", "template1"} { // else open to every role
+	for _, name := range []string{"postgres", "template1"} { // otherwise every role could connect
 		if _, err := admin.Exec(ctx, "REVOKE ALL ON DATABASE "+name+" FROM PUBLIC"); err != nil {
-			return fmt.Errorf("close the database %s: %w", name, err)
+			return fmt.Errorf("revoke access to the database %s: %w", name, err)
 		}
 	}
 	if err := role(ctx, admin, ledgerRole, filepath.Join(dirs.Services, ledgerRole, databasePassword)); err != nil {
@@ -116,7 +116,7 @@ func database(ctx context.Context, admin *pgx.Conn, server *pgx.ConnConfig, name
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	for _, statement := range []string{
-		// Large objects belong to no table: whoever may connect could make some.
+		// Without this, every role that can connect could create large objects.
 		"REVOKE ALL ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC",
 		"GRANT USAGE ON SCHEMA public TO " + ledgerRole,
 		"ALTER DEFAULT PRIVILEGES FOR ROLE " + id + " IN SCHEMA public GRANT SELECT ON TABLES TO " + ledgerRole,

@@ -22,12 +22,12 @@ const (
 	wrongPassword = "28P01"
 )
 
-// accounts are where each database owner's password lies.
+// accounts has the account with the password of each database owner.
 var accounts = map[string]string{
 	"orders": "orders", "billing": "billing", "notifier": "notifier", "pricing": "pricing-rpc", "sandbox": "sandbox", "ledger": "ledger",
 }
 
-// server is a database server that is set up.
+// server is a database server after the set-up.
 type server struct {
 	url  *url.URL // without a password
 	dirs setup.Dirs
@@ -73,7 +73,7 @@ func replace(t *testing.T, path, content string) {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o400))
 }
 
-// dropAll lets the test run again on the same server.
+// dropAll removes everything, so that the test can run again on the same server.
 func dropAll(t *testing.T, adminURL string) func() {
 	t.Helper()
 	return func() {
@@ -88,7 +88,7 @@ func dropAll(t *testing.T, adminURL string) func() {
 	}
 }
 
-// Roles belong to the whole server, which this binary's tests share: one test has it all.
+// Roles belong to the whole server, which the tests of this package share. So this is one test.
 func TestDatabases(t *testing.T) {
 	t.Parallel()
 	u, err := url.Parse(messagingtest.Database(t))
@@ -97,7 +97,7 @@ func TestDatabases(t *testing.T) {
 	password, _ := u.User.Password()
 	u.User = url.User(u.User.Username())
 	s := &server{u, newDirs(t)}
-	replace(t, filepath.Join(s.dirs.PostgreSQL, "password"), password+"\n") // the server has it already
+	replace(t, filepath.Join(s.dirs.PostgreSQL, "password"), password+"\n") // the server's current one
 	_, err = setup.Secrets(s.dirs)
 	require.NoError(t, err)
 	require.NoError(t, setup.Databases(t.Context(), u.String(), s.dirs))
@@ -133,7 +133,7 @@ func TestDatabases(t *testing.T) {
 		_, err := s.connect(t, "orders", "orders")
 		requireCode(t, wrongPassword, err)
 		require.NoError(t, setup.Databases(t.Context(), u.String(), s.dirs))
-		require.NoError(t, s.exec(t, "orders", "orders", "SELECT n FROM facts"), "its tables are still there")
+		require.NoError(t, s.exec(t, "orders", "orders", "SELECT n FROM facts"), "its tables are kept")
 	})
 }
 

@@ -16,8 +16,8 @@ import (
 	"example.com/orderflow/tools/orderctl/setup"
 )
 
-// renewed are the files of a renewal in which an authority is followed by another, in
-// the order in which they are written.
+// renewed are the files of a renewal with a new authority, in the order in which they are
+// written.
 var renewed = []string{
 	"authority/ca.pem", "authority/ca-key.pem",
 	"rabbitmq/ca.pem", "rabbitmq/server.pem", "rabbitmq/server-key.pem",
@@ -25,9 +25,8 @@ var renewed = []string{
 	"services/billing/ca.pem", "services/billing/client.pem", "services/billing/client-key.pem",
 }
 
-// A renewal that was cut off is made good by the next run, wherever it was cut off: each
-// file may be an old one or a new one, gone, empty or a piece, and what was being written
-// may lie beside it.
+// The next run repairs an interrupted renewal, wherever it was interrupted: each file may be
+// old or new, missing, empty or incomplete, and a temporary file may exist.
 func TestCertificatesAfterARunThatWasCutOff(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -38,7 +37,7 @@ func TestCertificatesAfterARunThatWasCutOff(t *testing.T) {
 	after := files(t, old)
 	now = now.AddDate(9, 1, 0)
 
-	// Between every step.
+	// Interrupted after each step.
 	for n := range len(renewed) + 1 {
 		state := maps.Clone(before)
 		for _, file := range renewed[:n] {
@@ -47,9 +46,9 @@ func TestCertificatesAfterARunThatWasCutOff(t *testing.T) {
 		if n < len(renewed) {
 			state[renewed[n]+".new"] = after[renewed[n]][:40]
 		}
-		t.Run(fmt.Sprintf("after step %d", n), func(t *testing.T) { t.Parallel(); mends(t, state, now) })
+		t.Run(fmt.Sprintf("after step %d", n), func(t *testing.T) { t.Parallel(); requireRepair(t, state, now) })
 	}
-	// The disk may keep the files in another order than they were written in.
+	// After a power failure, the disk may have any of the written files.
 	for _, pair := range [][]string{renewed[:2], renewed[2:5], renewed[5:8]} {
 		for subset := range 1 << len(pair) {
 			state := maps.Clone(after)
@@ -58,7 +57,7 @@ func TestCertificatesAfterARunThatWasCutOff(t *testing.T) {
 					state[file] = before[file]
 				}
 			}
-			t.Run(fmt.Sprintf("%s old %b", filepath.Dir(pair[0]), subset), func(t *testing.T) { t.Parallel(); mends(t, state, now) })
+			t.Run(fmt.Sprintf("%s old %b", filepath.Dir(pair[0]), subset), func(t *testing.T) { t.Parallel(); requireRepair(t, state, now) })
 		}
 	}
 	for _, file := range renewed {
@@ -68,13 +67,13 @@ func TestCertificatesAfterARunThatWasCutOff(t *testing.T) {
 			if what == "gone" {
 				delete(state, file)
 			}
-			t.Run(file+" is "+what, func(t *testing.T) { t.Parallel(); mends(t, state, now) })
+			t.Run(file+" is "+what, func(t *testing.T) { t.Parallel(); requireRepair(t, state, now) })
 		}
 	}
 }
 
-// mends lays files, runs what makes certificates, and looks at every pair there is.
-func mends(t *testing.T, state map[string]string, now time.Time) {
+// requireRepair writes files, runs Certificates, and checks every pair.
+func requireRepair(t *testing.T, state map[string]string, now time.Time) {
 	t.Helper()
 	dirs := newDirs(t)
 	root := filepath.Dir(dirs.Services)
@@ -103,7 +102,7 @@ func mends(t *testing.T, state map[string]string, now time.Time) {
 	require.Zero(t, again)
 }
 
-// What a power failure leaves of a secret is nothing that anybody has used.
+// An empty file of a secret, left by a power failure, was never used, so it is replaced.
 func TestSecretsThatAreEmpty(t *testing.T) {
 	t.Parallel()
 	dirs := newDirs(t)
@@ -118,5 +117,5 @@ func TestSecretsThatAreEmpty(t *testing.T) {
 	second := files(t, dirs)
 	require.Regexp(t, `^[0-9a-f]{48}$`, second["postgres/password"])
 	first["postgres/password"] = second["postgres/password"]
-	require.Equal(t, first, second, "the others stay")
+	require.Equal(t, first, second, "the others are kept")
 }

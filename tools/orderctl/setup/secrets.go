@@ -1,5 +1,5 @@
-// Package setup makes what the system needs before its first start: secrets, and
-// databases with their roles. Everything in it can be run again.
+// Package setup makes what the system needs before its first start: secrets, certificates, and
+// databases with their roles. All its functions can be called again.
 package setup
 
 import (
@@ -16,7 +16,7 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// BrokerAdmin is the broker's administrator. There is no guest.
+// BrokerAdmin is the broker's administrator. The user guest does not exist.
 const BrokerAdmin = "admin"
 
 // Names of the files in a service's directory.
@@ -25,20 +25,20 @@ const (
 	databasePassword = "database_password"
 	operatorToken    = "operator_token"
 
-	// What a service and the sandbox both know.
+	// Secrets that a service and the sandbox share.
 	providerKey   = "provider_key"
 	smtpPassword  = "smtp_password"
 	webhookSecret = "webhook_secret"
 )
 
-// Dirs are the directories that secrets lie in: one per service below Services,
-// and one each for the two servers, so that nobody mounts what is another's.
+// Dirs are the directories of secrets: Services has one directory for each service, and each of
+// the two servers has its own. So each container can mount its own secrets only.
 type Dirs struct {
 	Services, RabbitMQ, PostgreSQL string
 }
 
-// account is somebody with secrets. The uid is the container's user, who alone
-// may read them; 0 is for the one-shot containers.
+// account is a service or another user with secrets. uid is the user of its container, the only
+// one that may read the files; 0 is for the containers that set the system up.
 type account struct {
 	name  string
 	uid   int
@@ -52,11 +52,11 @@ var accounts = []account{
 	{contract.PricingUser, 10004, []string{brokerPassword, databasePassword, operatorToken}},
 	{"sandbox", 10005, []string{databasePassword, providerKey, smtpPassword, webhookSecret}},
 	{contract.Operator, 0, []string{brokerPassword}},
-	{contract.FederationUser, 0, []string{brokerPassword}}, // used where each region has a broker
+	{contract.FederationUser, 0, []string{brokerPassword}}, // used only if each region has a broker
 	{"ledger", 0, []string{databasePassword}},
 }
 
-// Secrets makes the secrets that are not there yet, and says how many it made.
+// Secrets makes the missing secrets, and returns how many it made.
 func Secrets(dirs Dirs) (made int, err error) {
 	for _, a := range accounts {
 		dir := filepath.Join(dirs.Services, a.name)
@@ -74,16 +74,16 @@ func Secrets(dirs Dirs) (made int, err error) {
 			return made, fmt.Errorf("make secrets of %s: %w", a.name, err)
 		}
 	}
-	// The servers run under users that differ from image to image; what is here is
-	// guarded by who mounts the directory.
+	// The user ids of the servers depend on their images, so these files are readable for all.
+	// They are protected by which containers mount the directory.
 	for path, content := range map[string]func(secret string) string{
 		filepath.Join(dirs.RabbitMQ, "10-admin.conf"): func(secret string) string {
 			return "default_user = " + BrokerAdmin + "\ndefault_pass = " + secret + "\n"
 		},
-		filepath.Join(dirs.RabbitMQ, "erlang-cookie"): func(secret string) string { return secret }, // of a cluster, by which its nodes know each other
+		filepath.Join(dirs.RabbitMQ, "erlang-cookie"): func(secret string) string { return secret }, // the common secret of the nodes of a cluster
 		filepath.Join(dirs.PostgreSQL, "password"):    func(secret string) string { return secret },
 	} {
-		if err := makeDir(filepath.Dir(path), 0o755); err != nil { // the servers' users must get in
+		if err := makeDir(filepath.Dir(path), 0o755); err != nil { // the servers' users must be able to read it
 			return made, fmt.Errorf("make secrets of the servers: %w", err)
 		}
 		isNew, err := writeOnce(path, 0o444, 0, content)
@@ -95,8 +95,8 @@ func Secrets(dirs Dirs) (made int, err error) {
 	return made, nil
 }
 
-// shared gives the content of a new file: what somebody else has under a name that is for
-// a secret of two, and else the new secret.
+// shared returns a function that gives the content of a new file. For a name of a shared
+// secret, that is the secret that the other account already has; otherwise it is the new one.
 func (d Dirs) shared(name string) func(secret string) string {
 	return func(secret string) string {
 		if name != providerKey && name != smtpPassword && name != webhookSecret {
@@ -111,8 +111,8 @@ func (d Dirs) shared(name string) func(secret string) string {
 	}
 }
 
-// writeOnce writes a file with a new secret, unless there is one. An empty file is what
-// a power failure left of it: nobody can have used that.
+// writeOnce writes a file with a new secret, unless the file exists. An empty file was left by a
+// power failure and cannot have been used, so it is replaced.
 func writeOnce(path string, mode fs.FileMode, uid int, content func(secret string) string) (int, error) {
 	there, err := os.ReadFile(path) //nolint:gosec // the directory is the operator's choice
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,8 +128,9 @@ func writeOnce(path string, mode fs.FileMode, uid int, content func(secret strin
 	return 1, writeWhole(path, mode, uid, []byte(content(hex.EncodeToString(random))))
 }
 
-// writeWhole writes aside, to the disk, and renames: a file that is there is whole,
-// after a power failure too. What a run that was cut off has left aside is removed.
+// writeWhole writes a temporary file, syncs it to the disk, and renames it. So a file that
+// exists is complete, also after a power failure. A temporary file of an interrupted run is
+// removed first.
 func writeWhole(path string, mode fs.FileMode, uid int, content []byte) error {
 	aside := path + ".new"
 	if err := os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -141,7 +142,7 @@ func writeWhole(path string, mode fs.FileMode, uid int, content []byte) error {
 	}
 	_, err = f.Write(content)
 	if err == nil {
-		err = f.Chmod(mode) // whatever the umask
+		err = f.Chmod(mode) // independent of the umask
 	}
 	if err == nil {
 		err = f.Sync()
@@ -158,7 +159,7 @@ func writeWhole(path string, mode fs.FileMode, uid int, content []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// makeDir makes a directory and those above it, and writes to the disk that it is there.
+// makeDir makes a directory and its parents, and syncs its parent to the disk.
 func makeDir(path string, mode fs.FileMode) error {
 	if err := os.MkdirAll(path, mode); err != nil {
 		return err
@@ -166,7 +167,7 @@ func makeDir(path string, mode fs.FileMode) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// syncDir writes the names in a directory to the disk.
+// syncDir syncs the entries of a directory to the disk.
 func syncDir(path string) error {
 	d, err := os.Open(path) //nolint:gosec // the directory is the operator's choice
 	if err != nil {
@@ -175,8 +176,8 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// give makes the user the owner. Only root can; what anybody else makes, for
-// services run by hand, stays their own.
+// give makes the user the owner. Only root can do that; for another user, who runs services by
+// hand, it does nothing.
 func give(path string, uid int) error {
 	if os.Geteuid() != 0 {
 		return nil

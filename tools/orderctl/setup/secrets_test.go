@@ -24,7 +24,7 @@ func newDirs(t *testing.T) setup.Dirs {
 	}
 }
 
-// files gives the content of every file below the directories.
+// files returns the content of every file in the directories.
 func files(t *testing.T, dirs setup.Dirs) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -41,7 +41,7 @@ func files(t *testing.T, dirs setup.Dirs) map[string]string {
 	return found
 }
 
-// everything is what there is, with its mode and its owner's id.
+// everything returns all files and directories, with their modes and owners.
 var everything = map[string]struct {
 	mode fs.FileMode
 	uid  int
@@ -92,14 +92,14 @@ func TestSecrets(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want.mode, info.Mode().Perm(), name)
 		if os.Geteuid() != 0 {
-			want.uid = os.Geteuid() // only root can give files away
+			want.uid = os.Geteuid() // only root can change the owner
 		}
 		require.EqualValues(t, want.uid, info.Sys().(*syscall.Stat_t).Uid, name)
 		if !info.IsDir() {
 			count++
 		}
 	}
-	require.Equal(t, count, made, "nothing else")
+	require.Equal(t, count, made, "no other secrets")
 
 	distinct := map[string]bool{}
 	for name, content := range first {
@@ -108,7 +108,7 @@ func TestSecrets(t *testing.T) {
 		}
 		distinct[content] = true
 	}
-	require.Len(t, distinct, made-len(shared), "no password twice, but for what two must know")
+	require.Len(t, distinct, made-len(shared), "all secrets differ, except the shared ones")
 	for service, name := range shared {
 		require.Equal(t, first[service], first["services/sandbox/"+name], service)
 	}
@@ -119,14 +119,14 @@ func TestSecrets(t *testing.T) {
 	require.Equal(t, first, files(t, dirs))
 }
 
-// shared are the secrets that the sandbox knows too.
+// shared are the secrets that the sandbox has too.
 var shared = map[string]string{
 	"services/billing/provider_key":    "provider_key",
 	"services/notifier/smtp_password":  "smtp_password",
 	"services/notifier/webhook_secret": "webhook_secret",
 }
 
-// Whichever of the two is lost, the other one is what it is made from.
+// If one of two copies of a shared secret is lost, it is made again from the other one.
 func TestSharedSecretsStayEqual(t *testing.T) {
 	t.Parallel()
 	dirs := newDirs(t)
@@ -142,7 +142,7 @@ func TestSharedSecretsStayEqual(t *testing.T) {
 			require.Equal(t, 1, made)
 			require.Equal(t, all, files(t, dirs))
 		}
-		// Both: a new one, for both.
+		// If both are lost, both get the same new one.
 		require.NoError(t, os.Remove(filepath.Join(root, service)))
 		require.NoError(t, os.Remove(filepath.Join(root, "services/sandbox/"+name)))
 		_, err := setup.Secrets(dirs)
@@ -164,7 +164,7 @@ func TestSecretsAfterARunThatWasCutOff(t *testing.T) {
 	made, err := setup.Secrets(dirs)
 	require.NoError(t, err)
 	require.Equal(t, 1, made)
-	require.Len(t, files(t, dirs), all, "and nothing is left beside")
+	require.Len(t, files(t, dirs), all, "no temporary file is left")
 }
 
 func TestReadPasswords(t *testing.T) {

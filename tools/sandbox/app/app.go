@@ -1,4 +1,4 @@
-// Package app wires the sandbox.
+// Package app connects the parts of the sandbox.
 package app
 
 import (
@@ -21,14 +21,14 @@ type Config struct {
 	service.HTTPConfig
 	service.DatabaseConfig
 	SMTPAddr string `env:"SMTP_LISTEN_ADDR" envDefault:":2525"`
-	// What the outside world wants to be shown; nothing where a setting is not given.
+	// Credentials that the sandbox requires; empty means that it requires none.
 	ProviderKey   service.Secret `env:"PROVIDER_KEY_FILE"`
 	SMTPUser      string         `env:"SMTP_USER"`
 	SMTPPassword  service.Secret `env:"SMTP_PASSWORD_FILE"`
 	WebhookSecret service.Secret `env:"WEBHOOK_SECRET_FILE"`
 }
 
-// Validate names the setting that is wrong.
+// Validate checks the settings. The error names the wrong one.
 func (c Config) Validate() error {
 	if (c.SMTPUser == "") != (c.SMTPPassword == "") {
 		return errors.New("SMTP_USER and SMTP_PASSWORD_FILE: give both, or neither")
@@ -36,7 +36,7 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// App is a running sandbox.
+// App is an instance of the sandbox.
 type App struct {
 	config Config
 	log    *zap.Logger
@@ -69,13 +69,13 @@ func New(ctx context.Context, c Config, log *zap.Logger) (*App, error) {
 	return &App{c, log, faults, pool, store, server, mail}, nil
 }
 
-// Addr is where HTTP is answered.
+// Addr is the address of the public HTTP port.
 func (a *App) Addr() string { return a.server.Addr() }
 
-// AdminAddr is where metrics are; empty if nowhere.
+// AdminAddr is the address of the admin port; empty if there is none.
 func (a *App) AdminAddr() string { return a.server.AdminAddr() }
 
-// SMTPAddr is where mail is taken.
+// SMTPAddr is the address of the SMTP port.
 func (a *App) SMTPAddr() string { return a.mail.Addr() }
 
 // Run waits for the database, serves until ctx is done, and then stops in order.
@@ -99,12 +99,12 @@ func (a *App) Run(ctx context.Context) error {
 		<-ctx.Done()
 	}
 	if ctx.Err() != nil {
-		err = nil // a stop before the database was there is a stop like any other
+		err = nil // a stop during the start is not an error
 	}
 	return errors.Join(err, a.stop(), <-served, <-served)
 }
 
-// stop gives a slow token's capture the time to end.
+// stop waits for captures with slow tokens.
 func (a *App) stop() error {
 	total := a.config.StopTimeout
 	if total == 0 {

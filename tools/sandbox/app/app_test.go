@@ -59,7 +59,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// Who is told to stop while it waits for its database stops, and that is no error.
+// A sandbox that must stop while it waits for its database stops without an error.
 func TestStopDuringTheStart(t *testing.T) {
 	t.Parallel()
 	config := setup(t)
@@ -72,7 +72,7 @@ func TestStopDuringTheStart(t *testing.T) {
 	res, err := http.Get("http://" + a.Addr() + "/healthz")
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
-	require.Equal(t, http.StatusOK, res.StatusCode, "alive while it waits")
+	require.Equal(t, http.StatusOK, res.StatusCode, "healthy while it waits")
 	stop()
 	require.NoError(t, <-done)
 }

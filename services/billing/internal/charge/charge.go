@@ -10,16 +10,16 @@ import (
 
 // Charge takes the money and announces payment.captured or payment.declined.
 //
-// The provider is asked between two transactions and never inside one: first the
-// intent is committed, so that a crash leaves a trace, and then the outcome. A
-// crash in between repeats the provider's call with the same idempotency key.
+// The provider is called between two transactions, never inside one. The first commits the
+// intent, so that a payment is known also after a crash; the second commits the outcome. After
+// a crash in between, the call is repeated with the same idempotency key.
 //
 // Errors: [ErrMismatch], and those of the provider and the ledger.
-func (d *Desk) Charge(ctx context.Context, c Command) error {
-	if seen, err := d.seen(ctx, c); seen || err != nil {
+func (s *Service) Charge(ctx context.Context, c Command) error {
+	if seen, err := s.seen(ctx, c); seen || err != nil {
 		return err
 	}
-	p, err := d.ledger.Intend(ctx, Payment{ID: c.PaymentID, OrderID: c.OrderID, Amount: c.Amount})
+	p, err := s.ledger.Intend(ctx, Payment{ID: c.PaymentID, OrderID: c.OrderID, Amount: c.Amount})
 	if err != nil {
 		return fmt.Errorf("charge payment %s: %w", c.PaymentID, err)
 	}
@@ -27,15 +27,15 @@ func (d *Desk) Charge(ctx context.Context, c Command) error {
 		return fmt.Errorf("charge payment %s: %w", c.PaymentID, err)
 	}
 	if p.State != Pending {
-		d.logKnown(c, p.State)
+		s.logKnown(c, p.State)
 		return nil
 	}
 	var declined *DeclinedError
-	switch err := d.provider.Capture(ctx, c); {
+	switch err := s.provider.Capture(ctx, c); {
 	case err == nil:
-		return d.settle(ctx, c, Captured, contract.PaymentCaptured, "")
+		return s.settle(ctx, c, Captured, contract.PaymentCaptured, "")
 	case errors.As(err, &declined):
-		return d.settle(ctx, c, Declined, contract.PaymentDeclined, declined.Reason)
+		return s.settle(ctx, c, Declined, contract.PaymentDeclined, declined.Reason)
 	default:
 		return fmt.Errorf("charge payment %s: %w", c.PaymentID, err)
 	}

@@ -1,5 +1,5 @@
-// Package charge is what billing is for: it takes the money for an order once,
-// gives it back once, and says so. The ledger remembers, the payment provider acts.
+// Package charge has the use cases of billing: it charges an order once, refunds it once, and
+// announces both. The payment provider moves the money, the ledger stores what happened.
 package charge
 
 import (
@@ -11,40 +11,40 @@ import (
 
 // Errors that decide whether trying again makes sense; see also those of [Provider].
 var (
-	// ErrMismatch says that a payment id came back with another order or amount.
+	// ErrMismatch says that a payment id came again with another order or amount.
 	ErrMismatch = errors.New("the payment id belongs to another order or amount")
-	// ErrNotCaptured says that there is nothing to refund yet: the charge may
-	// still be under way.
+	// ErrNotCaptured says that there is nothing to refund yet: the charge may still be in
+	// progress.
 	ErrNotCaptured = errors.New("the payment is not captured")
-	// ErrDeclined says that there is nothing to refund and never will be.
+	// ErrDeclined says that there is nothing to refund, since the payment was declined.
 	ErrDeclined = errors.New("the payment was declined")
 )
 
-// State is where a payment stands. All but Pending are announced when they are
-// reached, once each.
+// State is the state of a payment. Each state but Pending is announced once, when the payment
+// reaches it.
 //
 //	pending --> captured --> refunded
 //	   |           ^
 //	   +------> declined
 //
-// What was declined is captured when a provider corrects itself, or says no to one of
-// two calls and yes to the other. Whoever hears of both has the money given back.
+// A declined payment can be captured later, when the provider corrects itself, or declines one
+// of two calls and accepts the other. Orders gets both events and commands a refund.
 type State string
 
 // The states of a payment.
 const (
-	// Pending: the intent is written, the provider may or may not have been asked.
+	// Pending: the intent is stored, the provider may or may not have been called.
 	Pending State = "pending"
-	// Captured: the money is ours.
+	// Captured: the provider has taken the money.
 	Captured State = "captured"
-	// Declined: the provider said no.
+	// Declined: the provider refused the payment.
 	Declined State = "declined"
-	// Refunded: the money was ours, and is the customer's again.
+	// Refunded: the provider has taken the money and given it back.
 	Refunded State = "refunded"
 )
 
-// Next is the state after an outcome (Captured, Declined or Refunded). It is the
-// same state when the outcome changes nothing: it is known already, or overtaken.
+// Next is the state after an outcome (Captured, Declined or Refunded). It is the same state if
+// the outcome changes nothing: because it is known already, or came too late.
 //
 // Errors: [ErrNotCaptured], [ErrDeclined].
 func (s State) Next(outcome State) (State, error) {
@@ -60,7 +60,7 @@ func (s State) Next(outcome State) (State, error) {
 	}
 }
 
-// Payment is what the ledger knows of one payment.
+// Payment is a payment in the ledger.
 type Payment struct {
 	ID      string
 	OrderID string
@@ -68,7 +68,7 @@ type Payment struct {
 	State   State
 }
 
-// check says whether a command is about this very payment.
+// check returns [ErrMismatch] if a command has another order or amount than the payment.
 func (p Payment) check(c Command) error {
 	if p.OrderID != c.OrderID || p.Amount != c.Amount {
 		return fmt.Errorf("%w: asked for %d %s of order %s", ErrMismatch, c.Amount.AmountMinor, c.Amount.Currency, c.OrderID)

@@ -15,8 +15,8 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// DeclinedError says that the customer cannot pay this way (402). That is an
-// outcome, not a failure.
+// DeclinedError says that the provider declined the payment (402). This is an outcome, not a
+// failure.
 type DeclinedError struct {
 	// Reason is the provider's code, such as "card_declined".
 	Reason string
@@ -24,15 +24,15 @@ type DeclinedError struct {
 
 func (e *DeclinedError) Error() string { return "payment declined: " + e.Reason }
 
-// Observe is called after each call of the provider. operation is capture or
-// refund, outcome is done, declined, conflict, refused or unavailable.
+// Observe is called after each call to the provider. operation is capture or refund; outcome
+// is done, declined, conflict, refused or unavailable.
 type Observe func(operation, outcome string, took time.Duration)
 
-// Provider is a client of the payment provider, an outside system that speaks
-// HTTP and recognises an Idempotency-Key. Safe for concurrent use.
+// Provider is a client of the payment provider, an outside system with an HTTP API that
+// accepts an Idempotency-Key. Safe for concurrent use.
 //
-// Its errors have their verdict, see [service.Answer.Verdict]: whether the provider is
-// away, refuses for good, or is to be asked again.
+// Its errors are marked with their verdict, see [service.Answer.Verdict]: the provider is
+// unavailable, has refused the request, or the request should be tried again.
 type Provider struct {
 	base    *url.URL
 	key     service.Secret
@@ -40,9 +40,9 @@ type Provider struct {
 	observe Observe
 }
 
-// NewProvider makes a client of the provider at base, see [service.OutsideURL]. It shows
-// the key as a bearer token; without one it shows nothing. timeout bounds each call, from
-// the dial to the end of the answer.
+// NewProvider makes a client of the provider at base, see [service.OutsideURL]. It sends
+// the key as a bearer token, if the key is not empty. timeout limits each call, from
+// connecting to the end of the answer.
 func NewProvider(base *url.URL, key service.Secret, timeout time.Duration, observe Observe) *Provider {
 	return &Provider{base, key, service.NewOutside(timeout), observe}
 }
@@ -62,25 +62,25 @@ type refundRequest struct {
 	Amount    contract.Money `json:"amount"`
 }
 
-// movement is the provider's answer to both.
+// movement is the provider's answer to both requests.
 type movement struct {
 	PaymentID string         `json:"payment_id"`
 	OrderID   string         `json:"order_id"`
 	Amount    contract.Money `json:"amount"`
 }
 
-// Capture takes the money, once per payment id however often it is called.
-// Errors: *[DeclinedError], and those with a verdict.
+// Capture takes the money, once for each payment id, however often it is called. Errors:
+// *[DeclinedError], and errors that are marked with a verdict.
 func (p *Provider) Capture(ctx context.Context, c Command) error {
 	return p.call(ctx, "capture", c.PaymentID, c, captureRequest{c.OrderID, c.Token, c.Amount})
 }
 
-// Refund gives the money back, once per payment id however often it is called.
-// Its errors have a verdict.
+// Refund gives the money back, once for each payment id, however often it is called. Its
+// errors are marked with a verdict.
 func (p *Provider) Refund(ctx context.Context, c Command) error {
 	err := p.call(ctx, "refund", "refund:"+c.PaymentID, c, refundRequest{c.PaymentID, c.OrderID, c.Amount})
 	var declined *DeclinedError
-	if errors.As(err, &declined) { // there is no event for a refund that is declined
+	if errors.As(err, &declined) { // no event announces a declined refund
 		return messaging.Permanent(fmt.Errorf("payment provider: refund declined: %s", declined.Reason))
 	}
 	return err
@@ -111,9 +111,9 @@ func (p *Provider) post(ctx context.Context, path, key string, c Command, body a
 	return classify(answer, c)
 }
 
-// classify turns the provider's answer into an outcome. A yes that does not repeat what
-// was asked for leaves the outcome unknown: the money may have moved. So it is no
-// refusal, and the provider is taken for away until its answers make sense.
+// classify turns the provider's answer into an outcome. If a success does not repeat the
+// request, the outcome is unknown: the money may have moved. So it is not handled as a
+// refusal, but as if the provider were unavailable.
 func classify(answer service.Answer, c Command) error {
 	switch answer.Status {
 	case http.StatusOK, http.StatusCreated:
@@ -129,12 +129,12 @@ func classify(answer service.Answer, c Command) error {
 	}
 }
 
-// code is what a provider's reason may be. It goes into the ledger, events, mails and
-// logs, and must fit into each of them.
+// code is the format of a provider's reason. The reason is used in the ledger, events, mails
+// and logs, and must be valid in all of them.
 var code = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
 
-// reasonOf is the code of a problem document. Its detail is not used: it may
-// repeat what was sent, and that holds the token.
+// reasonOf is the code of a problem document. Its detail is not used: it may repeat the
+// request, which contains the token.
 func reasonOf(answer []byte, otherwise string) string {
 	var problem struct {
 		Code string `json:"code"`
@@ -145,7 +145,7 @@ func reasonOf(answer []byte, otherwise string) string {
 	return problem.Code
 }
 
-// outcomeOf is a label for metrics.
+// outcomeOf is the outcome as a label of metrics.
 func outcomeOf(err error) string {
 	var declined *DeclinedError
 	switch {

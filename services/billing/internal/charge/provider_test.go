@@ -33,7 +33,7 @@ func command() charge.Command {
 	}
 }
 
-// observed collects what a provider tells its metrics.
+// observed collects what a provider reports to its metrics.
 type observed struct {
 	mu    sync.Mutex
 	calls []string
@@ -45,7 +45,7 @@ func (o *observed) observe(operation, outcome string, _ time.Duration) {
 	o.calls = append(o.calls, operation+" "+outcome)
 }
 
-// newProvider makes a client of an HTTP server that answers as told.
+// newProvider makes a client of an HTTP server with the given answer.
 func newProvider(t *testing.T, timeout time.Duration, answer http.HandlerFunc) (*charge.Provider, *observed) {
 	t.Helper()
 	server := httptest.NewServer(answer)
@@ -187,7 +187,7 @@ func TestNoAnswer(t *testing.T) {
 	t.Run("the handler has no time left", func(t *testing.T) {
 		t.Parallel()
 		p, _ := newProvider(t, time.Minute, func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body) // the server notices a caller that is gone only after the body
+			_, _ = io.Copy(io.Discard, r.Body) // the server notices that the client has disconnected only after the body
 			<-r.Context().Done()
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

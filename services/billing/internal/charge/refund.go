@@ -9,32 +9,33 @@ import (
 
 // Refund gives the whole amount back and announces payment.refunded.
 //
-// The charge may still be under way, since the two commands wait in different
-// queues: a payment that is unknown or pending is [ErrNotCaptured], which is worth
-// another try. A declined one is [ErrDeclined], which is not.
+// The charge may still be in progress, since the two commands are in different queues. For a
+// payment that is unknown or pending the error is [ErrNotCaptured], and the refund should be
+// tried again. For a declined one it is [ErrDeclined], and should not.
 //
 // Further errors: [ErrMismatch], and those of the provider and the ledger.
-func (d *Desk) Refund(ctx context.Context, c Command) error {
-	if seen, err := d.seen(ctx, c); seen || err != nil {
+func (s *Service) Refund(ctx context.Context, c Command) error {
+	if seen, err := s.seen(ctx, c); seen || err != nil {
 		return err
 	}
-	known, err := d.refundable(ctx, c)
+	known, err := s.refundable(ctx, c)
 	if err != nil {
 		return fmt.Errorf("refund payment %s: %w", c.PaymentID, err)
 	}
 	if known {
-		d.logKnown(c, Refunded)
+		s.logKnown(c, Refunded)
 		return nil
 	}
-	if err := d.provider.Refund(ctx, c); err != nil {
+	if err := s.provider.Refund(ctx, c); err != nil {
 		return fmt.Errorf("refund payment %s: %w", c.PaymentID, err)
 	}
-	return d.settle(ctx, c, Refunded, contract.PaymentRefunded, "")
+	return s.settle(ctx, c, Refunded, contract.PaymentRefunded, "")
 }
 
-// refundable says whether the refund is known already, or why it cannot be.
-func (d *Desk) refundable(ctx context.Context, c Command) (known bool, err error) {
-	p, found, err := d.ledger.Find(ctx, c.PaymentID)
+// refundable returns an error if the payment cannot be refunded. known says that it was
+// refunded already.
+func (s *Service) refundable(ctx context.Context, c Command) (known bool, err error) {
+	p, found, err := s.ledger.Find(ctx, c.PaymentID)
 	if err != nil {
 		return false, err
 	}

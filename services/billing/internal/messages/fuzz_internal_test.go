@@ -14,7 +14,7 @@ func FuzzChargeCommand(f *testing.F) {
 	require.NoError(f, err)
 	messagingtest.FuzzJSON(f, func(t *testing.T, c chargeCommand) {
 		t.Helper()
-		require.Positive(t, c.Amount.AmountMinor, "nobody is charged nothing, or less")
+		require.Positive(t, c.Amount.AmountMinor, "every amount is above zero")
 		require.Equal(t, contract.Currency, c.Amount.Currency)
 		require.NotEmpty(t, c.PaymentID, "it is the idempotency key")
 	}, seed)

@@ -1,4 +1,4 @@
-// Package messages handles what billing consumes, the commands that orders sends.
+// Package messages handles the commands that billing consumes.
 package messages
 
 import (
@@ -12,27 +12,26 @@ import (
 	"example.com/orderflow/services/billing/internal/charge"
 )
 
-// Handlers carries out commands, and turns what became of them into the verdict on the
-// message.
-type Handlers struct{ Desk *charge.Desk }
+// Handlers carries out commands, and turns the result into the verdict on the message.
+type Handlers struct{ Service *charge.Service }
 
-// Commands handles both queues, of charge.v1 and of refund.v1.
+// Commands handles both queues, that of charge.v1 and that of refund.v1.
 func (h *Handlers) Commands() messaging.Handler {
 	mux := messaging.NewMux(contract.Operator)
 	mux.Handle(contract.Charge, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body chargeCommand) error {
 		c := body.command(d)
 		c.Token = body.PaymentToken
-		return verdict(h.Desk.Charge(ctx, c))
+		return verdict(h.Service.Charge(ctx, c))
 	}))
 	mux.Handle(contract.Refund, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, body refundCommand) error {
-		return verdict(h.Desk.Refund(ctx, body.command(d)))
+		return verdict(h.Service.Refund(ctx, body.command(d)))
 	}))
 	return mux.Handler()
 }
 
-// verdict marks the errors for which no retry helps, and those of a database that is
-// away. The provider's are marked by its client. All others are tried again by the
-// broker, after a delay that grows.
+// verdict marks errors for which trying again does not help, and errors of an unavailable
+// database. Errors of the provider are marked by its client. After other errors, the broker
+// delivers the command again, with growing delays.
 func verdict(err error) error {
 	for _, permanent := range []error{charge.ErrMismatch, charge.ErrDeclined} {
 		if errors.Is(err, permanent) {
@@ -42,18 +41,18 @@ func verdict(err error) error {
 	return inbox.Verdict(err)
 }
 
-// refundCommand is what billing reads of refund.v1, and of charge.v1.
+// refundCommand has the fields of refund.v1 that billing uses. charge.v1 has them too.
 type refundCommand struct {
 	PaymentID string         `json:"payment_id"`
 	OrderID   string         `json:"order_id"`
 	Amount    contract.Money `json:"amount"`
-	// Passed on without a check.
+	// Copied into events without a check.
 	CustomerID string `json:"customer_id"`
 	Region     string `json:"region"`
 	Tier       string `json:"tier"`
 }
 
-// Validate names the field that is wrong.
+// Validate checks the fields. The error names the wrong one.
 func (c refundCommand) Validate() error {
 	switch {
 	case c.PaymentID == "":
@@ -79,13 +78,13 @@ func (c refundCommand) command(d *messaging.Delivery) charge.Command {
 	}
 }
 
-// chargeCommand says how the customer pays, too.
+// chargeCommand has the fields of charge.v1 that billing uses.
 type chargeCommand struct {
 	refundCommand
 	PaymentToken string `json:"payment_token"`
 }
 
-// Validate names the field that is wrong.
+// Validate checks the fields. The error names the wrong one.
 func (c chargeCommand) Validate() error {
 	if c.PaymentToken == "" {
 		return errors.New("payment_token: required")

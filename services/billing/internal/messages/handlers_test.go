@@ -82,7 +82,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// What PostgreSQL says is judged as everywhere.
+// Errors of PostgreSQL have the verdict of inbox.Verdict.
 func TestVerdictOnTheDatabase(t *testing.T) {
 	t.Parallel()
 	away := verdict(fmt.Errorf("settle: %w", &pgconn.PgError{Code: "57P01"})) // admin_shutdown

@@ -1,4 +1,4 @@
-// Package postgres is billing's own database.
+// Package postgres has the database of billing.
 package postgres
 
 import (
@@ -33,19 +33,19 @@ func (s *Store) Seen(ctx context.Context, r charge.Received) (bool, error) {
 	return inbox.Seen(ctx, s.Pool(), r.Queue, r.MessageID)
 }
 
-// Intend writes the payment down as pending, if its id is new, and gives what the
-// ledger has under the id.
+// Intend stores the payment as pending if its id is new, and returns what the ledger has under
+// the id.
 func (s *Store) Intend(ctx context.Context, p charge.Payment) (charge.Payment, error) {
 	_, err := s.Pool().Exec(ctx, `INSERT INTO payments (id, order_id, amount_minor, currency) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (id) DO NOTHING`, p.ID, p.OrderID, p.Amount.AmountMinor, p.Amount.Currency)
 	if err != nil {
 		return charge.Payment{}, fmt.Errorf("write the intent: %w", err)
 	}
-	p, _, err = s.Find(ctx, p.ID) // found: payments are never deleted
+	p, _, err = s.Find(ctx, p.ID) // it is found, since payments are never deleted
 	return p, err
 }
 
-// Find gives a payment; found is false if the id is unknown.
+// Find returns a payment; found is false if the id is unknown.
 func (s *Store) Find(ctx context.Context, paymentID string) (p charge.Payment, found bool, err error) {
 	err = s.Pool().QueryRow(ctx, `SELECT id, order_id, amount_minor, currency, state FROM payments WHERE id = $1`, paymentID).
 		Scan(&p.ID, &p.OrderID, &p.Amount.AmountMinor, &p.Amount.Currency, &p.State)
@@ -58,9 +58,9 @@ func (s *Store) Find(ctx context.Context, paymentID string) (p charge.Payment, f
 	return p, true, nil
 }
 
-// Settle writes, in one transaction, that the message was seen, the payment's new
-// state, the ledger's entry, and the event in the outbox. changed is false if the
-// message was settled before or the outcome changes nothing; then there is no event.
+// Settle stores in one transaction that the message was handled (inbox), the payment's new
+// state, the entry in the ledger, and the event in the outbox. changed is false if the message
+// was settled before or the outcome changes nothing; then there is no event.
 func (s *Store) Settle(ctx context.Context, settlement charge.Settlement) (changed bool, err error) {
 	_, err = s.Once(ctx, settlement.Received.Queue, settlement.Received.MessageID, func(tx *transactional.Tx) (err error) {
 		changed, err = settle(ctx, tx, settlement)
@@ -72,8 +72,8 @@ func (s *Store) Settle(ctx context.Context, settlement charge.Settlement) (chang
 	return changed, nil
 }
 
-// settle locks the payment, so that two messages about it take turns, and their
-// events leave in the same order.
+// settle locks the payment, so that two messages about it are handled one after the other, and
+// their events are sent in the same order.
 func settle(ctx context.Context, tx pgx.Tx, s charge.Settlement) (changed bool, err error) {
 	var state charge.State
 	var orderID string
@@ -87,7 +87,7 @@ func settle(ctx context.Context, tx pgx.Tx, s charge.Settlement) (changed bool, 
 	}
 	_, err = tx.Exec(ctx, `UPDATE payments SET state = $2, reason = $3, changed_at = now() WHERE id = $1`, s.PaymentID, next, s.Reason)
 	if err != nil {
-		return false, fmt.Errorf("move the payment: %w", err)
+		return false, fmt.Errorf("update the payment: %w", err)
 	}
 	if next == charge.Captured || next == charge.Refunded {
 		_, err = tx.Exec(ctx, `INSERT INTO ledger (payment_id, kind, amount_minor, currency)

@@ -40,7 +40,7 @@ func settlement(t *testing.T, messageID string, outcome charge.State) charge.Set
 	}
 }
 
-// counts gives the number of rows in the inbox, the ledger and the outbox.
+// counts returns the number of rows in the inbox, the ledger and the outbox.
 func (f *fixture) counts(t *testing.T) (counts [3]int) {
 	t.Helper()
 	require.NoError(t, f.Pool().QueryRow(t.Context(), `SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM ledger), (SELECT count(*) FROM outbox)`).
@@ -62,7 +62,7 @@ func TestIntend(t *testing.T) {
 	other.OrderID, other.Amount.AmountMinor = "o-2", 1
 	got, err := f.Intend(t.Context(), other)
 	require.NoError(t, err)
-	require.Equal(t, want, got, "the first one stays")
+	require.Equal(t, want, got, "the first one is kept")
 
 	_, found, err := f.Find(t.Context(), "p-2")
 	require.NoError(t, err)
@@ -72,14 +72,14 @@ func TestIntend(t *testing.T) {
 func TestSettle(t *testing.T) {
 	t.Parallel()
 
-	t.Run("writes all or nothing", func(t *testing.T) {
+	t.Run("stores all or nothing", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		_, err := f.Intend(t.Context(), payment())
 		require.NoError(t, err)
 
 		broken := settlement(t, "m-1", charge.Captured)
-		broken.Event.ID = "" // the outbox refuses it, last of all
+		broken.Event.ID = "" // refused by the outbox, which is the last step
 		_, err = f.Settle(t.Context(), broken)
 		require.Error(t, err)
 		require.Equal(t, [3]int{}, f.counts(t))
@@ -105,10 +105,10 @@ func TestSettle(t *testing.T) {
 			require.Equal(t, i == 0, changed, id)
 		}
 		require.Equal(t, [3]int{2, 1, 1}, f.counts(t))
-		require.Equal(t, 2, f.commits(), "that m-2 was seen is a change too")
+		require.Equal(t, 2, f.commits(), "the inbox row of m-2 is committed too")
 	})
 
-	t.Run("what cannot be leaves no trace", func(t *testing.T) {
+	t.Run("an impossible outcome stores nothing", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		_, err := f.Intend(t.Context(), payment())
@@ -124,7 +124,7 @@ func TestSettle(t *testing.T) {
 		require.Equal(t, [3]int{1, 0, 1}, f.counts(t), "a decline moves no money")
 	})
 
-	t.Run("what was declined and is captured after all", func(t *testing.T) {
+	t.Run("a declined payment that is captured later", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		_, err := f.Intend(t.Context(), payment())
@@ -134,7 +134,7 @@ func TestSettle(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, changed, outcome)
 		}
-		require.Equal(t, [3]int{3, 2, 3}, f.counts(t), "each is announced, and the money came and went")
+		require.Equal(t, [3]int{3, 2, 3}, f.counts(t), "each is announced, with a capture and a refund in the ledger")
 	})
 
 	t.Run("a message without an id", func(t *testing.T) {

@@ -32,7 +32,7 @@ func FuzzPaymentEvent(f *testing.F) {
 	}, seed)
 }
 
-// Whatever the template's data are, rendering gives a mail or an error.
+// For any data of a template, Render returns a mail or an error.
 func FuzzNotification(f *testing.F) {
 	seed, err := contract.Fixture(contract.Notification.Name)
 	require.NoError(f, err)

@@ -1,4 +1,5 @@
-// Package messages handles what notifier consumes: events, and its own notifications.
+// Package messages handles the messages that notifier consumes: events, and its own
+// notifications.
 package messages
 
 import (
@@ -15,7 +16,7 @@ import (
 	"example.com/orderflow/services/notifier/internal/postgres"
 )
 
-// Handlers has one handler per queue.
+// Handlers has the handlers of all queues.
 type Handlers struct {
 	Store   *postgres.Store
 	Email   *notify.Email
@@ -23,7 +24,7 @@ type Handlers struct {
 	Log     *zap.Logger
 }
 
-// Decide handles both queues of events: it decides who is told.
+// Decide handles both queues of events: it decides which notifications are sent.
 func (h *Handlers) Decide() messaging.Handler {
 	mux := messaging.NewMux(contract.Operator)
 	for _, kind := range []messaging.MessageType{contract.OrderPlaced, contract.OrderPaid, contract.OrderDeclined, contract.OrderCancelled, contract.OrderRefunded} {
@@ -41,13 +42,13 @@ func (h *Handlers) Decide() messaging.Handler {
 
 func (h *Handlers) enqueue(ctx context.Context, tx *transactional.Tx, d *messaging.Delivery, notes []notify.Note) error {
 	tx.OnCommit(func() {
-		h.Log.Info("decided who is told", zap.String("type", d.Type), zap.String("message_id", d.ID),
+		h.Log.Info("notifications decided", zap.String("type", d.Type), zap.String("message_id", d.ID),
 			zap.String("order_id", d.CorrelationID), zap.Int("notifications", len(notes)))
 	})
 	return h.Store.Enqueue(ctx, tx, d, notes)
 }
 
-// notification is what the senders use of notification.v1.
+// notification has the fields of notification.v1 that the senders use.
 type notification struct {
 	Recipient string         `json:"recipient"`
 	Template  string         `json:"template"`
@@ -67,7 +68,7 @@ func (n notification) Validate() error {
 	}
 }
 
-// SendEmail handles the queue of the mail sender.
+// SendEmail handles the queue of notifications by mail.
 func (h *Handlers) SendEmail() messaging.Handler {
 	return h.sender(contract.ChannelEmail, func(ctx context.Context, n notification) error {
 		subject, body, err := notify.Render(n.Template, n.Data)
@@ -78,16 +79,16 @@ func (h *Handlers) SendEmail() messaging.Handler {
 	})
 }
 
-// SendWebhook handles the queue of the webhook sender. Its binding is "any", so it
-// gets what is for the webhook, and everything urgent, whatever it is for.
+// SendWebhook handles the queue of notifications by webhook. Its binding matches "any", so it
+// gets the notifications for the webhook, and all urgent ones.
 func (h *Handlers) SendWebhook() messaging.Handler {
 	return h.sender(contract.ChannelWebhook, func(ctx context.Context, n notification) error {
 		return h.Webhook.Send(ctx, n.Template, n.Data, n.DedupeKey)
 	})
 }
 
-// sender sends at least once: what was sent is remembered after it was sent, so a
-// crash in between sends a second time, with the same dedupe key.
+// sender sends at least once: it stores that a notification was sent after sending it. After a
+// crash in between, it sends a second time, with the same dedupe key.
 func (h *Handlers) sender(channel string, send func(ctx context.Context, n notification) error) messaging.Handler {
 	mux := messaging.NewMux(contract.Operator)
 	mux.Handle(contract.Notification, messaging.JSON(func(ctx context.Context, d *messaging.Delivery, n notification) error {
@@ -100,11 +101,11 @@ func (h *Handlers) sender(channel string, send func(ctx context.Context, n notif
 			return nil
 		}
 		if err := send(ctx, n); err != nil {
-			return err // with its verdict
+			return err // it is marked with its verdict
 		}
 		if err := h.Store.MarkSent(ctx, channel, n.DedupeKey); err != nil {
-			// Sent is sent: another attempt would only send again.
-			h.Log.Warn("sent, and not remembered", zap.String("message_id", d.ID), zap.Error(err))
+			// It was sent: another attempt would send it again.
+			h.Log.Warn("sent, but not stored as sent", zap.String("message_id", d.ID), zap.Error(err))
 		}
 		h.Log.Info("sent", zap.String("channel", channel), zap.String("template", n.Template),
 			zap.String("order_id", d.CorrelationID), zap.String("message_id", d.ID))

@@ -19,13 +19,13 @@ import (
 	"example.com/orderflow/services/notifier/internal/postgres"
 )
 
-// fixture is the handlers on a real database, a receiver of webhooks that answers
-// as told, and a mail server that is away.
+// fixture has the handlers with a real database, a receiver of webhooks whose answers the test
+// sets, and a mail server that cannot be reached.
 type fixture struct {
 	*messages.Handlers
 	db     *servicetest.DB
 	status atomic.Int32 // what the receiver answers
-	calls  atomic.Int32 // that it got
+	calls  atomic.Int32 // number of calls
 	during func()       // what happens while it is called
 }
 
@@ -54,7 +54,7 @@ func setup(t *testing.T) *fixture {
 	return f
 }
 
-// from makes a delivery as the type's owner would cause it.
+// from makes a delivery of a message that the type's owner has published.
 func from(t *testing.T, queue messaging.Queue, kind messaging.MessageType, body any) *messaging.Delivery {
 	t.Helper()
 	m, err := messaging.NewMessage(kind, body)
@@ -106,7 +106,7 @@ func TestSendOncePerDedupeKey(t *testing.T) {
 	f := setup(t)
 	n := contract.NotificationBody{Template: notify.TemplatePlaced, DedupeKey: "order-placed:o1"}
 	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, n)))
-	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, n)), "a second copy, with an id of its own")
+	require.NoError(t, f.SendWebhook().Handle(t.Context(), notification(t, n)), "a copy with another message id")
 	require.EqualValues(t, 1, f.calls.Load())
 
 	n.DedupeKey = "order-placed:o2"
@@ -161,13 +161,13 @@ func TestSendFails(t *testing.T) {
 	}
 }
 
-// What PostgreSQL says is judged as everywhere.
+// Errors of PostgreSQL have the verdict of inbox.Verdict.
 func TestVerdictOnTheDatabase(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	order := from(t, contract.NotifierOrders, contract.OrderPaid, contract.OrderBody{OrderID: "o1", CustomerID: "ada", Total: amount})
 	sending := notification(t, contract.NotificationBody{Recipient: "ada@example.com", Template: "order-paid", DedupeKey: "order-paid:\x00"})
-	require.True(t, messaging.IsPermanent(f.SendWebhook().Handle(t.Context(), sending)), "a NUL will never be stored")
+	require.True(t, messaging.IsPermanent(f.SendWebhook().Handle(t.Context(), sending)), "a NUL cannot be stored")
 
 	f.Store = postgres.NewStore(servicetest.NewAwayDB(t))
 	for _, handled := range []error{f.Decide().Handle(t.Context(), order), f.SendWebhook().Handle(t.Context(), sending), f.SendEmail().Handle(t.Context(), sending)} {

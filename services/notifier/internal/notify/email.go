@@ -15,7 +15,7 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// smtpTimeout bounds each part of a delivery: the way in, and the mail.
+// smtpTimeout limits each part of a delivery: the connection with its login, and the mail.
 const smtpTimeout = 10 * time.Second
 
 // Email sends mails over SMTP. Safe for concurrent use.
@@ -25,21 +25,21 @@ type Email struct {
 	from    string
 }
 
-// SMTP is how mails are sent.
+// SMTP has the settings of the mail server.
 type SMTP struct {
 	// Addr is host:port of the mail server.
 	Addr string
-	// StartTLS is off for the sandbox, and on elsewhere.
+	// StartTLS requires TLS. Only the sandbox works without it.
 	StartTLS bool
-	// User and Password log in, if they are given. Without StartTLS the password is never
-	// sent as it is: the server must offer SCRAM or CRAM-MD5.
+	// User and Password are the login; both are empty without one. Without StartTLS the
+	// password is never sent in plain text: the server must offer SCRAM or CRAM-MD5.
 	User     string
 	Password service.Secret
-	// From is the sender.
+	// From is the sender's address.
 	From string
 }
 
-// NewEmail makes a sender. The error names the setting that is wrong.
+// NewEmail makes a sender of mails. The error names the wrong setting.
 func NewEmail(c SMTP) (*Email, error) {
 	host, port, err := splitAddr(c.Addr)
 	if err != nil {
@@ -65,7 +65,7 @@ func NewEmail(c SMTP) (*Email, error) {
 	return e, nil
 }
 
-// splitAddr takes host:port, where the port is a number.
+// splitAddr splits host:port, where the port is a number.
 func splitAddr(addr string) (host string, port int, err error) {
 	u, err := url.Parse("//" + addr)
 	if err != nil || u.Host != addr || u.Hostname() == "" {
@@ -78,10 +78,10 @@ func splitAddr(addr string) (host string, port int, err error) {
 	return u.Hostname(), int(n), nil
 }
 
-// Send sends one mail. The dedupe key goes along, so that a reader can tell a
-// second copy. Its errors have their verdict: [messaging.Permanent] for a mail that will
-// never go out, see refusesTheMail, and [messaging.Unavailable] for all else, such as no
-// connection, 4xx, and a server that takes no mail of ours.
+// Send sends one mail. The mail has the dedupe key, so that copies can be recognised. Errors
+// are marked with their verdict: [messaging.Permanent] for a mail that can never be sent, see
+// refusesTheMail, and [messaging.Unavailable] for all others, such as no connection, 4xx, or a
+// server that accepts no mail from us.
 func (e *Email) Send(ctx context.Context, to, subject, body, dedupeKey string) error {
 	m := mail.NewMsg()
 	if err := m.From(e.from); err != nil {
@@ -95,7 +95,7 @@ func (e *Email) Send(ctx context.Context, to, subject, body, dedupeKey string) e
 	m.SetBodyString(mail.TypeTextPlain, body)
 	err := e.deliver(ctx, m)
 	switch {
-	case err == nil, m.IsDelivered(): // the server has it, whatever the goodbye was like
+	case err == nil, m.IsDelivered(): // the server has the mail, also if QUIT failed
 		return nil
 	case refusesTheMail(err):
 		return messaging.Permanent(fmt.Errorf("send a mail: %w", err))
@@ -104,9 +104,9 @@ func (e *Email) Send(ctx context.Context, to, subject, body, dedupeKey string) e
 	}
 }
 
-// deliver has a connection of its own. The mail library leaves it open when the server
-// refuses us before the mail, and does not look at ctx once it is open: so it is closed
-// here, at the end or when ctx is done.
+// deliver opens a connection for this mail. The mail library does not close it if the server
+// refuses us before the mail, and ignores ctx after it is open. So it is closed here, at the
+// end or when ctx is done.
 func (e *Email) deliver(ctx context.Context, m *mail.Msg) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -124,16 +124,16 @@ func (e *Email) deliver(ctx context.Context, m *mail.Msg) error {
 	return client.DialAndSendWithContext(ctx, m)
 }
 
-// refusesTheMail says whether the server will never take this very mail: 5xx to its
-// recipient or to its content. 5xx before that (the greeting, the login, the sender) is
-// about us and holds for every mail, and so does a demand for a login at any time.
+// refusesTheMail says whether the server will never accept this mail: 5xx to its recipient or
+// to its content. 5xx before that (to the greeting, the login or the sender) is about every
+// mail, and so is the demand for a login at any time.
 func refusesTheMail(err error) bool {
 	var refused *mail.SendError
 	if !errors.As(err, &refused) || refused.ErrorCode() < 500 || refused.ErrorCode() > 599 {
 		return false
 	}
 	switch refused.ErrorCode() {
-	case 530, 534, 535, 538: // log in, log in better, wrong login, encrypt first
+	case 530, 534, 535, 538: // login required, stronger login required, wrong login, TLS required
 		return false
 	}
 	switch refused.Reason {

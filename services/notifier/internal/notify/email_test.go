@@ -43,14 +43,14 @@ func TestNewEmail(t *testing.T) {
 	}
 }
 
-// mailServer is an SMTP server that says no at one point, and else yes.
+// mailServer is an SMTP server that refuses one command and accepts all others.
 type mailServer struct {
 	net.Listener
-	// at is the verb that is refused ("" is the greeting, "." the end of a mail), no how:
-	// nothing is said if it is empty.
+	// at is the refused command ("" is the greeting, "." the end of a mail), and no the
+	// answer. If no is empty, the server does not answer.
 	at, no string
 	ended  chan struct{} // one for each connection that has ended
-	// Who sends mail logs in as this user, if there is one.
+	// The required login; empty means none.
 	user     string
 	password service.Secret
 }
@@ -151,14 +151,14 @@ func TestWhatAMailServerSays(t *testing.T) {
 			select {
 			case <-s.ended:
 			case <-time.After(10 * time.Second):
-				require.Fail(t, "the connection is left open")
+				require.Fail(t, "the connection was not closed")
 			}
 		})
 	}
 }
 
-// The login itself is in app/app_test.go. Whoever is not let in waits: that is no fault
-// of the mail. And a password that would be sent as it is stays here.
+// A refused login is not the fault of the mail, so the mail waits. A password is never sent in
+// plain text. app/app_test.go tests a successful login.
 func TestALoginThatFails(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, at, no string }{
@@ -177,13 +177,13 @@ func TestALoginThatFails(t *testing.T) {
 			select {
 			case <-s.ended:
 			case <-time.After(10 * time.Second):
-				require.Fail(t, "the connection is left open")
+				require.Fail(t, "the connection was not closed")
 			}
 		})
 	}
 }
 
-// The way over a whole mail server is in app/app_test.go.
+// app/app_test.go tests sending to a complete mail server.
 func TestEmailThatIsNotSent(t *testing.T) {
 	t.Parallel()
 	email, err := notify.NewEmail(notify.SMTP{Addr: "127.0.0.1:1", From: "shop@example.com"}) // nobody listens
@@ -198,7 +198,8 @@ func TestEmailThatIsNotSent(t *testing.T) {
 	require.True(t, messaging.IsUnavailable(err))
 }
 
-// A server that accepts and says nothing holds up neither a stop nor a deadline.
+// A server that accepts the connection and does not answer delays neither a stop nor a
+// deadline.
 func TestEmailEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	s := newMailServer(t, "MAIL", "")

@@ -1,4 +1,5 @@
-// Package notify decides who is told what, and tells them.
+// Package notify has the rules which notifications are sent, their texts, and the clients that
+// send them.
 package notify
 
 import (
@@ -8,7 +9,7 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// Order is what an order event has to say for the rules.
+// Order has the fields of an order event that the rules use.
 type Order struct {
 	OrderID    string         `json:"order_id"`
 	CustomerID string         `json:"customer_id"`
@@ -17,7 +18,7 @@ type Order struct {
 	Reason     string         `json:"reason"`
 }
 
-// Validate names the field that is missing or wrong.
+// Validate checks the fields. The error names the missing or wrong one.
 func (o Order) Validate() error {
 	if err := required(field{"order_id", o.OrderID}, field{"customer_id", o.CustomerID}); err != nil {
 		return err
@@ -31,7 +32,7 @@ func (o Order) Validate() error {
 	return nil
 }
 
-// Payment is what a payment event has to say for the rules.
+// Payment has the fields of a payment event that the rules use.
 type Payment struct {
 	PaymentID  string         `json:"payment_id"`
 	OrderID    string         `json:"order_id"`
@@ -40,7 +41,7 @@ type Payment struct {
 	Amount     contract.Money `json:"amount"`
 }
 
-// Validate names the field that is missing or wrong.
+// Validate checks the fields. The error names the missing or wrong one.
 func (p Payment) Validate() error {
 	if err := required(field{"payment_id", p.PaymentID}, field{"order_id", p.OrderID}, field{"customer_id", p.CustomerID}); err != nil {
 		return err
@@ -65,29 +66,29 @@ func required(fields ...field) error {
 	return nil
 }
 
-// checkCustomer keeps out whoever no mail can be sent to. The edge does the same.
+// checkCustomer refuses a customer id that makes no mail address. Orders refuses it too.
 func checkCustomer(id string) error {
 	if !contract.ValidCustomerID(id) {
-		return errors.New("customer_id: no mail address can be made of it")
+		return errors.New("customer_id: does not make a valid mail address")
 	}
 	return nil
 }
 
-// Note is a notification before it has an address: over which channel a customer
-// is told what.
+// Note is a notification without an address: what a customer is notified of, and by which
+// channel.
 type Note struct {
 	Channel    string
 	Urgency    string
 	CustomerID string
 	Template   string
 	Data       map[string]any
-	// DedupeKey is the same however often the rule runs for the same fact.
+	// DedupeKey is the same each time that a rule makes a note of the same event.
 	DedupeKey string
 }
 
-// ForOrder says who is told of an order event: paid, declined and cancelled go to
-// the customer by mail; placed and refunded, of express orders, to the webhook.
-// Express is urgent.
+// ForOrder returns the notifications of an order event: paid, declined and cancelled cause a
+// mail to the customer; placed and refunded of express orders cause a webhook. Notifications
+// of express orders are urgent.
 func ForOrder(eventType string, o Order) []Note {
 	var template string
 	channel := contract.ChannelEmail
@@ -119,8 +120,8 @@ func ForOrder(eventType string, o Order) []Note {
 	}}
 }
 
-// ForPayment says who is told of a payment event: the customer gets a receipt by
-// mail for each capture and each refund. A receipt is never urgent.
+// ForPayment returns the notifications of a payment event: each capture and each refund causes
+// a receipt to the customer by mail. Receipts are not urgent.
 func ForPayment(eventType string, p Payment) []Note {
 	var template string
 	switch eventType {
@@ -148,7 +149,7 @@ func urgency(tier string) string {
 	return contract.UrgencyNormal
 }
 
-// Format writes money for people: 1999 EUR is "19.99 EUR".
+// Format formats an amount for texts: 1999 EUR is "19.99 EUR".
 func Format(m contract.Money) string {
 	sign, minor := "", m.AmountMinor
 	if minor < 0 {

@@ -16,7 +16,7 @@ func TestWhoIsTold(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
 		event, tier string
-		want        string // channel/urgency/template, or nobody
+		want        string // channel/urgency/template; empty for no notification
 	}{
 		{contract.OrderPlaced.Name, contract.TierStandard, ""},
 		{contract.OrderPlaced.Name, contract.TierExpress, "webhook/high/order-placed"},
@@ -50,7 +50,7 @@ func TestWhoIsTold(t *testing.T) {
 	})
 }
 
-// What orders and billing publish is what the rules read.
+// The rules can read the bodies that orders and billing publish.
 func TestFixtures(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []messaging.MessageType{contract.OrderPlaced, contract.OrderPaid, contract.OrderDeclined, contract.OrderCancelled, contract.OrderRefunded} {
@@ -67,7 +67,7 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-// Nobody is told of an amount that cannot be.
+// An event with an impossible amount is refused.
 func TestWhatIsNoAmount(t *testing.T) {
 	t.Parallel()
 	for field, amount := range map[string]contract.Money{
@@ -79,7 +79,7 @@ func TestWhatIsNoAmount(t *testing.T) {
 	}
 }
 
-// Nobody is told who has no address.
+// An event whose customer id makes no mail address is refused.
 func TestWhoHasNoAddress(t *testing.T) {
 	t.Parallel()
 	amount := contract.Money{AmountMinor: 1, Currency: "EUR"}

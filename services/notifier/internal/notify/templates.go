@@ -7,7 +7,7 @@ import (
 	"text/template"
 )
 
-// Names of the templates, part of dedupe keys.
+// Names of the templates. They are parts of dedupe keys.
 const (
 	TemplatePaid          = "order-paid"
 	TemplateDeclined      = "order-declined"
@@ -18,7 +18,7 @@ const (
 	TemplateRefundReceipt = "refund-receipt"
 )
 
-// ErrNoTemplate says that a notification names a template that is not there.
+// ErrNoTemplate says that a notification names a template that does not exist.
 var ErrNoTemplate = errors.New("no such template")
 
 type text struct{ subject, body *template.Template }
@@ -37,7 +37,7 @@ func parse(subject, body string) text {
 	return text{template.Must(template.New("subject").Parse(subject)), template.Must(template.New("body").Parse(body))}
 }
 
-// Render fills a template in.
+// Render makes the subject and the body of a mail from a template.
 func Render(name string, data map[string]any) (subject, body string, err error) {
 	t, ok := templates[name]
 	if !ok {
@@ -50,6 +50,6 @@ func Render(name string, data map[string]any) (subject, body string, err error) 
 	if err := t.body.Execute(&b, data); err != nil {
 		return "", "", fmt.Errorf("render %s: %w", name, err)
 	}
-	// A subject is one line, whatever was filled in.
+	// A subject must be one line, also if the data has line ends.
 	return strings.Join(strings.Fields(s.String()), " "), b.String(), nil
 }

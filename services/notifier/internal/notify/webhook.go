@@ -16,27 +16,27 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// webhookTimeout bounds one call of the receiver.
+// webhookTimeout limits one call to the receiver.
 const webhookTimeout = 10 * time.Second
 
-// Webhook posts to one receiver. Safe for concurrent use.
+// Webhook sends webhooks to one receiver. Safe for concurrent use.
 type Webhook struct {
 	url     *url.URL
 	secret  service.Secret
 	outside *service.Outside
 }
 
-// NewWebhook makes a sender to a receiver, see [service.OutsideURL]. With a secret it
-// signs what it sends.
+// NewWebhook makes a sender for the receiver at the URL, see [service.OutsideURL]. If the
+// secret is not empty, it signs webhooks.
 func NewWebhook(to *url.URL, secret service.Secret) *Webhook {
 	return &Webhook{to, secret, service.NewOutside(webhookTimeout)}
 }
 
-// Send posts the data as JSON, with the dedupe key as Idempotency-Key. Any answer but
-// 2xx is an error with its verdict, see [service.Answer.Verdict]; a redirect too.
+// Send posts the data as JSON, with the dedupe key as Idempotency-Key. Any answer but 2xx, also
+// a redirect, is an error that is marked with its verdict, see [service.Answer.Verdict].
 //
-// With a secret there are three headers more, as https://www.standardwebhooks.com has
-// them: Webhook-Id, the dedupe key; Webhook-Timestamp, in seconds; and Webhook-Signature,
+// With a secret, there are three more headers, as https://www.standardwebhooks.com specifies:
+// Webhook-Id, the dedupe key; Webhook-Timestamp, in seconds; and Webhook-Signature,
 // "v1," and the base64 of the HMAC-SHA256 over "<id>.<timestamp>.<body>".
 func (h *Webhook) Send(ctx context.Context, event string, data map[string]any, dedupeKey string) error {
 	body := map[string]any{"event": event}

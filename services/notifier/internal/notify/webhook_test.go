@@ -50,7 +50,7 @@ func TestWebhook(t *testing.T) {
 	require.Equal(t, "order-placed:o1", got.Header.Get("Idempotency-Key"))
 	require.JSONEq(t, `{"event":"order-placed","order_id":"o1","amount":"19.99 EUR"}`, string(body))
 
-	// What a receiver does to know who has sent it.
+	// The check of a receiver.
 	require.Equal(t, "order-placed:o1", got.Header.Get("Webhook-Id"))
 	sent, err := strconv.ParseInt(got.Header.Get("Webhook-Timestamp"), 10, 64)
 	require.NoError(t, err)
@@ -60,7 +60,7 @@ func TestWebhook(t *testing.T) {
 	require.Equal(t, "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)), got.Header.Get("Webhook-Signature"))
 }
 
-// What each status means is in pkg/service; here is that it is asked.
+// The meaning of each status is tested in pkg/service. This tests that Send uses it.
 func TestWebhookAnswers(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]string{

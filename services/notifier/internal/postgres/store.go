@@ -1,4 +1,4 @@
-// Package postgres is notifier's own database.
+// Package postgres has the database of notifier.
 package postgres
 
 import (
@@ -29,7 +29,8 @@ type Store struct{ *transactional.DB }
 // NewStore makes a store.
 func NewStore(db *transactional.DB) *Store { return &Store{db} }
 
-// Enqueue writes the notes that a message causes, in the transaction of its handler.
+// Enqueue adds the notes that a message causes to the outbox, in the transaction of its
+// handler.
 func (s *Store) Enqueue(ctx context.Context, tx pgx.Tx, d *messaging.Delivery, notes []notify.Note) error {
 	entries := make([]outbox.Entry, len(notes))
 	for i, n := range notes {
@@ -46,7 +47,7 @@ func (s *Store) Enqueue(ctx context.Context, tx pgx.Tx, d *messaging.Delivery, n
 	return nil
 }
 
-// message is a note with an address, for the headers exchange.
+// message makes the message of a note, with an address and the headers of its route.
 func message(n notify.Note) (messaging.Message, error) {
 	m, err := messaging.NewMessage(contract.Notification, contract.NotificationBody{
 		Recipient: contract.DefaultAddress(n.CustomerID), Template: n.Template, Data: n.Data, DedupeKey: n.DedupeKey,
@@ -55,31 +56,32 @@ func message(n notify.Note) (messaging.Message, error) {
 	return m, err
 }
 
-// WasSent says whether a notification went out on a channel before.
+// WasSent says whether a notification was sent by a channel before.
 func (s *Store) WasSent(ctx context.Context, channel, dedupeKey string) (bool, error) {
 	var sent bool
 	err := s.Pool().QueryRow(ctx, `SELECT EXISTS (SELECT FROM sent WHERE channel = $1 AND dedupe_key = $2)`, channel, dedupeKey).Scan(&sent)
 	if err != nil {
-		return false, fmt.Errorf("look up what was sent: %w", err)
+		return false, fmt.Errorf("look up a sent notification: %w", err)
 	}
 	return sent, nil
 }
 
-// MarkSent remembers that a notification went out.
+// MarkSent stores that a notification was sent.
 func (s *Store) MarkSent(ctx context.Context, channel, dedupeKey string) error {
 	_, err := s.Pool().Exec(ctx, `INSERT INTO sent (channel, dedupe_key) VALUES ($1, $2) ON CONFLICT DO NOTHING`, channel, dedupeKey)
 	if err != nil {
-		return fmt.Errorf("remember what was sent: %w", err)
+		return fmt.Errorf("store a sent notification: %w", err)
 	}
 	return nil
 }
 
-// PruneSent forgets some of what went out longer ago than this, and says how much.
+// PruneSent deletes at most 10,000 rows of notifications that were sent longer than olderThan
+// ago, and returns their number.
 func (s *Store) PruneSent(ctx context.Context, olderThan time.Duration) (int64, error) {
 	tag, err := s.Pool().Exec(ctx, `DELETE FROM sent WHERE ctid = ANY (ARRAY(
 		SELECT ctid FROM sent WHERE sent_at < now() - make_interval(secs => $1) LIMIT 10000))`, olderThan.Seconds())
 	if err != nil {
-		return 0, fmt.Errorf("prune what was sent: %w", err)
+		return 0, fmt.Errorf("prune the sent notifications: %w", err)
 	}
 	return tag.RowsAffected(), nil
 }

@@ -40,7 +40,7 @@ func (f *fixture) outbox(t *testing.T) []row {
 	return list
 }
 
-// enqueue writes notes in a transaction of its own.
+// enqueue adds notes in its own transaction.
 func (f *fixture) enqueue(t *testing.T, notes ...notify.Note) error {
 	t.Helper()
 	d := &messaging.Delivery{Message: messaging.Message{ID: "m1", CorrelationID: "o1"}, Queue: "notifier.orders"}
@@ -69,7 +69,7 @@ func TestEnqueue(t *testing.T) {
 		got := rows[i]
 		require.Equal(t, want.DedupeKey, got.Key)
 		require.Equal(t, contract.Notifications, got.Exchange)
-		require.Empty(t, got.Route, "a headers exchange reads no key")
+		require.Empty(t, got.Route, "a headers exchange ignores the key")
 		require.Equal(t, contract.Notification.Name, got.Message.Type)
 		require.Equal(t, "o1", got.Message.CorrelationID)
 		require.Equal(t, map[string]any{contract.HeaderChannel: contract.ChannelEmail, contract.HeaderUrgency: contract.UrgencyHigh}, got.Message.Headers)
@@ -79,7 +79,7 @@ func TestEnqueue(t *testing.T) {
 	}
 }
 
-// What cannot be written leaves nothing.
+// If a note cannot be stored, nothing is.
 func TestEnqueueAllOrNothing(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

@@ -46,7 +46,7 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	if err := service.DecodeJSON(w, r, &request); err != nil {
 		return err
 	}
-	o, isNew, err := a.Desk.Place(r.Context(), request, key)
+	o, isNew, err := a.Service.Place(r.Context(), request, key)
 	if err != nil {
 		return err
 	}
@@ -59,8 +59,8 @@ func (a *API) place(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// idempotencyKey gives the empty string when there is none. A malformed key is refused,
-// since its sender relies on it.
+// idempotencyKey returns the empty string if the request has no key. A malformed key is
+// refused, since the client relies on it.
 func idempotencyKey(r *http.Request) (string, error) {
 	keys := r.Header.Values("Idempotency-Key")
 	if len(keys) == 0 {
@@ -68,8 +68,8 @@ func idempotencyKey(r *http.Request) (string, error) {
 	}
 	key := keys[0]
 	if len(keys) > 1 || key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return "", service.NewProblem(http.StatusBadRequest, "the header Idempotency-Key does not fit",
-			service.FieldError{Field: "Idempotency-Key", Detail: "must be one, of 1 to 255 printable ASCII characters"})
+		return "", service.NewProblem(http.StatusBadRequest, "the header Idempotency-Key is not valid",
+			service.FieldError{Field: "Idempotency-Key", Detail: "must be given once, with 1 to 255 printable ASCII characters"})
 	}
 	return key, nil
 }
@@ -108,8 +108,8 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// readQuery refuses parameters that are unknown or repeated: a filter that is not understood
-// would show more than was asked for. A parameter without a value counts as absent.
+// readQuery refuses unknown and repeated parameters: if a filter were ignored, the answer would
+// have more than the client asked for. A parameter without a value counts as absent.
 func readQuery(raw string) (status order.Status, cursor string, limit int, err error) {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
@@ -133,7 +133,7 @@ func readQuery(raw string) (status order.Status, cursor string, limit int, err e
 			}
 		case "cursor":
 			if cursor = value; value != "" && !order.ValidID(cursor) {
-				detail = "must be a cursor that was given before"
+				detail = "must be the cursor of an earlier answer"
 			}
 		default:
 			detail = "there is no such parameter"
@@ -146,14 +146,14 @@ func readQuery(raw string) (status order.Status, cursor string, limit int, err e
 		}
 	}
 	if len(wrong) > 0 {
-		return "", "", 0, service.NewProblem(http.StatusBadRequest, "the query does not fit", wrong...)
+		return "", "", 0, service.NewProblem(http.StatusBadRequest, "a parameter of the query is not valid", wrong...)
 	}
 	return status, cursor, limit, nil
 }
 
 // cancel answers POST /v1/orders/{id}/cancel.
 func (a *API) cancel(w http.ResponseWriter, r *http.Request) error {
-	o, err := a.Desk.Cancel(r.Context(), r.PathValue("id"))
+	o, err := a.Service.Cancel(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}

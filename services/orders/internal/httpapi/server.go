@@ -1,4 +1,4 @@
-// Package httpapi is what customers see of orders.
+// Package httpapi has the HTTP routes of orders, which customers call.
 package httpapi
 
 import (
@@ -14,11 +14,11 @@ import (
 	"example.com/orderflow/services/orders/internal/postgres"
 )
 
-// API is the HTTP surface: the desk changes orders, the store shows them.
+// API answers the HTTP requests: the service changes orders, the store reads them.
 type API struct {
-	Desk  *order.Desk
-	Store *postgres.Store
-	Log   *zap.Logger
+	Service *order.Service
+	Store   *postgres.Store
+	Log     *zap.Logger
 }
 
 // Routes are the API's routes.
@@ -31,7 +31,7 @@ func (a *API) Routes() *http.ServeMux {
 	})
 }
 
-// problem is the one place where orders' errors become HTTP.
+// problem turns the errors of orders into HTTP answers. No other function does.
 func problem(err error) *service.Problem {
 	var invalid order.Invalid
 	switch {

@@ -22,17 +22,17 @@ import (
 	"example.com/orderflow/services/orders/internal/postgres"
 )
 
-// fixture is the API over a real database. Two things are sold, each order at 25.80 EUR.
+// fixture is the API with a real database. Two SKUs are sold, and each order costs 25.80 EUR.
 type fixture struct {
 	*httpapi.API
 	*servicetest.DB
 	waiting int64 // in the outbox
 	quote   contract.Money
-	noSKUs  error // what the question for the catalogue gives
-	noQuote error // what the question for a quote gives
+	noSKUs  error // error of the catalogue
+	noQuote error // error of a quote
 }
 
-// Knows and Quote are those of pricing.
+// Knows and Quote make the fixture an order.Pricing.
 func (f *fixture) Knows(context.Context) (func(string) bool, error) {
 	return func(sku string) bool { return sku == "mug" || sku == "tshirt" }, f.noSKUs
 }
@@ -46,13 +46,13 @@ func setup(t *testing.T) *fixture {
 	f := &fixture{DB: servicetest.NewDB(t, postgres.Migrations), quote: contract.Money{AmountMinor: 2580, Currency: "EUR"}}
 	store := postgres.NewStore(f.DB.DB)
 	waiting := func(context.Context) (int64, error) { return f.waiting, nil }
-	f.API = &httpapi.API{Desk: order.NewDesk(store, f, waiting, zap.NewNop()), Store: store, Log: zap.NewNop()}
+	f.API = &httpapi.API{Service: order.NewService(store, f, waiting, zap.NewNop()), Store: store, Log: zap.NewNop()}
 	return f
 }
 
 const body = `{"customer_id":"c-1","region":"eu","tier":"express","payment_token":"tok_secret","items":[{"sku":"mug","quantity":2}]}`
 
-// do sends a request; headers are names and values in turn.
+// do sends a request; headers has names and values alternately.
 func (f *fixture) do(method, target, body string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
@@ -122,7 +122,7 @@ func TestPlace(t *testing.T) {
 
 	w = f.do(http.MethodGet, "/v1/orders/"+got.ID, "")
 	require.Equal(t, http.StatusOK, w.Code)
-	require.Equal(t, placed, w.Body.String(), "the same to the last digit of its time")
+	require.Equal(t, placed, w.Body.String(), "the same answer, with the same times")
 	requireProblem(t, f.do(http.MethodGet, "/v1/orders/"+uuid.NewString(), ""), http.StatusNotFound)
 	requireProblem(t, f.do(http.MethodGet, "/v1/orders/urn:uuid:"+got.ID, ""), http.StatusNotFound)
 }
@@ -133,7 +133,7 @@ func TestPlaceWithAKey(t *testing.T) {
 	first := f.do(http.MethodPost, "/v1/orders", body, "Idempotency-Key", "k-1")
 	require.Equal(t, http.StatusCreated, first.Code)
 
-	f.waiting = 1_000_000 // even while new orders are refused
+	f.waiting = 1_000_000 // also while new orders are refused
 	again := f.do(http.MethodPost, "/v1/orders", body, "Idempotency-Key", "k-1")
 	require.Equal(t, http.StatusOK, again.Code)
 	require.Equal(t, decode[answer](t, first).ID, decode[answer](t, again).ID)
@@ -144,7 +144,7 @@ func TestPlaceWithAKey(t *testing.T) {
 
 	f.waiting = 0
 	another := f.do(http.MethodPost, "/v1/orders", strings.Replace(body, "c-1", "c-2", 1), "Idempotency-Key", "k-1")
-	require.Equal(t, http.StatusCreated, another.Code, "another customer's key is another key")
+	require.Equal(t, http.StatusCreated, another.Code, "keys of different customers are different")
 }
 
 func TestPlaceRefusesTheRequest(t *testing.T) {

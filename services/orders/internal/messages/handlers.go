@@ -1,4 +1,4 @@
-// Package messages handles what orders consumes, which are events.
+// Package messages handles the events that orders consumes.
 package messages
 
 import (
@@ -15,10 +15,10 @@ import (
 	"example.com/orderflow/services/orders/internal/postgres"
 )
 
-// Handlers moves orders by what comes in.
+// Handlers changes orders because of events.
 type Handlers struct {
 	Store *postgres.Store
-	// DropCatalogue forgets cached prices.
+	// DropCatalogue clears the cache of the catalogue.
 	DropCatalogue func()
 	// Moved counts orders by their new status, Ignored events that changed nothing.
 	Moved, Ignored *prometheus.CounterVec
@@ -71,8 +71,8 @@ func (h *Handlers) Expired() messaging.Handler {
 	return mux.Handler()
 }
 
-// PriceChanges handles the instance's own queue: whatever it says, the cached
-// catalogue is old.
+// PriceChanges handles the queue of this instance. Each message means that the cached
+// catalogue is old, so its body is not read.
 func (h *Handlers) PriceChanges() messaging.Handler {
 	return messaging.HandlerFunc(func(context.Context, *messaging.Delivery) error {
 		h.DropCatalogue()
@@ -93,12 +93,12 @@ func (h *Handlers) settle(ctx context.Context, tx *transactional.Tx, d *messagin
 	return nil
 }
 
-// report counts and logs what an event has done.
+// report counts and logs the effect of an event.
 func (h *Handlers) report(d *messaging.Delivery, o *order.Order, event order.Event, effect order.Effect) {
 	log := h.Log.With(zap.String("order_id", o.ID), zap.String("event", string(event)), zap.String("message_id", d.ID))
 	if effect == order.Nothing {
 		h.Ignored.WithLabelValues(string(event)).Inc()
-		log.Info("event changed nothing: it came before, or was overtaken")
+		log.Info("event changed nothing: it is a copy, or came too late")
 		return
 	}
 	if effect == order.Announce {

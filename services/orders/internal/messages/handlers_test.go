@@ -19,7 +19,7 @@ import (
 	"example.com/orderflow/services/orders/internal/postgres"
 )
 
-// orderID is the order of the contract's fixtures.
+// orderID is the id of the order in the contract's fixtures.
 const orderID = "01932b6e-7c00-7000-8000-00000000a001"
 
 func fixture[T interface{ Validate() error }](t *testing.T, kind messaging.MessageType) T {
@@ -48,7 +48,7 @@ func TestFixturesOfTheContract(t *testing.T) {
 	require.ErrorContains(t, deadline{}.Validate(), "order_id")
 }
 
-// world is the handlers over a real database that has the fixtures' order.
+// world has the handlers with a real database, which has the fixtures' order.
 type world struct {
 	*Handlers
 	db       *servicetest.DB
@@ -76,7 +76,7 @@ func setup(t *testing.T) *world {
 	return w
 }
 
-// delivery is a fixture of the contract as the broker delivers it.
+// delivery is a fixture of the contract as a delivery.
 func delivery(t *testing.T, kind messaging.MessageType, id string) *messaging.Delivery {
 	t.Helper()
 	body, err := contract.Fixture(kind.Name)
@@ -87,7 +87,7 @@ func delivery(t *testing.T, kind messaging.MessageType, id string) *messaging.De
 	}
 }
 
-// A provider that corrects itself: the money goes back.
+// A payment that is captured after it was declined is refunded.
 func TestACaptureOfADeclinedOrderIsRefunded(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -98,7 +98,7 @@ func TestACaptureOfADeclinedOrderIsRefunded(t *testing.T) {
 	}{
 		{contract.PaymentDeclined, order.Declined, 0},
 		{contract.PaymentCaptured, order.Declined, 1},
-		{contract.PaymentCaptured, order.Declined, 1}, // a copy with an id of its own
+		{contract.PaymentCaptured, order.Declined, 1}, // a copy with another message id
 		{contract.PaymentRefunded, order.Refunded, 1},
 		{contract.PaymentCaptured, order.Refunded, 1},
 	} {
@@ -113,7 +113,7 @@ func TestACaptureOfADeclinedOrderIsRefunded(t *testing.T) {
 	}
 }
 
-// counted gives the counters by name and label.
+// counted returns the counters by name and label.
 func (w *world) counted(t *testing.T) map[string]float64 {
 	t.Helper()
 	families, err := w.registry.Gather()
@@ -139,7 +139,7 @@ func TestHandlersMoveOrders(t *testing.T) {
 		{w.Expired(), contract.PaymentDeadline, "m-1", order.Cancelled},
 		{w.Expired(), contract.PaymentDeadline, "m-1", order.Cancelled}, // a copy, which is not counted
 		{w.Payments(), contract.PaymentDeclined, "m-2", order.Cancelled},
-		{w.Payments(), contract.PaymentCaptured, "m-3", order.Cancelled}, // late: its refund is commanded
+		{w.Payments(), contract.PaymentCaptured, "m-3", order.Cancelled}, // too late: a refund is commanded
 		{w.Payments(), contract.PaymentRefunded, "m-4", order.Refunded},
 	} {
 		require.NoError(t, step.handler.Handle(t.Context(), delivery(t, step.kind, step.id)))
@@ -186,7 +186,7 @@ func TestAnAbsentDatabaseIsTransient(t *testing.T) {
 	require.False(t, messaging.IsPermanent(err))
 }
 
-// What PostgreSQL says is judged as everywhere.
+// Errors of PostgreSQL have the verdict of inbox.Verdict.
 func TestVerdictOnTheDatabase(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -7,19 +7,20 @@ import (
 	"go.uber.org/zap"
 )
 
-// Cancel cancels an order, or asks for its money back. Errors: [ErrNotFound], [ErrClosed],
-// and the store's.
-func (d *Desk) Cancel(ctx context.Context, id string) (*Order, error) {
-	o, effect, err := d.store.Change(ctx, id, func(o *Order) (Effect, error) { return o.Cancel(time.Now()) })
+// Cancel cancels an order, or commands the refund if it is paid. Errors: [ErrNotFound],
+// [ErrClosed], and those of the store.
+func (s *Service) Cancel(ctx context.Context, id string) (*Order, error) {
+	o, effect, err := s.store.Change(ctx, id, func(o *Order) (Effect, error) { return o.Cancel(time.Now()) })
 	if err != nil {
 		return nil, err
 	}
-	d.log.Info("cancellation accepted", zap.String("order_id", o.ID), zap.String("effect", string(effect)))
+	s.log.Info("cancellation accepted", zap.String("order_id", o.ID), zap.String("effect", string(effect)))
 	return o, nil
 }
 
-// Cancel applies the customer's cancellation. [ErrClosed] is for an order that has ended;
-// a second cancellation while the refund runs changes nothing and is no error.
+// Cancel applies the customer's cancellation. It returns [ErrClosed] for an order that has
+// ended. A second cancellation while the refund is in progress changes nothing, without an
+// error.
 func (o *Order) Cancel(at time.Time) (Effect, error) {
 	effect := o.Apply(CustomerCancels, "cancelled by the customer", at)
 	if effect == Nothing && !o.RefundOpen {

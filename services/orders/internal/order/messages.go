@@ -7,14 +7,14 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// Outgoing is a message that an order causes, and where it goes.
+// Outgoing is a message to be sent, with its route.
 type Outgoing struct {
 	Route   messaging.Route
 	Message messaging.Message
 }
 
-// PlacedMessages are what a new order causes: its event, the charge and the
-// payment deadline. The token goes to billing and is not kept.
+// PlacedMessages are the messages of a new order: its event, the charge and the payment
+// deadline. Only the charge has the payment token, which orders does not store elsewhere.
 func (o *Order) PlacedMessages(paymentToken string) ([]Outgoing, error) {
 	event, err := o.event(contract.OrderPlaced, "placed", "", o.History[0].At)
 	if err != nil {
@@ -35,7 +35,7 @@ func (o *Order) PlacedMessages(paymentToken string) ([]Outgoing, error) {
 	return []Outgoing{event, charge, deadline}, nil
 }
 
-// Messages are what an effect causes.
+// Messages are the messages of an effect.
 func (o *Order) Messages(effect Effect) ([]Outgoing, error) {
 	switch effect {
 	case Announce:

@@ -26,7 +26,7 @@ func decode[T any](t *testing.T, m messaging.Message) (body T) {
 	return body
 }
 
-// event is what every event of the order says, but for the reason.
+// event is the body of an event of the order, with a reason.
 func event(o *order.Order, reason string) contract.OrderBody {
 	return contract.OrderBody{
 		OrderID: o.ID, CustomerID: o.CustomerID, Region: o.Region, Tier: o.Tier, Total: total, Reason: reason, At: at,
@@ -64,7 +64,7 @@ func TestPlacedMessages(t *testing.T) {
 		encoded, err := json.Marshal(m)
 		require.NoError(t, err)
 		if m.Message.Type != contract.Charge.Name {
-			require.NotContains(t, string(encoded)+string(m.Message.Body), token, "the token is in the charge alone")
+			require.NotContains(t, string(encoded)+string(m.Message.Body), token, "only the charge has the token")
 		}
 		ids[m.Message.ID] = true
 	}

@@ -1,5 +1,7 @@
-// Package order is what an order is and how it moves. It knows no database, no
-// broker and no HTTP.
+// Package order has the rules of orders: their data, their states, and the use cases. It has
+// no code for the database, the broker or HTTP.
+//
+// The state of an order changes as follows:
 //
 //	          payment captured                 payment refunded
 //	placed ───────────────────────▶ paid ─────────────────────────▶ refunded
@@ -21,7 +23,7 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// Status is where an order is.
+// Status is the state of an order.
 type Status string
 
 // The statuses of an order.
@@ -33,7 +35,7 @@ const (
 	Refunded  Status = "refunded"
 )
 
-// Statuses are all there are.
+// Statuses are all statuses.
 var Statuses = []Status{Placed, Paid, Declined, Cancelled, Refunded}
 
 // Order is one order.
@@ -43,9 +45,9 @@ type Order struct {
 	Region     string
 	Tier       string
 	Status     Status
-	// RefundOpen says that a refund was commanded and is not in yet.
+	// RefundOpen says that a refund was commanded, and that its event has not arrived.
 	RefundOpen bool
-	// PaymentID names the one payment of the order, at the provider too.
+	// PaymentID is the id of the order's only payment, also at the provider.
 	PaymentID string
 	Total     contract.Money
 	Items     []Item
@@ -65,8 +67,8 @@ type Change struct {
 	Reason string    `json:"reason,omitempty"`
 }
 
-// moment is a time as databases and other services keep it: in UTC, to the microsecond.
-// An order says the same time to whoever asks first and to whoever asks later.
+// moment converts a time to UTC and microseconds, as the database stores it. So the first
+// answer has the same time as later ones.
 func moment(at time.Time) time.Time { return at.UTC().Truncate(time.Microsecond) }
 
 // Event is something that happens to an order.
@@ -81,16 +83,16 @@ const (
 	CustomerCancels Event = "customer cancels"
 )
 
-// Effect is what has to be told, beside the new status.
+// Effect says which message a change causes.
 type Effect string
 
 // The effects of an event.
 const (
-	// Nothing: the event came again, or was overtaken. It is counted and logged.
+	// Nothing: the event is a copy, or came too late. It is counted and logged.
 	Nothing Effect = ""
-	// Announce: publish the order's new status.
+	// Announce: publish an event with the order's new status.
 	Announce Effect = "announce"
-	// CommandRefund: the money has to go back.
+	// CommandRefund: send billing the command to refund the payment.
 	CommandRefund Effect = "command refund"
 )
 
@@ -102,7 +104,7 @@ type step struct {
 	effect Effect
 }
 
-// table is all that can happen. What is not in it changes nothing.
+// table has all changes. An event that is not in it for a status changes nothing.
 var table = []step{
 	{Placed, PaymentCaptured, Paid, Announce},
 	{Placed, PaymentDeclined, Declined, Announce},
@@ -116,8 +118,8 @@ var table = []step{
 	{Declined, PaymentRefunded, Refunded, Announce},
 }
 
-// Apply moves the order by an event. An event that came before, or too late,
-// changes nothing.
+// Apply changes the order because of an event, and returns the effect. A copy of an event, or
+// an event that came too late, changes nothing.
 func (o *Order) Apply(event Event, reason string, at time.Time) Effect {
 	for _, s := range table {
 		if s.from != o.Status || s.event != event {

@@ -12,13 +12,13 @@ import (
 
 var at = time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC)
 
-// outcome is where an event leaves an order, and what has to be told.
+// outcome is the state of an order after an event, and the effect.
 type outcome struct {
 	to     order.Status
 	effect order.Effect
 }
 
-// The whole table of the design: every status by every event.
+// The whole table of the design: every status with every event.
 func TestApply(t *testing.T) {
 	t.Parallel()
 	const (

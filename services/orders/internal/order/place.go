@@ -11,15 +11,15 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// maxWaiting is how many messages may wait in the outbox before orders are refused.
+// maxWaiting is how many messages may wait in the outbox. Above it, new orders are refused.
 const maxWaiting = 10_000
 
-// Place checks a request, asks for its price, and stores the order with the messages that
-// it causes. A request that comes again with its idempotency key gives the order that it
-// has made, with isNew false; without a key, the empty string, each request makes an order.
+// Place checks a request, gets its price, and stores the order with its messages. For a
+// request that was placed before with the same idempotency key, it returns that order, with
+// isNew false. Without a key (the empty string), each request makes an order.
 //
-// Errors: [Invalid], [ErrKeyReused], [ErrBusy], [ErrPricingAway], and the store's.
-func (d *Desk) Place(ctx context.Context, r Request, key string) (o *Order, isNew bool, err error) {
+// Errors: [Invalid], [ErrKeyReused], [ErrBusy], [ErrPricingAway], and those of the store.
+func (s *Service) Place(ctx context.Context, r Request, key string) (o *Order, isNew bool, err error) {
 	if err := r.Validate(); err != nil {
 		return nil, false, err
 	}
@@ -27,20 +27,20 @@ func (d *Desk) Place(ctx context.Context, r Request, key string) (o *Order, isNe
 	if err != nil {
 		return nil, false, err
 	}
-	if key != "" { // a repeated request is answered even while new ones are refused
-		known, err := d.store.FindByKey(ctx, r.CustomerID, key, hash)
+	if key != "" { // a repeated request is answered also while new ones are refused
+		known, err := s.store.FindByKey(ctx, r.CustomerID, key, hash)
 		if known != nil || err != nil {
 			return known, false, err
 		}
 	}
-	waiting, err := d.waiting(ctx)
+	waiting, err := s.waiting(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	if waiting > maxWaiting {
 		return nil, false, ErrBusy
 	}
-	total, err := d.quote(ctx, r)
+	total, err := s.quote(ctx, r)
 	if err != nil {
 		return nil, false, err
 	}
@@ -52,23 +52,23 @@ func (d *Desk) Place(ctx context.Context, r Request, key string) (o *Order, isNe
 	if err != nil {
 		return nil, false, err
 	}
-	o, isNew, err = d.store.Place(ctx, o, messages, key, hash)
+	o, isNew, err = s.store.Place(ctx, o, messages, key, hash)
 	if isNew {
-		d.log.Info("order placed", zap.String("order_id", o.ID), zap.String("tier", o.Tier), zap.String("region", o.Region))
+		s.log.Info("order placed", zap.String("order_id", o.ID), zap.String("tier", o.Tier), zap.String("region", o.Region))
 	}
 	return o, isNew, err
 }
 
-// quote asks what the items of a request cost, if they are sold.
-func (d *Desk) quote(ctx context.Context, r Request) (contract.Money, error) {
-	knows, err := d.pricing.Knows(ctx)
+// quote checks that the items of a request are sold, and returns their price.
+func (s *Service) quote(ctx context.Context, r Request) (contract.Money, error) {
+	knows, err := s.pricing.Knows(ctx)
 	if err != nil {
 		return contract.Money{}, err
 	}
 	if err := r.CheckSKUs(knows); err != nil {
 		return contract.Money{}, err
 	}
-	total, err := d.pricing.Quote(ctx, r.Items)
+	total, err := s.pricing.Quote(ctx, r.Items)
 	if err != nil {
 		return contract.Money{}, err
 	}

@@ -13,11 +13,11 @@ import (
 	"example.com/orderflow/contract"
 )
 
-// maxText bounds a text of a request, in bytes.
+// maxText is the maximal length of a text in a request, in bytes.
 const maxText = 128
 
-// ValidID says whether a text can be an order's id. Other spellings of a UUID,
-// with braces or as a URN, are none.
+// ValidID says whether a text can be an order's id, which is a UUID. Its other forms, with
+// braces or as a URN, are not valid.
 func ValidID(id string) bool {
 	_, err := uuid.Parse(id)
 	return err == nil && len(id) == 36
@@ -37,8 +37,8 @@ type Request struct {
 	Items        []Item `json:"items"`
 }
 
-// Validate gives an [Invalid] that names every wrong field, or nil. No later service refuses
-// what passes: the rules that they have in common are in package contract.
+// Validate returns nil, or an [Invalid] that names every wrong field. Later services refuse
+// nothing that is valid here: the common rules are in package contract.
 func (r Request) Validate() error {
 	invalid := Invalid{}
 	if !contract.ValidCustomerID(r.CustomerID) {
@@ -79,12 +79,12 @@ func (r Request) Validate() error {
 
 var wantText = fmt.Sprintf("must have 1 to %d bytes, and no control characters", maxText)
 
-// isText keeps out what neither a database nor a log can take, such as NUL.
+// isText refuses control characters. PostgreSQL cannot store NUL, for example.
 func isText(s string) bool {
 	return s != "" && len(s) <= maxText && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// CheckSKUs gives an [Invalid] that names the items whose SKU is not known.
+// CheckSKUs returns nil, or an [Invalid] that names the items with an unknown SKU.
 func (r Request) CheckSKUs(known func(sku string) bool) error {
 	invalid := Invalid{}
 	for i, item := range r.Items {
@@ -98,7 +98,7 @@ func (r Request) CheckSKUs(known func(sku string) bool) error {
 	return nil
 }
 
-// Hash is what an idempotency key is remembered with: another hash, another request.
+// Hash is stored with an idempotency key. Requests with different hashes are different.
 func (r Request) Hash() ([]byte, error) {
 	encoded, err := json.Marshal(r)
 	if err != nil {

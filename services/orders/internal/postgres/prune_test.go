@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Old idempotency keys are forgotten, and their orders stay.
+// Old idempotency keys are deleted, and their orders are kept.
 func TestPruneKeys(t *testing.T) {
 	t.Parallel()
 	f := setup(t)

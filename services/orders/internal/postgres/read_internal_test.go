@@ -33,7 +33,7 @@ func migrated(t *testing.T) (pool *pgxpool.Pool, url string) {
 	return pool, url
 }
 
-// A prepared statement has a generic plan sooner or later, which fits every value.
+// After some executions, a prepared statement may get a generic plan for all values.
 func TestGenericPlansUseAnIndex(t *testing.T) {
 	t.Parallel()
 	pool, _ := migrated(t)
@@ -49,9 +49,8 @@ func TestGenericPlansUseAnIndex(t *testing.T) {
 	}
 }
 
-// genericPlan is how PostgreSQL would carry out a statement whatever its parameters are.
-// The table is empty, where any plan is as good as another, so that all but walks over
-// an index is made unattractive.
+// genericPlan returns PostgreSQL's plan for a statement with any parameters. On an empty table
+// all plans have nearly the same cost, so other plans than index scans are made expensive.
 func genericPlan(t *testing.T, pool *pgxpool.Pool, sql string) string {
 	t.Helper()
 	conn, err := pool.Acquire(t.Context())
@@ -69,7 +68,7 @@ func genericPlan(t *testing.T, pool *pgxpool.Pool, sql string) string {
 	return plan.String()
 }
 
-// between calls what is given after each statement that reads orders.
+// between calls a function after each statement that reads orders.
 type between struct {
 	statements atomic.Int32
 	do         func()
@@ -84,7 +83,8 @@ func (b *between) TraceQueryEnd(_ context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 	b.do()
 }
 
-// Whatever happens while an order is read, its status is the last of its history.
+// The status of an order is always the last one of its history, also when the order changes
+// while it is read.
 func TestStatusAndHistoryAreOfOneMoment(t *testing.T) {
 	t.Parallel()
 	pool, url := migrated(t)

@@ -1,4 +1,4 @@
-// Package postgres is orders' own database.
+// Package postgres has the database of orders.
 package postgres
 
 import (
@@ -31,8 +31,8 @@ type Store struct{ *transactional.DB }
 // NewStore makes a store.
 func NewStore(db *transactional.DB) *Store { return &Store{db} }
 
-// FindByKey gives the order that a customer's idempotency key has made; nil if there is
-// none yet, [order.ErrKeyReused] if the key came with another request.
+// FindByKey returns the order that was placed with a customer's idempotency key: nil if there
+// is none, [order.ErrKeyReused] if it was another request.
 func (s *Store) FindByKey(ctx context.Context, customerID, key string, hash []byte) (*order.Order, error) {
 	var id string
 	var known []byte
@@ -50,8 +50,8 @@ func (s *Store) FindByKey(ctx context.Context, customerID, key string, hash []by
 	return s.Find(ctx, id)
 }
 
-// PruneKeys forgets some of the idempotency keys that are older than this, and says how
-// many. A request that comes with such a key afterwards makes another order.
+// PruneKeys deletes at most 10,000 of the idempotency keys that are older than olderThan, and
+// returns their number. A later request with such a key makes another order.
 func (s *Store) PruneKeys(ctx context.Context, olderThan time.Duration) (int64, error) {
 	tag, err := s.Pool().Exec(ctx, `DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
 		SELECT ctid FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1) LIMIT 10000))`, olderThan.Seconds())
@@ -61,12 +61,12 @@ func (s *Store) PruneKeys(ctx context.Context, olderThan time.Duration) (int64, 
 	return tag.RowsAffected(), nil
 }
 
-// errKeyTaken says that another request with the same key was faster.
+// errKeyTaken says that another request with the same key was stored first.
 var errKeyTaken = errors.New("idempotency key taken")
 
-// Place stores a new order and its messages in one transaction. With a key that
-// another request of the customer has used in the meantime nothing is stored and that
-// order is given, with isNew false.
+// Place stores a new order and its messages in one transaction. If another request of the
+// customer has used the key in the meantime, it stores nothing and returns that request's
+// order, with isNew false.
 func (s *Store) Place(ctx context.Context, o *order.Order, messages []order.Outgoing, key string, hash []byte) (stored *order.Order, isNew bool, err error) {
 	err = s.Do(ctx, func(tx *transactional.Tx) error {
 		items, err := json.Marshal(o.Items)
@@ -80,7 +80,7 @@ func (s *Store) Place(ctx context.Context, o *order.Order, messages []order.Outg
 			return err
 		}
 		if key != "" {
-			// Waits for a request with the same key that is not decided yet.
+			// It waits for another transaction with the same key.
 			tag, err := tx.Exec(ctx, `INSERT INTO idempotency_keys (customer_id, key, request_hash, order_id)
 				VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, o.CustomerID, key, hash, o.ID)
 			if err != nil {
@@ -102,7 +102,7 @@ func (s *Store) Place(ctx context.Context, o *order.Order, messages []order.Outg
 	return o, true, nil
 }
 
-// record writes the history from a position on, and the messages to the outbox.
+// record stores the history from a position on, and adds the messages to the outbox.
 func (s *Store) record(ctx context.Context, tx pgx.Tx, o *order.Order, from int, messages []order.Outgoing) error {
 	for i, c := range o.History[from:] {
 		_, err := tx.Exec(ctx, `INSERT INTO order_history (order_id, position, status, at, reason) VALUES ($1, $2, $3, $4, $5)`,
@@ -118,9 +118,8 @@ func (s *Store) record(ctx context.Context, tx pgx.Tx, o *order.Order, from int,
 	return outbox.AddAll(ctx, tx, entries)
 }
 
-// Change locks an order, lets decide move it, and stores the result with the
-// messages that the effect causes, in one transaction. An error of decide rolls
-// all back.
+// Change locks an order, calls decide, which changes it, and stores the result with the
+// messages that the effect causes, in one transaction. An error of decide rolls it back.
 func (s *Store) Change(ctx context.Context, id string, decide func(o *order.Order) (order.Effect, error)) (*order.Order, order.Effect, error) {
 	var o *order.Order
 	var effect order.Effect
@@ -134,7 +133,7 @@ func (s *Store) Change(ctx context.Context, id string, decide func(o *order.Orde
 	return o, effect, nil
 }
 
-// Settle is Change for an event that a message brings, in the transaction of its handler.
+// Settle is Change for an event of a message, in the transaction of its handler.
 func (s *Store) Settle(ctx context.Context, tx pgx.Tx, id string, event order.Event, reason string) (*order.Order, order.Effect, error) {
 	o, effect, err := s.change(ctx, tx, id, func(o *order.Order) (order.Effect, error) {
 		return o.Apply(event, reason, time.Now()), nil
@@ -146,8 +145,8 @@ func (s *Store) Settle(ctx context.Context, tx pgx.Tx, id string, event order.Ev
 }
 
 func (s *Store) change(ctx context.Context, tx pgx.Tx, id string, decide func(o *order.Order) (order.Effect, error)) (*order.Order, order.Effect, error) {
-	// The lock also makes the outbox rows of one order follow each other as their commits do.
-	// It is a statement of its own, so that the next one sees what was committed before it.
+	// The lock also keeps the outbox rows of one order in the order of their commits. It is a
+	// separate statement, so that the next one sees what was committed before the lock.
 	if order.ValidID(id) {
 		if _, err := tx.Exec(ctx, `SELECT FROM orders WHERE id = $1 FOR UPDATE`, id); err != nil {
 			return nil, order.Nothing, fmt.Errorf("lock an order: %w", err)
@@ -172,7 +171,7 @@ func (s *Store) change(ctx context.Context, tx pgx.Tx, id string, decide func(o 
 	return o, effect, s.record(ctx, tx, o, before, messages)
 }
 
-// Find gives an order, or [order.ErrNotFound].
+// Find returns an order, or [order.ErrNotFound].
 func (s *Store) Find(ctx context.Context, id string) (*order.Order, error) {
 	return find(ctx, s.Pool(), id)
 }
@@ -196,8 +195,8 @@ func find(ctx context.Context, q querier, id string) (*order.Order, error) {
 	return list[0], nil
 }
 
-// List gives the newest orders, of one status or of all, older than the order
-// before (the empty string is for the first page).
+// List returns the newest orders, of one status or of all, that are older than the order
+// before. The empty string is for the first page.
 func (s *Store) List(ctx context.Context, status order.Status, before string, limit int) ([]*order.Order, error) {
 	if before == "" {
 		before = uuid.Max.String()
@@ -208,8 +207,8 @@ func (s *Store) List(ctx context.Context, status order.Status, before string, li
 	return read(ctx, s.Pool(), selectPageOfStatus, status, before, limit)
 }
 
-// Each is one statement, so that an order and its history are of one moment. There are
-// two for pages: one that fits both would walk over the orders of every status.
+// Each is one statement, so that an order and its history are consistent. There are two for
+// pages: one statement for both would read the orders of all statuses.
 const (
 	selectOrders = `SELECT id, customer_id, region, tier, status, refund_open, payment_id, amount_minor, currency, items,
 		(SELECT json_agg(json_build_object('status', h.status, 'at', h.at, 'reason', h.reason) ORDER BY h.position)
@@ -229,7 +228,7 @@ func read(ctx context.Context, q querier, sql string, args ...any) ([]*order.Ord
 		o := &order.Order{}
 		err := r.Scan(&o.ID, &o.CustomerID, &o.Region, &o.Tier, &o.Status, &o.RefundOpen, &o.PaymentID,
 			&o.Total.AmountMinor, &o.Total.Currency, &o.Items, &o.History)
-		for i := range o.History { // in UTC wherever the database is
+		for i := range o.History { // also if the session has another time zone
 			o.History[i].At = o.History[i].At.UTC()
 		}
 		return o, err

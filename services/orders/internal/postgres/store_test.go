@@ -48,7 +48,7 @@ func (f *fixture) place(t *testing.T) *order.Order {
 	return o
 }
 
-// settle applies an event in a transaction of its own.
+// settle applies an event in its own transaction.
 func (f *fixture) settle(t *testing.T, id string, event order.Event, reason string) (effect order.Effect, err error) {
 	t.Helper()
 	err = f.Do(t.Context(), func(tx *transactional.Tx) (err error) {
@@ -58,7 +58,7 @@ func (f *fixture) settle(t *testing.T, id string, event order.Event, reason stri
 	return effect, err
 }
 
-// settled is settle without an error.
+// settled is settle, and requires that there is no error.
 func (f *fixture) settled(t *testing.T, id string, event order.Event) order.Effect {
 	t.Helper()
 	effect, err := f.settle(t, id, event, "because")
@@ -73,7 +73,7 @@ func (f *fixture) find(t *testing.T, id string) *order.Order {
 	return o
 }
 
-// outbox gives the types of an order's messages that wait, in their order.
+// outbox returns the types of an order's messages in the outbox, in their order.
 func (f *fixture) outbox(t *testing.T, id string) []string {
 	t.Helper()
 	rows, err := f.Pool().Query(t.Context(), `SELECT message->>'Type' FROM outbox WHERE key = $1 ORDER BY id`, id)
@@ -83,7 +83,7 @@ func (f *fixture) outbox(t *testing.T, id string) []string {
 	return types
 }
 
-// counts gives the number of rows of orders, keys, inbox and outbox.
+// counts returns the number of orders, keys, and rows of inbox and outbox.
 func (f *fixture) counts(t *testing.T) (counts [4]int) {
 	t.Helper()
 	require.NoError(t, f.Pool().QueryRow(t.Context(), `SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM idempotency_keys),
@@ -116,7 +116,7 @@ func TestPlace(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		o, messages := newOrder(t)
-		messages[2].Message.ID = "" // the outbox refuses it, last of all
+		messages[2].Message.ID = "" // refused by the outbox, which is the last step
 		_, _, err := f.Place(t.Context(), o, messages, "key", []byte("hash"))
 		require.Error(t, err)
 		require.Equal(t, [4]int{}, f.counts(t))
@@ -127,7 +127,7 @@ func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	hash := []byte("hash")
 
-	t.Run("gives the first order", func(t *testing.T) {
+	t.Run("returns the first order", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		none, err := f.FindByKey(t.Context(), "c-1", "key", hash)
@@ -143,7 +143,7 @@ func TestIdempotencyKey(t *testing.T) {
 		require.Equal(t, o.ID, found.ID)
 	})
 
-	t.Run("gives one order to 8 requests at once", func(t *testing.T) {
+	t.Run("returns one order to 8 concurrent requests", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		var mu sync.Mutex
@@ -188,7 +188,7 @@ func TestIdempotencyKey(t *testing.T) {
 	})
 }
 
-// Two customers may have the same idea of a key.
+// Two customers may use the same key.
 func TestIdempotencyKeysAreTheCustomersOwn(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -221,7 +221,7 @@ func TestSettle(t *testing.T) {
 		require.Equal(t, append(placedTypes, contract.OrderPaid.Name), f.outbox(t, o.ID))
 	})
 
-	t.Run("applies one of 8 at once", func(t *testing.T) {
+	t.Run("applies one of 8 concurrent events", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		o := f.place(t)
@@ -244,7 +244,7 @@ func TestSettle(t *testing.T) {
 		require.Equal(t, [4]int{1, 0, 0, 4}, f.counts(t))
 	})
 
-	t.Run("an event that is overtaken changes nothing", func(t *testing.T) {
+	t.Run("an event that comes too late changes nothing", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		o := f.place(t)

@@ -8,23 +8,23 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Catalogue keeps the SKUs that are sold in memory. It is dropped whole when any price
-// changes, and whenever such a message may have been missed.
+// Catalogue caches the SKUs that are sold. The whole cache is dropped when a price changes,
+// and whenever a message about a change may have been missed.
 type Catalogue struct {
 	fetch  func(ctx context.Context) ([]string, error)
 	flight singleflight.Group
 
 	mu         sync.Mutex
-	generation int // counts drops: what was fetched before one is not kept
+	generation int // counts drops: what was fetched before a drop is not cached
 	skus       map[string]bool
 }
 
-// NewCatalogue makes an empty cache; fetch gives all SKUs.
+// NewCatalogue makes an empty cache; fetch returns all SKUs.
 func NewCatalogue(fetch func(ctx context.Context) ([]string, error)) *Catalogue {
 	return &Catalogue{fetch: fetch}
 }
 
-// Drop forgets everything.
+// Drop clears the cache.
 func (c *Catalogue) Drop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,15 +32,15 @@ func (c *Catalogue) Drop() {
 	c.skus = nil
 }
 
-// Knows gives a function that says whether there is a SKU. It fetches the
-// catalogue if it is not there; requests that come together share one fetch.
+// Knows returns a function that says whether a SKU is sold. It fetches the catalogue if it is
+// not cached; concurrent calls share one fetch.
 func (c *Catalogue) Knows(ctx context.Context) (func(sku string) bool, error) {
 	c.mu.Lock()
 	skus, generation := c.skus, c.generation
 	c.mu.Unlock()
 	if skus == nil {
 		fetched, err, _ := c.flight.Do(fmt.Sprint(generation), func() (any, error) {
-			return c.load(context.WithoutCancel(ctx), generation) // others wait for it too
+			return c.load(context.WithoutCancel(ctx), generation) // other calls wait for it too
 		})
 		if err != nil {
 			return nil, fmt.Errorf("fetch the catalogue: %w", err)

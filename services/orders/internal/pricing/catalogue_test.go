@@ -11,7 +11,7 @@ import (
 	"example.com/orderflow/services/orders/internal/pricing"
 )
 
-// server answers fetches one at a time, when the test says so.
+// server answers fetches one at a time, when the test allows it.
 type server struct {
 	fetches int
 	answers chan []string
@@ -22,7 +22,7 @@ func (s *server) fetch(context.Context) ([]string, error) {
 	return <-s.answers, nil
 }
 
-// ask asks for "mug" and gives the answer when it is there.
+// ask calls Knows for "mug", and returns a channel with the answer.
 func ask(t *testing.T, c *pricing.Catalogue) <-chan bool {
 	t.Helper()
 	answer := make(chan bool, 1)
@@ -47,7 +47,7 @@ func TestCallersShareOneFetch(t *testing.T) {
 		for _, answer := range answers {
 			require.True(t, <-answer)
 		}
-		require.True(t, <-ask(t, c), "from memory")
+		require.True(t, <-ask(t, c), "from the cache")
 		require.Equal(t, 1, s.fetches)
 
 		knows, err := c.Knows(t.Context())
@@ -84,12 +84,12 @@ func TestDropDuringAFetchIsNotOverwritten(t *testing.T) {
 		require.True(t, <-early)
 		select {
 		case <-late:
-			require.Fail(t, "answered from before the drop")
+			require.Fail(t, "answered with what was fetched before the drop")
 		default:
 		}
 		s.answers <- nil
 		require.False(t, <-late)
-		require.False(t, <-ask(t, c), "the later fetch is the one that is kept")
+		require.False(t, <-ask(t, c), "the later fetch is cached")
 	})
 }
 

@@ -1,4 +1,4 @@
-// Package pricing is what orders knows of pricing-rpc: a client, and a cache of what is sold.
+// Package pricing has the client of pricing-rpc, and a cache of the SKUs that are sold.
 package pricing
 
 import (
@@ -12,23 +12,24 @@ import (
 	"example.com/orderflow/services/orders/internal/order"
 )
 
-// callTimeout is how long a customer waits for pricing. It travels with the call.
+// callTimeout is how long a customer waits for pricing-rpc. The call carries it as its
+// deadline.
 const callTimeout = 2 * time.Second
 
-// Client asks pricing-rpc. It is an [order.Pricing]. Safe for concurrent use.
+// Client calls pricing-rpc. It is an [order.Pricing]. Safe for concurrent use.
 type Client struct {
 	*Catalogue
 	caller *messaging.Caller
 }
 
-// NewClient makes a client that knows no prices yet.
+// NewClient makes a client with an empty cache.
 func NewClient(caller *messaging.Caller) *Client {
 	c := &Client{caller: caller}
 	c.Catalogue = NewCatalogue(c.skus)
 	return c
 }
 
-// skus asks for the catalogue.
+// skus fetches the SKUs of the catalogue.
 func (c *Client) skus(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -43,9 +44,9 @@ func (c *Client) skus(ctx context.Context) ([]string, error) {
 	return skus, nil
 }
 
-// Quote asks for the price of the items. What pricing finds wrong with them is an
-// [order.Invalid]. An answer that is no quote for them is an error of another kind than
-// [order.ErrPricingAway]: asking again does not help.
+// Quote returns the price of the items. If pricing-rpc refuses the items, the error is an
+// [order.Invalid]. If its answer is not a possible quote for them, the error is not
+// [order.ErrPricingAway], since asking again does not help.
 func (c *Client) Quote(ctx context.Context, items []order.Item) (contract.Money, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 
 const password = "test-only"
 
-// setup gives a client over a real broker, and serve, which answers its calls as pricing-rpc.
+// setup makes a client with a real broker, and serve, which answers its calls as pricing-rpc.
 func setup(t *testing.T) (client *pricing.Client, serve func(contract.PricingQuoteReplyBody, error)) {
 	t.Helper()
 	broker := messagingtest.Broker(t)
@@ -88,7 +88,7 @@ func TestQuoteIsRefused(t *testing.T) {
 		name   string
 		reply  contract.PricingQuoteReplyBody
 		refuse error
-		want   order.Invalid // nil for an error of another kind
+		want   order.Invalid // nil for another error
 	}{
 		{"by field", quote(1), &messaging.RemoteError{Code: contract.CodeUnknownSKU, Message: "no", Fields: map[string]string{"items[0].sku": "unknown"}}, order.Invalid{"items[0].sku": "unknown"}},
 		{"as a whole", quote(1), &messaging.RemoteError{Code: contract.CodeInvalidRequest, Message: "too much"}, order.Invalid{"items": "too much"}},

@@ -1,4 +1,4 @@
-// Package httpapi shows and changes prices.
+// Package httpapi has the HTTP routes that list and change prices.
 package httpapi
 
 import (
@@ -17,10 +17,10 @@ import (
 	"example.com/orderflow/services/pricing-rpc/internal/pricing"
 )
 
-// API is the HTTP surface.
+// API answers the HTTP requests.
 type API struct {
 	Store *postgres.Store
-	// OperatorToken is what changes are authorised with.
+	// OperatorToken is the bearer token that price changes need.
 	OperatorToken string
 	Log           *zap.Logger
 }
@@ -33,7 +33,7 @@ func (a *API) Routes() *http.ServeMux {
 	})
 }
 
-// problem is the one place where pricing-rpc's errors become HTTP.
+// problem turns the errors of pricing-rpc into HTTP answers. No other function does.
 func problem(err error) *service.Problem {
 	var invalid pricing.Invalid
 	if !errors.As(err, &invalid) {
@@ -70,7 +70,7 @@ type putRequest struct {
 func (a *API) put(w http.ResponseWriter, r *http.Request) error {
 	if !a.authorized(r) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		return service.NewProblem(http.StatusUnauthorized, "the operator's token is wanted")
+		return service.NewProblem(http.StatusUnauthorized, "the operator's token is required")
 	}
 	var in putRequest
 	if err := service.DecodeJSON(w, r, &in); err != nil {
@@ -89,8 +89,8 @@ func (a *API) put(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// authorized compares in constant time; the hashes make the lengths equal too. An
-// API without a token lets nobody in.
+// authorized compares hashes, which have equal lengths, in constant time. An API without a
+// token authorizes no request.
 func (a *API) authorized(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	given, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(a.OperatorToken))

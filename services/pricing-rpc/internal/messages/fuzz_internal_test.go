@@ -11,7 +11,7 @@ import (
 	"example.com/orderflow/services/pricing-rpc/internal/pricing"
 )
 
-// Requests have no Validate: what they ask for is checked against the catalogue.
+// Requests have no Validate: they are checked against the catalogue.
 type (
 	quoteRequest     struct{ contract.PricingQuoteBody }
 	catalogueRequest struct{ contract.PricingCatalogueBody }
@@ -20,7 +20,7 @@ type (
 func (quoteRequest) Validate() error     { return nil }
 func (catalogueRequest) Validate() error { return nil }
 
-// Whatever is asked for, there is a quote that adds up or a coded refusal.
+// For any request there is a correct quote, or an error with a code.
 func FuzzQuoteRequest(f *testing.F) {
 	seed, err := contract.Fixture(contract.PricingQuote.Name)
 	require.NoError(f, err)

@@ -1,4 +1,4 @@
-// Package messages handles what pricing-rpc consumes: it answers calls.
+// Package messages answers the calls that pricing-rpc consumes.
 package messages
 
 import (
@@ -14,20 +14,20 @@ import (
 	"example.com/orderflow/services/pricing-rpc/internal/pricing"
 )
 
-// lookupTimeout is how long the database may take. Callers wait longer: they hear
-// "unavailable", and not nothing.
+// lookupTimeout is how long a database query may take. Callers wait longer than this, so they
+// get the error "unavailable" instead of no reply.
 const lookupTimeout = time.Second
 
 // Handlers answers calls from the store.
 type Handlers struct {
 	Store     *postgres.Store
-	Publisher *messaging.Publisher // of replies
+	Publisher *messaging.Publisher // sends the replies
 	Log       *zap.Logger
 }
 
-// Calls handles the queue of calls: there is one answer to each, and each is acknowledged.
+// Calls handles the queue of calls. Each call is answered once and acknowledged.
 func (h *Handlers) Calls() messaging.Handler {
-	mux := messaging.NewMux("") // a call is worth nothing later: nobody replays it
+	mux := messaging.NewMux("") // no operator: calls are not replayed, since nobody waits for the reply later
 	mux.Handle(contract.PricingQuote, messaging.Serve(h.Publisher, contract.PricingQuoteProcedure, h.quote))
 	mux.Handle(contract.PricingCatalogue, messaging.Serve(h.Publisher, contract.PricingCatalogueProcedure, h.catalogue))
 	return newRefuser(h.Publisher, h.Log).wrap(mux.Handler())
@@ -62,7 +62,7 @@ func (h *Handlers) catalogue(ctx context.Context, _ *messaging.Delivery, _ contr
 	return reply, nil
 }
 
-// remote is the one place where errors become codes. Any other error is "unavailable".
+// remote turns errors into errors with a code. Any other error is answered as "unavailable".
 func remote(err error) error {
 	var invalid pricing.Invalid
 	var unknown pricing.UnknownSKUs

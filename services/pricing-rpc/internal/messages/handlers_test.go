@@ -24,7 +24,7 @@ func fixture[T any](t *testing.T, kind messaging.MessageType) (body T) {
 	return body
 }
 
-// setup makes handlers over a real database.
+// setup makes handlers with a real database.
 func setup(t *testing.T) *Handlers {
 	t.Helper()
 	db := servicetest.NewDB(t, postgres.Migrations)
@@ -94,5 +94,5 @@ func TestRemote(t *testing.T) {
 		})
 	}
 	database := errors.New("database away")
-	require.Equal(t, database, remote(database), "no code of its own: it is answered with unavailable")
+	require.Equal(t, database, remote(database), "without a code, it is answered as unavailable")
 }

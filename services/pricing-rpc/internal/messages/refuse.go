@@ -14,22 +14,22 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// replyTimeout bounds the publish of a refusal.
+// replyTimeout limits the publish of a refusal.
 const replyTimeout = 5 * time.Second
 
-// calm is after how long without a refusal the log says that they are over.
-const calm = 10 * time.Second
+// overAfter is how long after the last refusal the log says that they are over.
+const overAfter = 10 * time.Second
 
-// refuser answers calls of a type that there is not, or of somebody who may not call.
-// Without it such a caller would wait in vain, as one with a newer version does while
-// pricing-rpc is still the old one.
+// refuser answers calls of an unknown type, and calls of senders that may not call. Without it
+// the caller would get no answer, for example one with a newer version while pricing-rpc is
+// still the old one.
 type refuser struct {
 	pub     *messaging.Publisher
 	refused *service.Episode
 }
 
 func newRefuser(pub *messaging.Publisher, log *zap.Logger) *refuser {
-	return &refuser{pub, service.NewEpisode(log, zap.WarnLevel, "calls refused", calm)}
+	return &refuser{pub, service.NewEpisode(log, zap.WarnLevel, "calls refused", overAfter)}
 }
 
 func (r *refuser) wrap(next messaging.Handler) messaging.Handler {
@@ -49,12 +49,13 @@ func (r *refuser) wrap(next messaging.Handler) messaging.Handler {
 			err = errors.Join(err, replyErr)
 		}
 		r.refused.Seen(refusal.Code, err)
-		return nil // answered is done: nobody could do more with it
+		return nil // the call was answered, so it is acknowledged
 	})
 }
 
-// reply answers, if there is somebody to answer. Strangers are answered too, and so only
-// in a queue that belongs to a connection: they shall not choose one of ours.
+// reply sends the refusal, if the call has a reply-to. It sends only to direct reply-to and
+// server-named queues: since senders are not trusted here, they must not be able to choose
+// another queue.
 func (r *refuser) reply(ctx context.Context, d *messaging.Delivery, refusal *messaging.RemoteError) error {
 	if !strings.HasPrefix(d.ReplyTo, "amq.rabbitmq.reply-to.") && !strings.HasPrefix(d.ReplyTo, "amq.gen-") {
 		return nil
@@ -73,7 +74,7 @@ func (r *refuser) reply(ctx context.Context, d *messaging.Delivery, refusal *mes
 	return nil
 }
 
-// replyType is what a caller expects by the contract's way of naming: the reply to
+// replyType is the type of the reply by the naming rule of package contract: the reply to
 // pricing.quote.v2 is pricing.quote.reply.v2.
 func replyType(request string) string {
 	i := strings.LastIndex(request, ".v")

@@ -1,4 +1,4 @@
-// Package postgres is pricing-rpc's own database.
+// Package postgres has the database of pricing-rpc.
 package postgres
 
 import (
@@ -19,7 +19,7 @@ import (
 //go:embed migrations/*.sql
 var files embed.FS
 
-// Migrations make the schema, with a first catalogue in it.
+// Migrations make the schema and a first catalogue.
 func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 
 // Store is pricing-rpc's database.
@@ -28,24 +28,24 @@ type Store struct{ *transactional.DB }
 // NewStore makes a store.
 func NewStore(db *transactional.DB) *Store { return &Store{db} }
 
-// Catalogue gives all prices, by SKU, as one version.
+// Catalogue returns all prices, sorted by SKU, of one version.
 func (s *Store) Catalogue(ctx context.Context) (pricing.Catalogue, error) {
 	return s.read(ctx, `true`)
 }
 
-// Prices gives those of these SKUs that there are, as one version.
+// Prices returns the prices of those of the SKUs that exist, of one version.
 func (s *Store) Prices(ctx context.Context, skus []string) (pricing.Catalogue, error) {
 	return s.read(ctx, `sku = ANY ($1)`, skus)
 }
 
-// read is one statement, and so sees one version, though prices change meanwhile.
+// read uses one statement, so it reads one version, also when prices change at the same time.
 func (s *Store) read(ctx context.Context, which string, args ...any) (c pricing.Catalogue, err error) {
 	rows, err := s.Pool().Query(ctx, `SELECT c.version, p.sku, p.name, p.amount_minor, p.currency, p.version
 		FROM catalogue c LEFT JOIN (SELECT * FROM prices WHERE `+which+`) p ON true ORDER BY p.sku`, args...)
 	if err != nil {
 		return c, fmt.Errorf("read the catalogue: %w", err)
 	}
-	var sku, name, currency *string // all are null in the one row of a catalogue without prices
+	var sku, name, currency *string // all are null if the catalogue has no prices: then there is one row
 	var amount, version *int64
 	_, err = pgx.ForEachRow(rows, []any{&c.Version, &sku, &name, &amount, &currency, &version}, func() error {
 		if sku != nil {
@@ -61,10 +61,10 @@ func (s *Store) read(ctx context.Context, which string, args ...any) (c pricing.
 	return c, nil
 }
 
-// Put sets a price and writes price.changed to the outbox, in one transaction.
+// Put sets a price and adds price.changed.v1 to the outbox, in one transaction.
 func (s *Store) Put(ctx context.Context, p pricing.Price) (pricing.Price, error) {
 	err := s.Do(ctx, func(tx *transactional.Tx) error {
-		// The catalogue's row is the lock that puts all changes into one order.
+		// The row of the catalogue is locked, so all changes are made one after the other.
 		if err := tx.QueryRow(ctx, `UPDATE catalogue SET version = version + 1 RETURNING version`).Scan(&p.Version); err != nil {
 			return err
 		}

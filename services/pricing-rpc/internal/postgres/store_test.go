@@ -75,7 +75,7 @@ func skus(c pricing.Catalogue) (list []string) {
 func TestPut(t *testing.T) {
 	t.Parallel()
 
-	t.Run("changes a price and tells of it", func(t *testing.T) {
+	t.Run("changes a price and publishes it", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		want := price("mug", 1390)
@@ -115,17 +115,17 @@ func TestPut(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		before := f.catalogue(t)
-		_, err := f.Put(t.Context(), price("mug", 0)) // the table refuses it
+		_, err := f.Put(t.Context(), price("mug", 0)) // refused by the table
 		require.Error(t, err)
 		_, err = f.Pool().Exec(t.Context(), `ALTER TABLE outbox ADD CHECK (key <> 'mug')`)
 		require.NoError(t, err)
-		_, err = f.Put(t.Context(), price("mug", 1390)) // the outbox refuses it, last of all
+		_, err = f.Put(t.Context(), price("mug", 1390)) // refused by the outbox, which is the last step
 		require.Error(t, err)
 		require.Equal(t, before, f.catalogue(t))
 		require.Empty(t, f.outbox(t))
 	})
 
-	t.Run("gives each of 8 changes at once its own version", func(t *testing.T) {
+	t.Run("gives each of 8 concurrent changes its own version", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		versions := make([]int64, 8)

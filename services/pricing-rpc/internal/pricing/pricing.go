@@ -1,4 +1,5 @@
-// Package pricing is prices and quotes. It knows no database, no broker and no HTTP.
+// Package pricing has the rules of prices and quotes. It has no code for the database, the
+// broker or HTTP.
 package pricing
 
 import (
@@ -19,7 +20,7 @@ const (
 	maxName   = 100
 )
 
-// Invalid names the fields that cannot be, each with the reason.
+// Invalid names the wrong fields, each with the reason.
 type Invalid map[string]string
 
 func (e Invalid) Error() string { return fmt.Sprintf("invalid fields: %v", map[string]string(e)) }
@@ -39,11 +40,11 @@ type Price struct {
 
 var sku = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
 
-// Validate gives an [Invalid] that names every wrong field, or nil.
+// Validate returns nil, or an [Invalid] that names every wrong field.
 func (p Price) Validate() error {
 	invalid := Invalid{}
 	if !sku.MatchString(p.SKU) {
-		invalid["sku"] = "must be 1 to 64 small letters, digits and dashes"
+		invalid["sku"] = "must be 1 to 64 lower-case letters, digits and dashes, and not begin with a dash"
 	}
 	if p.Name == "" || len(p.Name) > maxName || strings.ContainsFunc(p.Name, unicode.IsControl) {
 		invalid["name"] = fmt.Sprintf("must have 1 to %d bytes, and no control characters", maxName)
@@ -60,8 +61,8 @@ func (p Price) Validate() error {
 	return nil
 }
 
-// SKUs are those of the items that there can be, each once. It gives none for a number of
-// items that cannot be quoted, so that nobody looks for thousands.
+// SKUs returns the valid SKUs of the items, each once. It returns none if there are too many
+// items for a quote, so that the database is not asked for thousands.
 func SKUs(items []contract.OrderItem) []string {
 	if len(items) > contract.MaxItems {
 		return nil
@@ -75,14 +76,14 @@ func SKUs(items []contract.OrderItem) []string {
 	return list
 }
 
-// Catalogue is prices at one version: all of them, or those that somebody asked for.
+// Catalogue has prices of one version: all of them, or only those for a quote.
 type Catalogue struct {
 	Prices  []Price
 	Version int64
 }
 
-// Quote prices the items. Errors, by the item's field: [UnknownSKUs] if that is all
-// that is wrong, else [Invalid] with whatever is.
+// Quote prices the items. Errors name the fields of items: [UnknownSKUs] if only SKUs are
+// unknown, else [Invalid] with everything that is wrong.
 func (c Catalogue) Quote(items []contract.OrderItem) (contract.PricingQuoteReplyBody, error) {
 	quote := contract.PricingQuoteReplyBody{CatalogueVersion: c.Version, Total: contract.Money{Currency: contract.Currency}}
 	if len(items) == 0 || len(items) > contract.MaxItems {

@@ -113,7 +113,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// Only what can be sold is looked for, and never more than an order may have.
+// Only valid SKUs are queried, and never more than an order may have.
 func TestSKUs(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{"mug", "tea"}, pricing.SKUs([]contract.OrderItem{

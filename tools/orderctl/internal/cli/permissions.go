@@ -14,8 +14,8 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// permission is one broker user's rights as the broker has them: regular
-// expressions over the names of exchanges and queues.
+// permission has a broker user's permissions in the broker's form: regular expressions for the
+// names of exchanges and queues.
 type permission struct {
 	User      string   `json:"user"`
 	Tags      []string `json:"tags"`
@@ -28,8 +28,8 @@ func permissionsCommand() *cobra.Command {
 	asJSON := false
 	c := &cobra.Command{
 		Use:   "permissions",
-		Short: "Print each service user's rights, from the contract and without a broker",
-		Long:  "Print each service user's rights, from the contract and without a broker. With REGION, those on that region's broker.",
+		Short: "Print the permissions of each service's broker user; needs no broker",
+		Long:  "Print the permissions of each service's broker user, from the contract; needs no broker. With REGION, those on that region's broker.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := env.ParseAs[struct {
@@ -56,7 +56,7 @@ func permissionsCommand() *cobra.Command {
 	return c
 }
 
-// permissions are the users' rights, by user.
+// permissions returns the users' permissions, sorted by user.
 func permissions(users []messaging.User) []permission {
 	list := make([]permission, 0, len(users))
 	for _, u := range users {
@@ -66,7 +66,7 @@ func permissions(users []messaging.User) []permission {
 	return list
 }
 
-// writePermissions writes a line for each right, so that it can be searched.
+// writePermissions writes one line for each permission, so that the output can be searched.
 func writePermissions(out io.Writer, list []permission) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(cells ...any) { _, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", cells...) } // Flush has the error

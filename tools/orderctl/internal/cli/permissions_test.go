@@ -13,7 +13,7 @@ import (
 	"example.com/orderflow/tools/orderctl/internal/cli"
 )
 
-// run runs orderctl and gives what it prints.
+// run runs orderctl and returns its output.
 func run(t *testing.T, arguments ...string) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -54,7 +54,7 @@ func TestPermissionsAsJSON(t *testing.T) {
 	got := map[string][]string{}
 	for i, p := range list {
 		got[p.User] = []string{p.Configure, p.Write, p.Read, strings.Join(p.Tags, ",")}
-		require.NotNil(t, p.Tags, "a list, if an empty one")
+		require.NotNil(t, p.Tags, "an empty list, not null")
 		require.True(t, i == 0 || list[i-1].User < p.User, "in order")
 	}
 	for _, u := range users {
@@ -79,7 +79,7 @@ func TestPermissionsInARegion(t *testing.T) {
 	}
 }
 
-// The table in the manual is what the command prints.
+// The table in docs/security.md is the output of the command.
 func TestPermissionsInTheManual(t *testing.T) {
 	t.Parallel()
 	manual, err := os.ReadFile("../../../../docs/security.md")

@@ -1,4 +1,4 @@
-// Package cli is orderctl's commands, a file for each group.
+// Package cli has the commands of orderctl, one file for each group.
 package cli
 
 import (
@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Root makes the command tree.
+// Root makes the root command with all commands.
 func Root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "orderctl",

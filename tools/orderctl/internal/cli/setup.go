@@ -16,28 +16,28 @@ func setupCommand() *cobra.Command {
 	var dirs setup.Dirs
 	secrets := &cobra.Command{
 		Use:   "secrets",
-		Short: "Make the passwords that are not there yet, each readable by its service alone",
+		Short: "Make the missing passwords, each readable only by its service",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			made, err := setup.Secrets(dirs)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d secrets made, the others were there\n", made)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d secrets made, the others existed\n", made)
 			return err
 		},
 	}
 	var authority string
 	certificates := &cobra.Command{
 		Use:   "certificates",
-		Short: "Make an authority and the certificates of broker and services; renew those that end within a month",
+		Short: "Make an authority and the certificates of broker and services; renew those that expire within a month",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			made, err := setup.Certificates(dirs, authority, time.Now())
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d certificates made, the others were there\n", made)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d certificates made, the others existed\n", made)
 			return err
 		},
 	}
@@ -58,7 +58,7 @@ func setupCommand() *cobra.Command {
 				if err := setup.Databases(ctx, config.URL, dirs); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), "databases and roles are there")
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "databases and roles exist")
 				return err
 			})
 		},
@@ -70,7 +70,8 @@ func setupCommand() *cobra.Command {
 	return group
 }
 
-// dirFlags are where secrets lie, by default as in the containers.
+// dirFlags adds the flags for the directories of secrets. The defaults are those in the
+// containers.
 func dirFlags(c *cobra.Command, dirs *setup.Dirs) {
 	c.Flags().StringVar(&dirs.Services, "services-dir", "/run/secrets/orderflow", "secrets of the services")
 	c.Flags().StringVar(&dirs.RabbitMQ, "rabbitmq-dir", "/run/secrets/rabbitmq", "secrets of the broker")

@@ -10,14 +10,14 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// waiting is a queue whose time to live gets shorter while messages wait in it. Each of them
-// keeps the time that the queue had when it came, and messages expire only at the head of the
-// queue: so new messages wait behind the old ones, for longer than their own time.
+// waiting is a queue whose time to live becomes shorter while messages wait in it. These keep
+// the time to live that the queue had when they arrived, and messages expire only at the head
+// of a queue. So new messages wait behind the old ones, for longer than their own time to live.
 type waiting struct {
 	queue    string
 	messages int
 	old, new time.Duration
-	// until is when the last of them has expired, at the latest.
+	// until is the latest time at which the last of them expires.
 	until time.Time
 }
 
@@ -27,7 +27,8 @@ func (w waiting) String() string {
 		w.queue, w.messages, w.old, w.until.UTC().Format(time.RFC3339), w.new)
 }
 
-// shortened compares the topology with the broker before it is applied.
+// shortened compares the topology with the broker, before it is applied, and returns the
+// queues whose time to live becomes shorter while messages wait.
 func shortened(ctx context.Context, admin messaging.Admin, t messaging.Topology) ([]waiting, error) {
 	differences, err := messaging.Verify(ctx, admin, t)
 	if err != nil {
@@ -52,7 +53,7 @@ func shortened(ctx context.Context, admin messaging.Admin, t messaging.Topology)
 	return count(ctx, admin, list)
 }
 
-// count reads how many messages wait, and leaves out empty queues.
+// count reads how many messages wait in each queue, and leaves out empty queues.
 func count(ctx context.Context, admin messaging.Admin, list []waiting) (full []waiting, err error) {
 	conn, err := messaging.Connect(ctx, messaging.Config{
 		URLs: []string{admin.AMQPURL}, User: admin.User, Password: admin.Password, TLS: admin.TLS, AppID: "orderctl",

@@ -41,8 +41,8 @@ func topologyOf(region string, paymentDeadline time.Duration) (messaging.Topolog
 	return t, nil
 }
 
-// upstreams are where the region's federated exchanges are copied from. Its user has
-// one password, which all regions have.
+// upstreams are the brokers whose events are federated to this region. Their user has the same
+// password in all regions.
 func (c topologyConfig) upstreams(dirs setup.Dirs) (list []messaging.Upstream, err error) {
 	if len(c.Upstreams) == 0 {
 		return nil, nil
@@ -62,11 +62,11 @@ var errDiffers = errors.New("the broker differs from the contract")
 func topologyCommand() *cobra.Command {
 	group := &cobra.Command{
 		Use:   "topology",
-		Short: "Apply the contract's topology to the broker, compare the two, or print who may do what",
-		Long: "Apply the contract's topology to the broker, compare the two, or print who may do what.\n" +
+		Short: "Apply the contract's topology to the broker, compare the two, or print the permissions",
+		Long: "Apply the contract's topology to the broker, compare the two, or print the permissions.\n" +
 			"AMQP_URLS and MANAGEMENT_URL name the broker, PAYMENT_DEADLINE (default 15m) is how long an order may stay unpaid.\n" +
-			"When apply makes that shorter, it warns of the orders that wait with the longer one: new ones wait behind them.\n" +
-			"Where each region has a broker: REGION names this one's, UPSTREAMS (us=amqp://host:5672) those whose order events come here.\n" +
+			"When apply makes it shorter, it warns if orders still wait with the longer one: new orders wait behind them.\n" +
+			"If each region has a broker: REGION is the region of this one, UPSTREAMS (us=amqp://host:5672) the brokers whose order events come here.\n" +
 			"For amqps and https, AMQP_CA_FILE, AMQP_CERTIFICATE_FILE and AMQP_KEY_FILE name PEM files.",
 	}
 	group.AddCommand(applyCommand(), verifyCommand(), permissionsCommand())
@@ -77,7 +77,7 @@ func applyCommand() *cobra.Command {
 	var dirs setup.Dirs
 	cmd := &cobra.Command{
 		Use:   "apply",
-		Short: "Make the broker have the users, rights, policies, exchanges, queues and bindings of the contract",
+		Short: "Create or update the users, permissions, policies, exchanges, queues and bindings of the contract",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withBroker(cmd, dirs, func(ctx context.Context, admin messaging.Admin, topology messaging.Topology, upstreams []messaging.Upstream) error {
@@ -131,7 +131,7 @@ func verifyCommand() *cobra.Command {
 	return cmd
 }
 
-// verifyTopology prints each difference, and gives errDiffers when there is one.
+// verifyTopology prints each difference, and returns errDiffers if there is one.
 func verifyTopology(ctx context.Context, out io.Writer, admin messaging.Admin, topology messaging.Topology) error {
 	differences, err := messaging.Verify(ctx, admin, topology)
 	if err != nil {
@@ -149,7 +149,8 @@ func verifyTopology(ctx context.Context, out io.Writer, admin messaging.Admin, t
 	return err
 }
 
-// withBroker reads the environment and the secrets, and calls f with what they name.
+// withBroker reads the environment and the secrets, and calls f with the broker and the
+// topology.
 func withBroker(cmd *cobra.Command, dirs setup.Dirs, f func(context.Context, messaging.Admin, messaging.Topology, []messaging.Upstream) error) error {
 	config, err := env.ParseAs[topologyConfig]()
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	"example.com/orderflow/tools/orderctl/setup"
 )
 
-// orderctl runs a command of the group topology on a broker. Not for parallel tests: the
-// environment is the process's.
+// orderctl runs a command of the group topology on a broker. Tests that use it cannot be
+// parallel, since it sets the environment.
 func orderctl(t *testing.T, b *messagingtest.BrokerInfo) func(t *testing.T, command string, environment ...string) (out, talk string, err error) {
 	t.Helper()
 	u, err := url.Parse(b.URL)
@@ -55,7 +55,7 @@ func TestTopologyOfARegion(t *testing.T) {
 	for _, c := range []struct{ name, region, upstreams, command, out, err string }{
 		{"no region", "", "", "apply", "applied", ""},
 		{"as applied", "", "", "verify", "the broker is as the contract says", ""},
-		// The broker has no plugin, and so no region's topology: that one was asked for shows.
+		// This broker has no federation plugin, so the error shows that a region was requested.
 		{"compared with a region", "us", "", "verify", `exchange "orders.events": federation-upstream-set: want "all", have nothing`, "differs"},
 		{"the notifier of a region", "us", "", "verify", `binding "orders.events -> notifier.orders key order.paid.us.#": want declared, have missing`, "differs"},
 		{"no plugin", "us", "", "apply", "", "exchange:orders.events"},
@@ -74,8 +74,8 @@ func TestTopologyOfARegion(t *testing.T) {
 	}
 }
 
-// A deadline that gets shorter reaches nobody before those who wait with the longer one
-// are out, and apply says so.
+// After the deadline becomes shorter, new messages wait behind those with the longer one, and
+// apply warns of it.
 func TestAShorterDeadlineWaitsBehindTheLongerOnes(t *testing.T) {
 	b := messagingtest.Broker(t)
 	topology := orderctl(t, b)
@@ -85,8 +85,8 @@ func TestAShorterDeadlineWaitsBehindTheLongerOnes(t *testing.T) {
 		require.NoError(t, err)
 		return talk
 	}
-	require.Empty(t, apply("15m"), "a broker that has nothing")
-	require.Empty(t, apply("1m"), "nobody waits")
+	require.Empty(t, apply("15m"), "an empty broker")
+	require.Empty(t, apply("1m"), "no message waits")
 
 	queue := contract.OrdersPaymentDeadline(0).Name
 	orders, err := b.Connect(t, b.Config()).Publisher()
@@ -100,8 +100,8 @@ func TestAShorterDeadlineWaitsBehindTheLongerOnes(t *testing.T) {
 		}
 	}
 	place(3)
-	require.Empty(t, apply("1m"), "it stays")
-	require.Empty(t, apply("15m"), "it gets longer")
+	require.Empty(t, apply("1m"), "no change")
+	require.Empty(t, apply("15m"), "a longer one")
 	place(1)
 
 	before := time.Now()
@@ -114,14 +114,14 @@ func TestAShorterDeadlineWaitsBehindTheLongerOnes(t *testing.T) {
 	require.NoError(t, err)
 	require.WithinDuration(t, before.Add(15*time.Minute), until, time.Minute)
 	require.Equal(t, 1, strings.Count(talk, "\n"), "one line")
-	require.Empty(t, apply("1s"), "said once")
+	require.Empty(t, apply("1s"), "only one warning")
 
-	// What the warning says is so: the new one, of 1 s, stays behind the old ones.
+	// As the warning says, the new message with 1 s stays behind the old ones.
 	place(1)
 	messagingtest.Eventually(t, 30*time.Second, func() (bool, string) {
 		return b.Depth(t, queue) == 5, "not in the queue yet"
 	})
-	<-time.After(3 * time.Second) // three times its own time
+	<-time.After(3 * time.Second) // three times its own time to live
 	require.Equal(t, 5, b.Depth(t, queue))
 	require.Zero(t, b.Depth(t, contract.OrdersExpire.Name))
 }

@@ -1,6 +1,5 @@
-// Package fault is what goes wrong in the outside world on purpose: switches that are
-// turned on and off while it runs. They are kept in memory, so that a restart turns all
-// of them off.
+// Package fault has the simulated faults of the outside systems, as switches that are turned on
+// and off while the sandbox runs. They are kept in memory, so a restart turns all of them off.
 package fault
 
 import (
@@ -15,17 +14,17 @@ import (
 	"time"
 )
 
-// Who can have a fault.
+// The systems that can have a fault.
 const (
 	Provider = "provider"
 	Mail     = "mail"
 	Webhook  = "webhook"
 )
 
-// maxSlow bounds how slow somebody can be made.
+// maxSlow is the longest delay of a fault.
 const maxSlow = 30 * time.Second
 
-// ErrUnknown says that there is no such switch.
+// ErrUnknown says that a switch does not exist.
 var ErrUnknown = errors.New("there is no such fault")
 
 // InvalidError says which field of a switch is wrong.
@@ -35,28 +34,28 @@ func (e *InvalidError) Error() string { return e.Field + ": " + e.Detail }
 
 // Fault is a switch that is on.
 type Fault struct {
-	// Name is who has it and which, such as "provider.refuse".
+	// Name is the system and the fault, such as "provider.refuse".
 	Name string `json:"name"`
-	// Value is the status of a refusal, or how slow.
+	// Value is the status of a refusal, or the delay.
 	Value string `json:"value,omitempty"`
-	// RetryAfter goes into the header of that name, as it is: seconds, or a date.
+	// RetryAfter is sent unchanged in the header Retry-After: seconds, or a date.
 	RetryAfter string `json:"retry_after,omitempty"`
 }
 
-// State is what is wrong with somebody.
+// State is the combination of a system's faults.
 type State struct {
-	// Down drops the connection without an answer.
+	// Down closes the connection without an answer.
 	Down bool
 	// Slow delays each answer.
 	Slow time.Duration
-	// Refuse is the status of every answer, 0 for none; RetryAfter goes with it.
+	// Refuse is the status of every answer, with RetryAfter; 0 means no such fault.
 	Refuse     int
 	RetryAfter string
-	// AcceptBroken does what is asked for, and gives an answer that is cut off.
+	// AcceptBroken carries out the request, and sends only half of the answer.
 	AcceptBroken bool
 }
 
-// kind is one switch: how its value is checked, and what it does.
+// kind is a kind of switch: the check of its value, and its effect on the state.
 type kind struct {
 	check func(f Fault) error
 	apply func(s *State, f Fault)
@@ -75,16 +74,16 @@ var kinds = map[string]kind{
 	"mail.refuse":            {reply, refuse},
 }
 
-// Names are all switches that there are.
+// Names returns the names of all switches.
 func Names() []string { return slices.Sorted(maps.Keys(kinds)) }
 
-// Switches are the switches that are on. The zero value has none. Safe for concurrent use.
+// Switches has the switches that are on. In the zero value, all are off. Safe for concurrent use.
 type Switches struct {
 	mu sync.Mutex
 	on map[string]Fault
 }
 
-// Set turns a switch on, or gives it another value. Errors: [ErrUnknown], *[InvalidError].
+// Set turns a switch on, or changes its value. Errors: [ErrUnknown], *[InvalidError].
 func (s *Switches) Set(f Fault) error {
 	k, known := kinds[f.Name]
 	if !known {
@@ -120,7 +119,7 @@ func (s *Switches) ClearAll() {
 	clear(s.on)
 }
 
-// List gives the switches that are on, by name.
+// List returns the switches that are on, sorted by name.
 func (s *Switches) List() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,10 +130,10 @@ func (s *Switches) List() []Fault {
 	return list
 }
 
-// Of gives what is wrong with somebody now.
-func (s *Switches) Of(who string) (state State) {
+// Of returns the current state of a system.
+func (s *Switches) Of(system string) (state State) {
 	for _, f := range s.List() {
-		if strings.HasPrefix(f.Name, who+".") {
+		if strings.HasPrefix(f.Name, system+".") {
 			kinds[f.Name].apply(&state, f)
 		}
 	}
@@ -148,7 +147,7 @@ func refuse(s *State, f Fault)       { s.Refuse, _ = strconv.Atoi(f.Value); s.Re
 
 func plain(f Fault) error {
 	if f.Value != "" {
-		return &InvalidError{"value", "this fault has none"}
+		return &InvalidError{"value", "this fault has no value"}
 	}
 	return noRetryAfter(f)
 }
@@ -161,7 +160,7 @@ func duration(f Fault) error {
 	return noRetryAfter(f)
 }
 
-// status is an HTTP status from the lowest on.
+// status checks an HTTP status of at least lowest.
 func status(lowest int) func(f Fault) error {
 	return func(f Fault) error {
 		if n, err := strconv.Atoi(f.Value); err != nil || n < lowest || n > 599 {
@@ -170,13 +169,13 @@ func status(lowest int) func(f Fault) error {
 		_, notSeconds := strconv.ParseUint(f.RetryAfter, 10, 64)
 		_, notDate := http.ParseTime(f.RetryAfter)
 		if f.RetryAfter != "" && notSeconds != nil && notDate != nil {
-			return &InvalidError{"retry_after", "must be whole seconds, or a date as HTTP writes it"}
+			return &InvalidError{"retry_after", "must be whole seconds, or a date in the format of HTTP"}
 		}
 		return nil
 	}
 }
 
-// reply is an SMTP reply code, which carries no Retry-After.
+// reply checks an SMTP reply code, which has no Retry-After.
 func reply(f Fault) error {
 	if err := status(400)(Fault{Value: f.Value}); err != nil {
 		return err
@@ -186,7 +185,7 @@ func reply(f Fault) error {
 
 func noRetryAfter(f Fault) error {
 	if f.RetryAfter != "" {
-		return &InvalidError{"retry_after", "goes with a refusal over HTTP only"}
+		return &InvalidError{"retry_after", "is only for a refusal by HTTP"}
 	}
 	return nil
 }

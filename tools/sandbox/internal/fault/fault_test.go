@@ -29,10 +29,10 @@ func TestSwitches(t *testing.T) {
 	require.Equal(t, fault.State{Refuse: 451}, s.Of(fault.Mail))
 	require.Equal(t, fault.State{Down: true}, s.Of(fault.Webhook))
 	require.Len(t, s.List(), 5)
-	require.Equal(t, "mail.refuse", s.List()[0].Name, "by name")
+	require.Equal(t, "mail.refuse", s.List()[0].Name, "sorted by name")
 
 	require.NoError(t, s.Clear("provider.refuse"))
-	require.NoError(t, s.Clear("provider.down"), "what is off stays off")
+	require.NoError(t, s.Clear("provider.down"), "a switch that is off stays off")
 	require.Equal(t, fault.State{Slow: 2 * time.Second, AcceptBroken: true}, s.Of(fault.Provider))
 	s.ClearAll()
 	require.Empty(t, s.List())

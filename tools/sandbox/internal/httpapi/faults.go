@@ -15,8 +15,7 @@ import (
 	"example.com/orderflow/tools/sandbox/internal/fault"
 )
 
-// maxBody is as much of a body as is kept while an answer is delayed; whatever is
-// longer is refused by the handler.
+// maxBody is how much of a body is kept during a delay. The handler refuses longer bodies.
 const maxBody = 65 << 10
 
 func (a *api) listFaults(w http.ResponseWriter, _ *http.Request) error {
@@ -74,17 +73,17 @@ func faultProblem(err error) error {
 	}
 }
 
-// faulty answers as the switches of somebody say, and else by handle. Its request has
-// the time that it wants, and not 5 s as others.
-func (a *api) faulty(who string, handle func(w http.ResponseWriter, r *http.Request) error) func(w http.ResponseWriter, r *http.Request) error {
+// faulty applies the faults of a system, and calls handle if none of them answers. The request
+// has moveTimeout, and not 5 s as others.
+func (a *api) faulty(system string, handle func(w http.ResponseWriter, r *http.Request) error) func(w http.ResponseWriter, r *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		// The body first: it has no time left after a long delay.
+		// Read the body first: after a long delay, the server's read timeout is over.
 		body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 		if err == nil {
 			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
-		state := a.faults.Of(who)
-		ctx, cancel := whoeverWaits(r)
+		state := a.faults.Of(system)
+		ctx, cancel := detached(r)
 		defer cancel()
 		delay(ctx, state.Slow)
 		if state.AcceptBroken {
@@ -92,7 +91,7 @@ func (a *api) faulty(who string, handle func(w http.ResponseWriter, r *http.Requ
 		}
 		switch {
 		case state.Down:
-			panic(http.ErrAbortHandler) // drops the connection, and logs nothing
+			panic(http.ErrAbortHandler) // closes the connection, and logs nothing
 		case state.Refuse != 0:
 			refused(w, state)
 			return nil
@@ -106,7 +105,7 @@ func refused(w http.ResponseWriter, state fault.State) {
 	if state.RetryAfter != "" {
 		w.Header().Set("Retry-After", state.RetryAfter)
 	}
-	if state.Refuse < 400 { // a redirect, to a place that would say yes to everything
+	if state.Refuse < 400 { // a redirect, to a page that answers 200
 		w.Header().Set("Location", "/healthz")
 	}
 	p := service.NewProblem(state.Refuse, "refused on purpose")
@@ -114,7 +113,7 @@ func refused(w http.ResponseWriter, state fault.State) {
 	p.Write(w)
 }
 
-// delay waits for so long, at most until ctx is done.
+// delay waits for d, or until ctx is done.
 func delay(ctx context.Context, d time.Duration) {
 	if d == 0 {
 		return
@@ -127,7 +126,7 @@ func delay(ctx context.Context, d time.Duration) {
 	}
 }
 
-// cutOff gives a half of an answer that says yes.
+// cutOff sends only half of a successful answer.
 type cutOff struct {
 	http.ResponseWriter
 	status int

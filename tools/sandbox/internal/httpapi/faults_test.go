@@ -14,7 +14,7 @@ import (
 	"example.com/orderflow/tools/sandbox/internal/fault"
 )
 
-// do asks for something with a body, or with none.
+// do sends a request, with or without a body.
 func (f *fixture) do(method, path, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if body != "" {
@@ -71,7 +71,7 @@ func TestBadFaults(t *testing.T) {
 			require.Equal(t, c.field, p.Errors[0].Field, c.name+c.body)
 		}
 	}
-	require.Contains(t, problem(t, f.do(http.MethodPut, "/v1/faults/x", `{}`)).Detail, "provider.accept-broken", "what there is")
+	require.Contains(t, problem(t, f.do(http.MethodPut, "/v1/faults/x", `{}`)).Detail, "provider.accept-broken", "lists all switches")
 	require.Empty(t, f.faults.List())
 }
 
@@ -87,7 +87,7 @@ func TestRefusals(t *testing.T) {
 	w := f.post("/webhooks", "k", `{"order_id":"o1"}`)
 	require.Equal(t, http.StatusServiceUnavailable, problem(t, w).Status)
 	require.Equal(t, "7", w.Header().Get("Retry-After"))
-	require.Zero(t, f.list(t, "/v1/captures").Total, "the windows stay open, and nothing has moved")
+	require.Zero(t, f.list(t, "/v1/captures").Total, "lists still answer, and nothing was captured")
 	require.Empty(t, f.list(t, "/v1/webhooks").Webhooks)
 
 	f.set(t, "provider.refuse", `{"value":"302"}`)
@@ -96,7 +96,7 @@ func TestRefusals(t *testing.T) {
 	require.Equal(t, http.StatusCreated, f.capture("p1", "o1", "tok_ok").Code)
 }
 
-// send posts over a real connection, which may be dropped.
+// send posts over a real connection, which the server may close.
 func (f *fixture) send(t *testing.T, path, body string) (status int, answer string, err error) {
 	t.Helper()
 	server := httptest.NewServer(f)
@@ -141,7 +141,7 @@ func TestSlow(t *testing.T) {
 	require.Equal(t, http.StatusRequestEntityTooLarge, f.post("/v1/captures", "p2", `{"order_id":"`+strings.Repeat("x", 70<<10)+`"}`).Code)
 }
 
-// The money moves, and nobody can read that it has.
+// The money moves, but the answer breaks off.
 func TestAcceptBroken(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -151,7 +151,7 @@ func TestAcceptBroken(t *testing.T) {
 	require.Equal(t, http.StatusCreated, status)
 	require.False(t, json.Valid([]byte(answer)), answer)
 	require.Equal(t, 1, f.list(t, "/v1/captures").Total)
-	require.Equal(t, http.StatusPaymentRequired, problem(t, f.capture("p2", "o2", "tok_declined")).Status, "a no is whole")
+	require.Equal(t, http.StatusPaymentRequired, problem(t, f.capture("p2", "o2", "tok_declined")).Status, "a refusal is complete")
 }
 
 func TestASilentTokenNeverAnswers(t *testing.T) {

@@ -14,15 +14,15 @@ import (
 	"example.com/orderflow/pkg/service"
 )
 
-// maxAge is how far from now a webhook may have been signed.
+// maxAge is the largest difference between now and a webhook's timestamp.
 const maxAge = 5 * time.Minute
 
-// keyed wants the provider's key, if there is one.
+// keyed requires the provider's key, if one is set.
 func (a *api) keyed(handle func(w http.ResponseWriter, r *http.Request) error) func(w http.ResponseWriter, r *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if a.secrets.ProviderKey != "" && !a.secrets.ProviderKey.Authorizes(r) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			p := service.NewProblem(http.StatusUnauthorized, "the provider's key is wanted")
+			p := service.NewProblem(http.StatusUnauthorized, "the provider's key is required")
 			p.Code = "unknown_key"
 			return p
 		}
@@ -30,15 +30,15 @@ func (a *api) keyed(handle func(w http.ResponseWriter, r *http.Request) error) f
 	}
 }
 
-// signed wants a good signature, if there is a secret to sign with.
+// signed requires a valid signature, if a secret is set.
 func (a *api) signed(handle func(w http.ResponseWriter, r *http.Request) error) func(w http.ResponseWriter, r *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if a.secrets.Webhook == "" {
 			return handle(w, r)
 		}
-		body, err := io.ReadAll(r.Body) // which faulty has bounded
+		body, err := io.ReadAll(r.Body) // faulty has limited it
 		if err != nil || !isSigned(r.Header, body, a.secrets.Webhook, time.Now()) {
-			p := service.NewProblem(http.StatusUnauthorized, "the webhook is not signed, or not by us, or not now")
+			p := service.NewProblem(http.StatusUnauthorized, "the webhook is not signed, has a wrong signature, or an old timestamp")
 			p.Code = "bad_signature"
 			return p
 		}
@@ -47,8 +47,8 @@ func (a *api) signed(handle func(w http.ResponseWriter, r *http.Request) error) 
 	}
 }
 
-// isSigned says whether one of the signatures (https://www.standardwebhooks.com) is that
-// of the headers and the body.
+// isSigned says whether one of the signatures (https://www.standardwebhooks.com) is valid for
+// the headers and the body.
 func isSigned(h http.Header, body []byte, secret service.Secret, now time.Time) bool {
 	id, timestamp := h.Get("Webhook-Id"), h.Get("Webhook-Timestamp")
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)

@@ -1,5 +1,5 @@
-// Package httpapi is the payment provider's API, the receiver of webhooks, and
-// the windows through which one sees what has happened.
+// Package httpapi has the API of the payment provider, the receiver of webhooks, and the lists
+// of everything that the sandbox received.
 package httpapi
 
 import (
@@ -27,11 +27,11 @@ const (
 	maxLimit       = 1000
 )
 
-// Secrets are what callers must know. Whoever is asked for an empty one needs none.
+// Secrets are the credentials of callers. An empty one is not required.
 type Secrets struct {
 	// ProviderKey is the bearer token of captures and refunds.
 	ProviderKey service.Secret
-	// Webhook signs webhooks.
+	// Webhook is the secret that signs webhooks.
 	Webhook service.Secret
 }
 
@@ -60,13 +60,13 @@ func Routes(store *postgres.Store, secrets Secrets, faults *fault.Switches, log 
 	})
 }
 
-// problem is the one place where the sandbox's errors become HTTP.
+// problem turns the errors of the sandbox into HTTP answers. No other function does.
 func problem(err error) *service.Problem {
 	var unstorable *pgconn.PgError
 	switch {
-	case errors.As(err, &unstorable) && strings.HasPrefix(unstorable.Code, "22"): // a NUL, or no UTF-8
+	case errors.As(err, &unstorable) && strings.HasPrefix(unstorable.Code, "22"): // a NUL, or invalid UTF-8
 		return service.NewProblem(http.StatusUnprocessableEntity, "a text of the request cannot be stored")
-	case errors.Is(err, postgres.ErrConflict): // never 409, which says: ask again
+	case errors.Is(err, postgres.ErrConflict): // not 409, which means: try again
 		return refusal("key_reused", postgres.ErrConflict.Error())
 	case errors.Is(err, postgres.ErrNoCapture):
 		return refusal("no_capture", postgres.ErrNoCapture.Error())
@@ -75,7 +75,7 @@ func problem(err error) *service.Problem {
 	}
 }
 
-// refusal is for what will never be carried out.
+// refusal is for a request that can never be carried out.
 func refusal(code, detail string) *service.Problem {
 	p := service.NewProblem(http.StatusUnprocessableEntity, detail)
 	p.Code = code
@@ -100,7 +100,7 @@ func (a *api) capture(w http.ResponseWriter, r *http.Request) error {
 	if err := checkMovement(in.OrderID, in.Amount); err != nil {
 		return err
 	}
-	ctx, cancel := whoeverWaits(r)
+	ctx, cancel := detached(r)
 	defer cancel()
 	_, err = a.store.FindCapture(ctx, key)
 	if errors.Is(err, postgres.ErrNoCapture) {
@@ -118,13 +118,14 @@ func (a *api) capture(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// whoeverWaits lets money move though its caller has hung up, as it does at a provider:
-// the next call with the same key finds it moved. It has time for what a token wants.
-func whoeverWaits(r *http.Request) (context.Context, context.CancelFunc) {
+// detached is a context that does not end when the caller disconnects: as at a real provider,
+// the money moves all the same, and the next call with the same key finds it moved. Its timeout
+// is long enough for slow tokens and faults.
+func detached(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(r.Context()), moveTimeout)
 }
 
-// authorize does what the token says. gone is closed when the caller has hung up.
+// authorize does what the token says. gone is closed when the caller has disconnected.
 func (a *api) authorize(ctx context.Context, gone <-chan struct{}, key, token string) error {
 	name, parameter := token, 0
 	if i := strings.LastIndexByte(token, '_'); i > len("tok") {
@@ -140,14 +141,14 @@ func (a *api) authorize(ctx context.Context, gone <-chan struct{}, key, token st
 		p.Code = "card_declined"
 		return p
 	case "tok_broken":
-		return refusal("token_broken", "this token breaks the provider, and always will")
+		return refusal("token_broken", "the provider always refuses this token")
 	case "tok_flaky":
 		n, err := a.store.CountAttempt(ctx, key)
 		if err != nil {
 			return err
 		}
-		if n <= parameter { // of this payment only: the provider is well, and serves others
-			p := service.NewProblem(http.StatusConflict, "failing as the token asks for")
+		if n <= parameter { // only for this payment: the provider works for others
+			p := service.NewProblem(http.StatusConflict, "this attempt fails, as the token says")
 			p.Code = "try_again"
 			return p
 		}
@@ -162,7 +163,7 @@ func (a *api) authorize(ctx context.Context, gone <-chan struct{}, key, token st
 		case <-timer.C:
 		case <-gone:
 		}
-		panic(http.ErrAbortHandler) // drops the connection
+		panic(http.ErrAbortHandler) // closes the connection
 	default:
 		return service.NewProblem(http.StatusUnprocessableEntity, "unknown payment token",
 			service.FieldError{Field: "payment_token", Detail: "must be one of the sandbox's tokens"})
@@ -187,7 +188,7 @@ func (a *api) refund(w http.ResponseWriter, r *http.Request) error {
 	if err := checkMovement(in.OrderID, in.Amount); err != nil {
 		return err
 	}
-	ctx, cancel := whoeverWaits(r)
+	ctx, cancel := detached(r)
 	defer cancel()
 	m, isNew, err := a.store.Refund(ctx, postgres.Movement{Key: key, PaymentID: in.PaymentID, OrderID: in.OrderID, Amount: in.Amount})
 	if err != nil {
@@ -295,7 +296,7 @@ func statusOf(isNew bool) int {
 	return http.StatusOK
 }
 
-// orEmpty makes an absent list "[]" and not "null".
+// orEmpty makes a nil list "[]" in JSON, instead of "null".
 func orEmpty[T any](list []T) []T {
 	if list == nil {
 		return []T{}

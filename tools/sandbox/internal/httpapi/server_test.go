@@ -22,7 +22,7 @@ import (
 	"example.com/orderflow/tools/sandbox/internal/postgres"
 )
 
-// fixture is the API on a database of its own.
+// fixture is the API with its own database.
 type fixture struct {
 	*http.ServeMux
 	store  *postgres.Store
@@ -52,7 +52,7 @@ func (f *fixture) post(path, key, body string) *httptest.ResponseRecorder {
 	return w
 }
 
-// capture asks for 19.99 EUR.
+// capture requests a capture of 19.99 EUR.
 func (f *fixture) capture(key, order, token string) *httptest.ResponseRecorder {
 	return f.post("/v1/captures", key, `{"order_id":"`+order+`","payment_token":"`+token+`","amount":{"amount_minor":1999,"currency":"EUR"}}`)
 }
@@ -140,10 +140,10 @@ func TestSlowTakesItsTime(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(started), 300*time.Millisecond)
 	started = time.Now()
 	require.Equal(t, http.StatusOK, f.capture("p1", "o1", "tok_slow_30000").Code)
-	require.Less(t, time.Since(started), 10*time.Second, "what is captured is known at once")
+	require.Less(t, time.Since(started), 10*time.Second, "a second call does not wait")
 }
 
-// Slower than any other request may be, and the caller does not wait.
+// It is slower than other requests may be, and the caller disconnects before.
 func TestWhoHangsUpIsChargedOnce(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
@@ -158,7 +158,7 @@ func TestWhoHangsUpIsChargedOnce(t *testing.T) {
 	messagingtest.Eventually(t, time.Minute, func() (bool, string) {
 		return f.list(t, "/v1/captures").Total == 1, "nothing is captured"
 	})
-	require.Equal(t, http.StatusOK, f.capture("p1", "o1", "tok_slow_5500").Code, "the one of before")
+	require.Equal(t, http.StatusOK, f.capture("p1", "o1", "tok_slow_5500").Code, "the earlier capture")
 	require.Equal(t, 1, f.list(t, "/v1/captures").Total)
 }
 
@@ -205,7 +205,7 @@ func TestWebhooks(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, f.post("/webhooks", "k1", `{"order_id":"o1","event":"order-placed"}`).Code)
 	require.Equal(t, http.StatusNoContent, f.post("/webhooks", "", `{"event":"of no order"}`).Code)
 	l := f.list(t, "/v1/webhooks?order_id=o1").Webhooks
-	require.Len(t, l, 2, "copies are kept, so that they can be seen")
+	require.Len(t, l, 2, "copies are kept")
 	require.Equal(t, "k1", l[0].DedupeKey)
 	require.JSONEq(t, `{"order_id":"o1","event":"order-placed"}`, string(l[0].Body))
 }
@@ -275,7 +275,7 @@ func TestDatabaseAway(t *testing.T) {
 	for _, w := range []*httptest.ResponseRecorder{
 		f.capture("p1", "o1", "tok_declined"), f.refund("r1", "p1", "o1"), f.post("/webhooks", "k", `{}`),
 	} {
-		require.Equal(t, http.StatusServiceUnavailable, problem(t, w).Status, "what was not looked up is not decided")
+		require.Equal(t, http.StatusServiceUnavailable, problem(t, w).Status, "nothing is decided without the database")
 		require.Equal(t, "1", w.Header().Get("Retry-After"))
 	}
 }

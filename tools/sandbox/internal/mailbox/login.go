@@ -2,7 +2,7 @@ package mailbox
 
 import (
 	"crypto/hmac"
-	"crypto/md5" //nolint:gosec // CRAM-MD5 has it in its name; as an HMAC it is not broken
+	"crypto/md5" //nolint:gosec // CRAM-MD5 needs it; as an HMAC, MD5 is not broken
 	"crypto/rand"
 	"encoding/hex"
 	"strings"
@@ -11,11 +11,11 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// cramMD5 is the one way to log in (RFC 2195): it needs no TLS, since it never sends the
-// password.
+// cramMD5 is the only supported login mechanism (RFC 2195). It needs no TLS, since it never
+// sends the password.
 const cramMD5 = "CRAM-MD5"
 
-// AuthMechanisms are how one can log in.
+// AuthMechanisms lists the login mechanisms.
 func (s *session) AuthMechanisms() []string {
 	if s.login.User == "" {
 		return nil
@@ -31,7 +31,7 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 	return &challenge{session: s}, nil
 }
 
-// challenge is one login: what was asked, and then the answer.
+// challenge is one login: the challenge that was sent, and the check of the response.
 type challenge struct {
 	session *session
 	asked   []byte

@@ -1,4 +1,4 @@
-// Package mailbox takes mails by SMTP.
+// Package mailbox receives mails by SMTP.
 package mailbox
 
 import (
@@ -21,19 +21,19 @@ import (
 	"example.com/orderflow/tools/sandbox/internal/postgres"
 )
 
-// Server is an SMTP server that delivers to a store.
+// Server is an SMTP server that stores the mails it receives.
 type Server struct {
 	listener net.Listener
 	smtp     *smtp.Server
 }
 
-// Login is who may send mail. Whoever it is, when the user is empty.
+// Login is the login that clients must use. With an empty user, no login is required.
 type Login struct {
 	User     string
 	Password service.Secret
 }
 
-// NewServer opens the port. Mail is taken as the switches of [fault.Mail] say.
+// NewServer opens the port. The server has the faults of [fault.Mail].
 func NewServer(addr string, login Login, store *postgres.Store, faults *fault.Switches, log *zap.Logger) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -42,7 +42,7 @@ func NewServer(addr string, login Login, store *postgres.Store, faults *fault.Sw
 	server := smtp.NewServer(smtp.BackendFunc(func(conn *smtp.Conn) (smtp.Session, error) {
 		return &session{conn: conn.Conn(), login: login, store: store, faults: faults, log: log}, nil
 	}))
-	server.AllowInsecureAuth = true // there is no TLS here, and the password does not go over the wire
+	server.AllowInsecureAuth = true // without TLS; CRAM-MD5 does not send the password
 	server.Domain = "sandbox"
 	server.ReadTimeout = 30 * time.Second
 	server.WriteTimeout = 30 * time.Second
@@ -51,7 +51,7 @@ func NewServer(addr string, login Login, store *postgres.Store, faults *fault.Sw
 	return &Server{listener: &faultyListener{listener, faults}, smtp: server}, nil
 }
 
-// faultyListener hangs up on everybody at once while mail is down.
+// faultyListener closes each new connection at once while mail is down.
 type faultyListener struct {
 	net.Listener
 	faults *fault.Switches
@@ -67,10 +67,10 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Addr is where mail is taken.
+// Addr is the address of the port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Serve takes mail until Shutdown, and then returns nil.
+// Serve receives mails until Shutdown, and then returns nil.
 func (s *Server) Serve() error {
 	err := s.smtp.Serve(s.listener)
 	if err == nil || errors.Is(err, smtp.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
@@ -79,17 +79,17 @@ func (s *Server) Serve() error {
 	return fmt.Errorf("serve SMTP: %w", err)
 }
 
-// Shutdown lets running deliveries finish until ctx is done.
+// Shutdown waits for running deliveries, until ctx is done.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.smtp.Shutdown(ctx)
-	_ = s.listener.Close() // for one that was never served
+	_ = s.listener.Close() // if the server was never served
 	if err != nil && !errors.Is(err, smtp.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return errors.Join(fmt.Errorf("stop SMTP: %w", err), s.smtp.Close())
 	}
 	return nil
 }
 
-// session is one mail transaction after another, on one connection.
+// session is one connection, with one mail after the other.
 type session struct {
 	conn   net.Conn
 	login  Login
@@ -101,14 +101,14 @@ type session struct {
 	to     []string
 }
 
-// Mail begins a mail, as late as the switches say. It hangs up while mail is down: the
-// connection is older than the fault.
+// Mail begins a mail, after the delay of the faults. While mail is down, it closes the
+// connection, which was opened before the fault.
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 	state := s.faults.Of(fault.Mail)
 	if state.Down {
 		return errors.Join(errDown, s.conn.Close())
 	}
-	<-time.After(state.Slow) // go-smtp gives no context; maxSlow bounds it
+	<-time.After(state.Slow) // go-smtp has no context; maxSlow limits the delay
 	if s.login.User != "" && !s.known {
 		return &smtp.SMTPError{Code: 530, EnhancedCode: smtp.EnhancedCode{5, 7, 0}, Message: "log in first"}
 	}
@@ -118,7 +118,7 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 
 var errDown = errors.New("down on purpose")
 
-// Rcpt takes a recipient, or refuses it as the switches say.
+// Rcpt accepts a recipient, or refuses it because of a fault.
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	if code := s.faults.Of(fault.Mail).Refuse; code != 0 {
 		return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{code / 100, 0, 0}, Message: "refused on purpose"}

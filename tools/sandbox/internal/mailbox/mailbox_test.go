@@ -26,13 +26,13 @@ type fixture struct {
 	faults *fault.Switches
 }
 
-// setup takes mail until the test ends.
+// setup starts a server that requires no login.
 func setup(t *testing.T) *fixture {
 	t.Helper()
 	return setupFor(t, mailbox.Login{})
 }
 
-// setupFor takes mail from one user.
+// setupFor starts a server that requires a login.
 func setupFor(t *testing.T, login mailbox.Login) *fixture {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), messagingtest.Database(t))
@@ -97,10 +97,10 @@ func TestRefusedMail(t *testing.T) {
 	f := setup(t)
 	var refused *textproto.Error
 	require.ErrorAs(t, f.send("this is no mail", "ada@example.com"), &refused)
-	require.Equal(t, 554, refused.Code, "for good")
+	require.Equal(t, 554, refused.Code, "permanent")
 	f.pool.Close()
 	require.ErrorAs(t, f.send("Subject: later\n\n", "ada@example.com"), &refused)
-	require.Equal(t, 451, refused.Code, "for now")
+	require.Equal(t, 451, refused.Code, "temporary")
 }
 
 func TestLogin(t *testing.T) {
@@ -133,7 +133,7 @@ func TestFaults(t *testing.T) {
 		t.Helper()
 		require.NoError(t, f.faults.Set(fault.Fault{Name: name, Value: value}))
 	}
-	// A client that was there before.
+	// A client that connected before the fault.
 	client, err := smtp.Dial(f.addr)
 	require.NoError(t, err)
 	defer func() { _ = client.Close() }()
@@ -147,9 +147,9 @@ func TestFaults(t *testing.T) {
 	}
 	set("mail.down", "")
 	_, err = smtp.Dial(f.addr)
-	require.Error(t, err, "nobody gets in")
+	require.Error(t, err, "new connections are closed")
 	require.NotErrorAs(t, err, &refused)
-	require.Error(t, client.Mail("shop@example.com"), "and who is in gets out")
+	require.Error(t, client.Mail("shop@example.com"), "and open ones too")
 
 	f.faults.ClearAll()
 	set("mail.slow", "300ms")
@@ -158,7 +158,7 @@ func TestFaults(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(started), 300*time.Millisecond)
 	mails, err := f.store.Mails(t.Context(), "", 10)
 	require.NoError(t, err)
-	require.Len(t, mails, 1, "what was refused is not kept")
+	require.Len(t, mails, 1, "a refused mail is not stored")
 }
 
 func TestNewServer(t *testing.T) {
@@ -167,7 +167,7 @@ func TestNewServer(t *testing.T) {
 	require.ErrorContains(t, err, "SMTP_LISTEN_ADDR")
 	never, err := mailbox.NewServer("127.0.0.1:0", mailbox.Login{}, nil, nil, zap.NewNop())
 	require.NoError(t, err)
-	require.NoError(t, never.Shutdown(t.Context()), "of what was never served")
+	require.NoError(t, never.Shutdown(t.Context()), "a server that was never served")
 	again, err := mailbox.NewServer(never.Addr(), mailbox.Login{}, nil, nil, zap.NewNop())
 	require.NoError(t, err)
 	require.NoError(t, again.Shutdown(t.Context()))

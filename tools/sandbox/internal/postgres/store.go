@@ -1,4 +1,4 @@
-// Package postgres keeps what the outside world was asked for.
+// Package postgres stores everything that the sandbox received.
 package postgres
 
 import (
@@ -23,7 +23,7 @@ func Migrations() (fs.FS, error) { return fs.Sub(files, "migrations") }
 
 // Errors of the store.
 var (
-	// ErrConflict says that a key was used before, for something else.
+	// ErrConflict says that a key was used before for another request.
 	ErrConflict = errors.New("the idempotency key was used for another request")
 	// ErrNoCapture says that there is nothing to refund.
 	ErrNoCapture = errors.New("there is no such capture")
@@ -44,7 +44,7 @@ type Movement struct {
 	At        time.Time `json:"at"`
 }
 
-// Mail is a mail that came in.
+// Mail is a received mail.
 type Mail struct {
 	ID        int64     `json:"id"`
 	From      string    `json:"from"`
@@ -55,7 +55,7 @@ type Mail struct {
 	At        time.Time `json:"at"`
 }
 
-// Webhook is a webhook that came in.
+// Webhook is a received webhook.
 type Webhook struct {
 	ID        int64           `json:"id"`
 	DedupeKey string          `json:"dedupe_key"`
@@ -70,7 +70,7 @@ type Store struct{ pool *pgxpool.Pool }
 // NewStore makes a store.
 func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool} }
 
-// CountAttempt counts the calls with a key and gives the number of this one.
+// CountAttempt counts the calls with a key, and returns the number of this one.
 func (s *Store) CountAttempt(ctx context.Context, key string) (int, error) {
 	var n int
 	err := s.pool.QueryRow(ctx, `INSERT INTO attempts VALUES ($1, 1)
@@ -81,8 +81,7 @@ func (s *Store) CountAttempt(ctx context.Context, key string) (int, error) {
 	return n, nil
 }
 
-// Capture takes the money once per payment id; the second time it gives the first
-// capture again.
+// Capture stores one capture for each payment id. Later calls return the first capture.
 func (s *Store) Capture(ctx context.Context, m Movement) (stored Movement, isNew bool, err error) {
 	tag, err := s.pool.Exec(ctx, `INSERT INTO captures (payment_id, order_id, amount_minor, currency)
 		VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, m.PaymentID, m.OrderID, m.Amount.AmountMinor, m.Amount.Currency)
@@ -96,7 +95,7 @@ func (s *Store) Capture(ctx context.Context, m Movement) (stored Movement, isNew
 	return stored, tag.RowsAffected() == 1, err
 }
 
-// FindCapture gives a payment's capture, or ErrNoCapture.
+// FindCapture returns a payment's capture, or [ErrNoCapture].
 func (s *Store) FindCapture(ctx context.Context, paymentID string) (Movement, error) {
 	found, err := s.movements(ctx, `SELECT payment_id, payment_id, order_id, amount_minor, currency, at FROM captures WHERE payment_id = $1`, paymentID)
 	if err != nil {
@@ -108,7 +107,7 @@ func (s *Store) FindCapture(ctx context.Context, paymentID string) (Movement, er
 	return found[0], nil
 }
 
-// Refund gives the money back once per idempotency key.
+// Refund stores one refund for each idempotency key. Later calls return the first refund.
 func (s *Store) Refund(ctx context.Context, m Movement) (stored Movement, isNew bool, err error) {
 	if _, err := s.FindCapture(ctx, m.PaymentID); err != nil {
 		return stored, false, err
@@ -153,7 +152,7 @@ func (s *Store) Refunds(ctx context.Context, orderID string, limit int) ([]Movem
 	return list, total, err
 }
 
-// having is a condition on a column, or none for the empty value. One that fits both
+// having is a condition on a column, or none for the empty value. One condition for both
 // ("$1 = ” OR ...") would keep PostgreSQL from using the column's index.
 func having(column, value string) (where string, args []any) {
 	if value == "" {

@@ -11,8 +11,8 @@ CREATE TABLE payments (
 );
 CREATE INDEX payments_order ON payments (order_id);
 
--- Money that moved, never changed and never deleted. The key is what makes one
--- capture and one refund per payment a fact and not a hope.
+-- Captures and refunds. Rows are never changed or deleted. The primary key allows at most one
+-- capture and one refund for each payment.
 CREATE TABLE ledger (
     payment_id   text        NOT NULL REFERENCES payments,
     kind         text        NOT NULL CHECK (kind IN ('captured', 'refunded')),

@@ -3,7 +3,7 @@ CREATE TABLE recipients (
     customer_id text PRIMARY KEY,
     email       text NOT NULL
 );
--- What was sent. A second copy of a notification finds its key here.
+-- Notifications that were sent. A copy of a notification has the same key.
 CREATE TABLE sent (
     channel    text        NOT NULL,
     dedupe_key text        NOT NULL,

@@ -1,5 +1,5 @@
 -- +goose Up
--- Nothing wrote to it: a customer's address follows from the id (contract.DefaultAddress).
+-- It was not used: a customer's address is made from the id (contract.DefaultAddress).
 DROP TABLE recipients;
 
 -- +goose Down

@@ -10,7 +10,7 @@ CREATE TABLE prices (
     name         text   NOT NULL,
     amount_minor bigint NOT NULL CHECK (amount_minor > 0),
     currency     text   NOT NULL,
-    version      bigint NOT NULL  -- the catalogue's version that it came with
+    version      bigint NOT NULL  -- the catalogue's version when it was set
 );
 INSERT INTO prices (sku, name, amount_minor, currency, version) VALUES
     ('mug',       'Mug with a rabbit',        1290, 'EUR', 1),

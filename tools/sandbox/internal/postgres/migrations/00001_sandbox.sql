@@ -1,5 +1,5 @@
 -- +goose Up
--- What each token has been asked for, so that tok_flaky_N can count over restarts.
+-- The number of calls with each key, so that tok_flaky_N also counts over restarts.
 CREATE TABLE attempts (
     idempotency_key text PRIMARY KEY,
     count           int NOT NULL

@@ -20,15 +20,15 @@ import (
 	"example.com/orderflow/services/billing/internal/postgres"
 )
 
-// fixture is a desk on a real database, and a provider that answers as told.
+// fixture is a Service with a real database, and a provider whose answers the test sets.
 type fixture struct {
-	*charge.Desk
+	*charge.Service
 	pool *pgxpool.Pool
 	logs *observer.ObservedLogs
 
 	mu     sync.Mutex
 	status int
-	keys   []string // of the calls that came
+	keys   []string // idempotency keys of the calls
 }
 
 func setup(t *testing.T) *fixture {
@@ -51,21 +51,21 @@ func setup(t *testing.T) *fixture {
 	})
 	core, logs := observer.New(zap.DebugLevel)
 	f.logs = logs
-	f.Desk = charge.NewDesk(postgres.NewStore(db.DB), provider, zap.New(core))
+	f.Service = charge.NewService(postgres.NewStore(db.DB), provider, zap.New(core))
 	return f
 }
 
-// noAnswer makes the provider act, and drop the connection before it answers.
+// noAnswer makes the provider close the connection before it answers.
 const noAnswer = 0
 
-// answer sets what the provider says from now on.
+// answer sets the provider's answer from now on.
 func (f *fixture) answer(status int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status = status
 }
 
-// events gives what waits in the outbox.
+// events returns the types of the messages in the outbox.
 func (f *fixture) events(t *testing.T) (types []string, bodies []contract.PaymentBody) {
 	t.Helper()
 	rows, err := f.pool.Query(t.Context(), `SELECT message FROM outbox ORDER BY id`)
@@ -162,10 +162,10 @@ func TestAPaymentThatIsChargedAgain(t *testing.T) {
 		require.NoError(t, f.Charge(t.Context(), again))
 		types, _ := f.events(t)
 		require.Len(t, types, 1)
-		require.Len(t, f.keys, 1, "the provider is not asked again")
+		require.Len(t, f.keys, 1, "the provider is not called again")
 	})
 
-	t.Run("at the same moment, in messages of their own", func(t *testing.T) {
+	t.Run("at the same time, in different messages", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		var wg sync.WaitGroup
@@ -226,7 +226,7 @@ func TestRefund(t *testing.T) {
 		require.Empty(t, f.keys)
 	})
 
-	t.Run("while the charge is under way", func(t *testing.T) {
+	t.Run("while the charge is in progress", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		f.answer(http.StatusServiceUnavailable)
@@ -237,7 +237,7 @@ func TestRefund(t *testing.T) {
 		require.NoError(t, f.Refund(t.Context(), refund()))
 	})
 
-	t.Run("the provider is away, then back", func(t *testing.T) {
+	t.Run("the provider is unavailable, then available", func(t *testing.T) {
 		t.Parallel()
 		f := setup(t)
 		require.NoError(t, f.Charge(t.Context(), command()))

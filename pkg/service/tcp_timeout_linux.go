@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// giveUpAfter makes a TCP connection fail when what it has sent was not acknowledged
-// for so long. Linux alone takes 15 minutes (TCP_USER_TIMEOUT in tcp(7)).
-func giveUpAfter(d time.Duration) func(network, address string, c syscall.RawConn) error {
+// failWithoutAck makes a TCP connection fail when sent data was not acknowledged for d. The
+// default of Linux is about 15 minutes (TCP_USER_TIMEOUT in tcp(7)).
+func failWithoutAck(d time.Duration) func(network, address string, c syscall.RawConn) error {
 	return func(network, _ string, c syscall.RawConn) error {
 		if !strings.HasPrefix(network, "tcp") {
 			return nil // a Unix socket

@@ -11,7 +11,7 @@ import (
 	"example.com/orderflow/pkg/messaging"
 )
 
-// Received says which delivery a command came by.
+// Received says in which delivery a command came.
 type Received struct {
 	Queue     string
 	MessageID string
@@ -25,10 +25,10 @@ type Command struct {
 	PaymentID string
 	OrderID   string
 	Amount    contract.Money
-	// Customer, region and tier are passed on to those who hear the outcome.
+	// Customer, region and tier are copied into the event that announces the outcome.
 	CustomerID, Region, Tier string
 	// Token is how the customer pays; a refund has none. It goes to the provider
-	// and nowhere else: not into the ledger, a log or an error.
+	// only: not into the ledger, a log or an error.
 	Token string
 }
 
@@ -42,49 +42,49 @@ type Settlement struct {
 	Route     messaging.Route
 }
 
-// Ledger remembers payments. Package postgres has it.
+// Ledger stores payments. Package postgres implements it.
 type Ledger interface {
 	// Seen says whether the message was settled.
 	Seen(ctx context.Context, r Received) (bool, error)
-	// Intend writes the payment down as pending, if its id is new, and gives what
-	// the ledger has under the id.
+	// Intend stores the payment as pending if its id is new, and returns what the ledger
+	// has under the id.
 	Intend(ctx context.Context, p Payment) (Payment, error)
-	// Find gives a payment; found is false if the id is unknown.
+	// Find returns a payment; found is false if the id is unknown.
 	Find(ctx context.Context, paymentID string) (p Payment, found bool, err error)
-	// Settle moves the payment to [State.Next] of the outcome, and announces that.
-	// changed is false if there was nothing to do: the message was settled before,
-	// or the outcome changes nothing.
+	// Settle sets the payment to [State.Next] of the outcome, and stores the event that
+	// announces it. changed is false if there was nothing to do: the message was settled
+	// before, or the outcome changes nothing.
 	Settle(ctx context.Context, s Settlement) (changed bool, err error)
 }
 
-// Desk carries out commands. Safe for concurrent use; every command may come more
-// than once, also at the same moment.
-type Desk struct {
+// Service carries out the commands to charge and to refund. Safe for concurrent use. The
+// same command may come more than once, also at the same time.
+type Service struct {
 	ledger   Ledger
 	provider *Provider
 	log      *zap.Logger
 }
 
-// NewDesk makes a desk.
-func NewDesk(ledger Ledger, provider *Provider, log *zap.Logger) *Desk {
-	return &Desk{ledger, provider, log}
+// NewService makes a service.
+func NewService(ledger Ledger, provider *Provider, log *zap.Logger) *Service {
+	return &Service{ledger, provider, log}
 }
 
-// seen says whether the message was settled, whatever it says this time: a second
-// body under one id must not reach the provider, since it could not be written down.
-func (d *Desk) seen(ctx context.Context, c Command) (bool, error) {
-	seen, err := d.ledger.Seen(ctx, c.Received)
+// seen says whether a message with this id was settled, whatever its body says now: another
+// body under the same id must not reach the provider, since its outcome could not be stored.
+func (s *Service) seen(ctx context.Context, c Command) (bool, error) {
+	seen, err := s.ledger.Seen(ctx, c.Received)
 	if err != nil {
 		return false, fmt.Errorf("take payment %s: %w", c.PaymentID, err)
 	}
 	if seen {
-		d.log.Info("nothing to do, message is settled already", c.fields()...)
+		s.log.Info("nothing to do, message is settled already", c.fields()...)
 	}
 	return seen, nil
 }
 
-// settle writes the outcome down and announces it.
-func (d *Desk) settle(ctx context.Context, c Command, outcome State, kind messaging.MessageType, reason string) error {
+// settle stores the outcome and the event that announces it.
+func (s *Service) settle(ctx context.Context, c Command, outcome State, kind messaging.MessageType, reason string) error {
 	event, err := messaging.NewMessage(kind, contract.PaymentBody{
 		PaymentID:  c.PaymentID,
 		OrderID:    c.OrderID,
@@ -100,7 +100,7 @@ func (d *Desk) settle(ctx context.Context, c Command, outcome State, kind messag
 		return fmt.Errorf("announce payment %s: %w", c.PaymentID, err)
 	}
 	event.CorrelationID = c.OrderID
-	changed, err := d.ledger.Settle(ctx, Settlement{
+	changed, err := s.ledger.Settle(ctx, Settlement{
 		Received:  c.Received,
 		PaymentID: c.PaymentID,
 		Outcome:   outcome,
@@ -112,15 +112,15 @@ func (d *Desk) settle(ctx context.Context, c Command, outcome State, kind messag
 		return fmt.Errorf("settle payment %s as %s: %w", c.PaymentID, outcome, err)
 	}
 	if !changed {
-		d.logKnown(c, outcome)
+		s.logKnown(c, outcome)
 		return nil
 	}
-	d.log.Info("payment "+string(outcome), append(c.fields(), zap.String("reason", reason))...)
+	s.log.Info("payment "+string(outcome), append(c.fields(), zap.String("reason", reason))...)
 	return nil
 }
 
-func (d *Desk) logKnown(c Command, state State) {
-	d.log.Info("nothing to do, payment is settled already", append(c.fields(), zap.String("state", string(state)))...)
+func (s *Service) logKnown(c Command, state State) {
+	s.log.Info("nothing to do, payment is settled already", append(c.fields(), zap.String("state", string(state)))...)
 }
 
 func (c Command) fields() []zap.Field {

@@ -10,8 +10,7 @@ import (
 	"example.com/orderflow/pkg/messaging/messagingtest"
 )
 
-// Neither side waits long for one that is gone: what the kernel and the server are
-// told, on a real connection.
+// The timeouts of the kernel and of the server are set on a real connection.
 func TestConnectionsGiveUp(t *testing.T) {
 	t.Parallel()
 	conn, err := open(t, messagingtest.Database(t)).Acquire(t.Context())
@@ -22,13 +21,13 @@ func TestConnectionsGiveUp(t *testing.T) {
 	require.True(t, ok)
 	raw, err := socket.SyscallConn()
 	require.NoError(t, err)
-	var patience int
+	var timeout int
 	var refused error
 	require.NoError(t, raw.Control(func(fd uintptr) {
-		patience, refused = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		timeout, refused = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 	}))
 	require.NoError(t, refused)
-	require.Equal(t, 10_000, patience, "milliseconds")
+	require.Equal(t, 10_000, timeout, "milliseconds")
 
 	var idle string
 	require.NoError(t, conn.QueryRow(t.Context(), "SHOW idle_in_transaction_session_timeout").Scan(&idle))
