@@ -41,7 +41,7 @@ func TestFederation(t *testing.T) {
 	}
 	require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), eu.Admin(), upstream("us")))
 	require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), us.Admin(), upstream("eu")))
-	speak := func(b *messagingtest.BrokerInfo, exchange, key, body string) {
+	publishRaw := func(b *messagingtest.BrokerInfo, exchange, key, body string) {
 		t.Helper()
 		conn, err := amqp.Dial(b.WithUser(t, "speaker", "test-only"))
 		require.NoError(t, err)
@@ -54,8 +54,8 @@ func TestFederation(t *testing.T) {
 	const toUS = "federation: events -> us"
 	r.AwaitLinks(t)
 
-	t.Run("the other region hears it, as if it had been said there", func(t *testing.T) {
-		speak(eu, "events", "event.us", "1")
+	t.Run("the other region gets it, as if it had been published there", func(t *testing.T) {
+		publishRaw(eu, "events", "event.us", "1")
 		d := get(t, raw(t, us), "mine")
 		require.Equal(t, []any{"1", "1", "events", "event.us", "speaker", amqp.Persistent},
 			[]any{d.MessageId, string(d.Body), d.Exchange, d.RoutingKey, d.UserId, d.DeliveryMode})
@@ -64,11 +64,11 @@ func TestFederation(t *testing.T) {
 		require.Zero(t, eu.Depth(t, "mine"), "it is not for this region")
 	})
 	t.Run("nothing comes back, and what is not federated stays", func(t *testing.T) {
-		speak(us, "local", "event.eu", "2")
-		speak(us, "events", "event.eu", "3")
+		publishRaw(us, "local", "event.eu", "2")
+		publishRaw(us, "events", "event.eu", "3")
 		require.Equal(t, "3", get(t, raw(t, eu), "all").MessageId, "2 has not come")
 		require.Equal(t, "3", get(t, raw(t, eu), "mine").MessageId)
-		speak(eu, "events", "event.eu", "4") // behind 3, if that came back
+		publishRaw(eu, "events", "event.eu", "4") // behind 3, if that came back
 		ch := raw(t, us)
 		require.Equal(t, []string{"2", "3", "4"}, []string{get(t, ch, "all").MessageId, get(t, ch, "all").MessageId, get(t, ch, "all").MessageId})
 		require.Equal(t, "4", get(t, raw(t, eu), "all").MessageId)
@@ -77,7 +77,7 @@ func TestFederation(t *testing.T) {
 	t.Run("what waits for a region that was stopped is still there", func(t *testing.T) {
 		us.Exec(t, "rabbitmqctl", "-q", "stop_app")
 		for _, id := range []string{"5", "6"} {
-			speak(eu, "events", "event.us", id)
+			publishRaw(eu, "events", "event.us", id)
 		}
 		require.Equal(t, 2, eu.Depth(t, toUS))
 		us.Exec(t, "rabbitmqctl", "-q", "start_app")
@@ -91,7 +91,7 @@ func TestFederation(t *testing.T) {
 		require.Contains(t, before, "link")
 		require.NoError(t, messaging.Apply(within(t, 30*time.Second), us.Admin(), regionTopology("us")))
 		require.NoError(t, messaging.ApplyUpstreams(within(t, 30*time.Second), us.Admin(), upstream("eu")))
-		speak(eu, "events", "event.us", "7")
+		publishRaw(eu, "events", "event.us", "7")
 		require.Equal(t, "7", get(t, raw(t, us), "mine").MessageId)
 		require.Equal(t, before, links())
 	})
