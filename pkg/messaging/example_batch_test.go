@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"example.com/orderflow/pkg/messaging"
 	"example.com/orderflow/pkg/messaging/messagingtest"
@@ -28,7 +29,7 @@ func Example_batch() {
 		check(publisher.Publish(ctx, messaging.Route{Key: "work"}, newNote(word)))
 	}
 	stored := make(chan string, 1)
-	must(conn.ConsumeBatch(queue, 100, messaging.BatchHandlerFunc(func(_ context.Context, batch []*messaging.Delivery) error {
+	must(conn.ConsumeBatch(queue, 4, messaging.BatchHandlerFunc(func(_ context.Context, batch []*messaging.Delivery) error {
 		errs := make(messaging.BatchErrors, len(batch))
 		var words []string
 		for i, d := range batch {
@@ -40,7 +41,7 @@ func Example_batch() {
 		}
 		stored <- strings.Join(words, " ") // in one transaction
 		return errs
-	})))
+	}), messaging.Linger(10*time.Second))) // or until it has all four
 	fmt.Println("stored:", <-stored)
 	fmt.Println("parked:", receive(ctx, conn, messaging.Queue{Name: "work.dead", Type: messaging.Quorum}, 1))
 	// Output:
