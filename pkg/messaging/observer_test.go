@@ -134,6 +134,10 @@ func TestObserversGetAllEvents(t *testing.T) {
 	require.NoError(t, consumer.Drain(within(t, 20*time.Second)))
 	d.requireEvents(t, "jobs", append(told, `cancel: tag "me", fine`)...)
 
+	messagingtest.Eventually(t, 20*time.Second, func() (bool, string) {
+		err := conn.Ready()
+		return err == nil, fmt.Sprint("the connection to publish is not back: ", err)
+	})
 	require.NoError(t, conn.Close(within(t, 20*time.Second)))
 	for _, connection := range []string{"publish", "consume jobs"} {
 		d.mu.Lock()
